@@ -1,0 +1,83 @@
+"""What every network here is: a backbone with named taps and a linear head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network yields for a batch.
+
+    stages: maps by name, B x C x H x W; embedding: B x D, the pooled penultimate features; logits: B x classes.
+    """
+
+    stages: dict[str, Tensor]
+    embedding: Tensor
+    logits: Tensor
+
+    def tap(self, name: str) -> Tensor:
+        """A stage by name, ``embedding`` or ``logits``; an unknown name raises ``KeyError`` with those there are."""
+        if name == "embedding":
+            return self.embedding
+        if name == "logits":
+            return self.logits
+        if name not in self.stages:
+            raise KeyError(f"no tap {name!r}; there are {', '.join(self.stages)}, embedding, logits")
+        return self.stages[name]
+
+    def float(self) -> Outputs:
+        """The same in float32: what relation losses need after a forward pass in lower precision."""
+        return Outputs({k: v.float() for k, v in self.stages.items()}, self.embedding.float(), self.logits.float())
+
+
+class Backbone(nn.Module):
+    """Maps images to ``(stages, embedding)``; ``dim`` is the embedding's length."""
+
+    dim: int
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """A backbone and a linear head over ``classes`` classes."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.dim, classes)
+
+    def forward(self, images: Tensor) -> Outputs:
+        stages, embedding = self.backbone(images)
+        return Outputs(stages, embedding, self.head(embedding))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The embedding alone: B x D."""
+        embedding: Tensor = self.backbone(images)[1]
+        return embedding
+
+    def fresh_head(self) -> None:
+        """Draw the head's weights anew."""
+        self.head.reset_parameters()
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable numbers in backbone and head."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def build_network(name: str, *, channels: int, size: int, classes: int, seed: int) -> Network:
+    """The named backbone with a head, its weights drawn from ``seed`` alone, in channels_last."""
+    from benchmark.backbones import BACKBONES
+
+    match = BACKBONES.get(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(match.entry(channels=channels, size=size, **match.fields), classes)
+    memory_format: Any = torch.channels_last
+    return network.to(memory_format=memory_format)

@@ -1,0 +1,135 @@
+"""What a person sees: the progress bar and the tables. Progress and messages go to standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from benchmark.store import Record
+
+
+class Bar:
+    """A ``training.Progress`` on a terminal: a bar with loss, rate and time left; plain lines where there is none."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(message, markup=False, soft_wrap=True)
+
+    def begin(self, title: str, steps: int) -> None:
+        """Show a new bar."""
+        if not self._console.is_terminal:
+            self.say(f"{title}: {steps} steps")
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[facts]}", markup=False),
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=self._console, transient=True, refresh_per_second=4)
+        self._progress.start()
+        self._task = self._progress.add_task(title, total=steps, facts="")
+
+    def advance(self, done: int, facts: str) -> None:
+        """Move the bar."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, facts=facts)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None
+) -> None:
+    """A table on standard output. Numbers are right-aligned; nothing is cut where the output is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, 200))
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for i, column in enumerate(columns):
+        cells = [row[i] for row in rows if row[i]]
+        numeric = bool(cells) and all(cell[0].isdigit() or cell[0] in "-+±" for cell in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_records(records: Sequence[Record]) -> None:
+    """The runs of one request: a row per seed, then the mean over seeds with its interval."""
+    done = [r for r in records if r["status"] == "done"]
+    first = records[0]
+    words = (first[name] for name in ("protocol", "dataset", "preset", "method"))
+    title = "  ".join([*words, f"{first['backbone']} from {first['teacher']}"])
+    references = list(done[0]["references"]) if done else []
+    kinds = list(done[0]["intervals"]) if done else []
+    rows = []
+    for r in records:
+        if r["status"] == "done":
+            rows.append([
+                str(r["seed"]), _percent(r["value"]), *(_half(r, kind) for kind in kinds),
+                *(_percent(r["references"][name]["value"]) for name in references),
+                str(r["student_facts"]["steps"]), f"{r['student_facts']['seconds']:.0f}",
+            ])  # fmt: skip
+        else:
+            rows.append([str(r["seed"]), "failed", *[""] * (len(kinds) + len(references) + 2)])
+    columns = [
+        "seed",
+        f"{done[0]['metric']} %" if done else "",
+        *(f"± {kind}" for kind in kinds),
+        *references,
+        "steps",
+        "train s",
+    ]
+    print_table(title, columns, rows)
+    for line in _summary(done):
+        print(line)  # noqa: T201
+
+
+def _summary(done: Sequence[Record]) -> list[str]:
+    if not done:
+        return []
+    from benchmark.statistics import seed_interval
+
+    interval = seed_interval([r["value"] for r in done])
+    lines = []
+    if interval.half_width is not None:
+        mean, half = _percent(interval.mean), _percent(interval.half_width)
+        lines.append(f"mean over {interval.n} seeds: {mean} ± {half} (95 % Student t over seeds)")
+    else:
+        lines.append("one seed: no interval for the method; --seeds 0,1,2,3,4 gives one")
+    meanings = {
+        "episode": "draws of episodes from these images (what papers print)",
+        "class": "other novel classes (jackknife)",
+    }
+    told = [f"± {kind}: 95 %, {meanings[kind]}" for kind in done[0]["intervals"] if kind in meanings]
+    return lines + told
+
+
+def _half(record: dict[str, Any], kind: str) -> str:
+    half = record["intervals"].get(kind, {}).get("half_width")
+    return "" if half is None else f"± {_percent(half)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"

@@ -1,0 +1,81 @@
+"""Few-shot episodes: which classes, which support and which query images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """E episodes over images numbered as in the image set.
+
+    classes: E x N class indices; support: E x N x K image indices; query: E x N x Q image indices. Support and
+    query of one episode share no image and no group.
+    """
+
+    classes: IntArray
+    support: IntArray
+    query: IntArray
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the three arrays."""
+        digest = hashlib.sha256()
+        for part in (self.classes, self.support, self.query):
+            digest.update(repr(part.shape).encode() + part.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def check_episodes(data: ImageSet, classes: tuple[int, ...], way: int, shot: int, query: int) -> None:
+    """Raise ``InputError`` with the numbers where ``classes`` cannot give such episodes."""
+    if way < 2 or shot < 1:
+        raise InputError(f"{way}-way {shot}-shot is no task: it takes 2 ways and 1 shot at the least")
+    if way > len(classes):
+        raise InputError(
+            f"{way}-way episodes need {way} classes, the split has {len(classes)}: at most {len(classes)}-way"
+        )
+    for c in classes:
+        images = data.where([c])
+        sizes = np.sort(np.unique(data.groups[images], return_counts=True)[1])[::-1]
+        blocked = int(sizes[:shot].sum())
+        if len(images) - blocked < query:
+            raise InputError(
+                f"{shot}-shot episodes with {query} queries need more images: class {data.classes[c]!r} of {data.name} "
+                f"has {len(images)}, of which up to {blocked} are support images or near-duplicates of one; "
+                f"lower the shots or set protocol.queries"
+            )
+
+
+def sample_episodes(
+    data: ImageSet, classes: tuple[int, ...], *, way: int, shot: int, query: int, episodes: int, seed: int
+) -> Episodes:
+    """Draw episodes: N classes without replacement, then K support images and Q queries of each, uniformly.
+
+    A query is never of a group that the support images of its class belong to. The stream depends on the arguments
+    alone. Impossible numbers raise ``InputError``.
+    """
+    check_episodes(data, classes, way, shot, query)
+    rng = np.random.default_rng(seed)
+    pool = np.asarray(classes, np.int64)
+    order = rng.random((episodes, len(pool)), np.float32).argsort(axis=1, kind="stable")[:, :way]
+    chosen = pool[order]
+    support = np.empty((episodes, way, shot), np.int64)
+    queries = np.empty((episodes, way, query), np.int64)
+    for c in pool:
+        at = np.nonzero(chosen == c)
+        images = data.where([int(c)])
+        groups = data.groups[images]
+        shuffled = rng.random((len(at[0]), len(images)), np.float32).argsort(axis=1, kind="stable")
+        first = shuffled[:, :shot]
+        rest = shuffled[:, shot:]
+        blocked = (groups[rest][:, :, None] == groups[first][:, None, :]).any(axis=2)
+        allowed = np.argsort(blocked, axis=1, kind="stable")[:, :query]
+        support[at] = images[first]
+        queries[at] = images[np.take_along_axis(rest, allowed, axis=1)]
+    return Episodes(chosen, support, queries)

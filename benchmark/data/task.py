@@ -1,0 +1,52 @@
+"""A classification task over some classes of an image set: which images train, which are held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.errors import InputError
+from benchmark.spec import content_key, derive_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Images ``train`` and ``held_out`` (indices into ``data``) of ``classes``; no group stands on both sides."""
+
+    data: ImageSet
+    classes: tuple[int, ...]
+    train: IntArray
+    held_out: IntArray
+
+    def labels(self, indices: IntArray) -> IntArray:
+        """Position in ``classes`` of each image's class, for images of these classes."""
+        position = np.full(len(self.data.classes), -1, np.int64)
+        position[list(self.classes)] = np.arange(len(self.classes))
+        return position[self.data.labels[indices]]
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the data and of what this task takes from it."""
+        return content_key([self.data.fingerprint, list(self.classes), self.train.tolist(), self.held_out.tolist()])
+
+
+def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
+    """The task over ``classes`` with about ``fraction`` of each class's groups held out, the same for every seed.
+
+    A class that would keep no training image raises ``InputError``.
+    """
+    rng = np.random.default_rng(derive_seed(0, "hold out", data.name))
+    train, held = [], []
+    for c in classes:
+        images = data.where([c])
+        groups = rng.permutation(np.unique(data.groups[images]))
+        away = groups[: round(fraction * len(groups))]
+        side = np.isin(data.groups[images], away)
+        if side.all():
+            raise InputError(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
+        train.append(images[~side])
+        held.append(images[side])
+    return Task(data, classes, np.concatenate(train), np.concatenate(held))

@@ -1,0 +1,65 @@
+"""What a run ran on, for its record: versions, processor, commit, memory. Nothing of it enters a key."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import __version__
+
+
+def describe(device: torch.device, precision: str) -> dict[str, Any]:
+    """Versions of the packages that compute, processor, threads, precision and commit."""
+    packages = ("torch", "torchvision", "numpy", "scipy")
+    return {
+        "benchmark": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "device": device.type,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far in MiB: of the process, or of the GPU where that is the device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _cpu() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The source tree's commit, with ``+`` where it has changes; None outside a repository."""
+    folder = Path(__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + "+" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else commit
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()

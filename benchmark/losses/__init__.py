@@ -1,0 +1,5 @@
+"""Distillation losses: pure functions on tensors, loaded on first use so that importing the package costs no torch."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

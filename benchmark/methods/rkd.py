@@ -1,0 +1,45 @@
+"""Relational knowledge distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
+
+from benchmark import losses
+from benchmark.methods import METHODS, Batch, Method, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.backbones.network import Outputs
+
+
+@METHODS.register("rkd")
+class RKD(Method):
+    """Match pairwise distances and triplet angles of embeddings. Park et al., CVPR 2019, arXiv 1904.05068.
+
+    loss = CE(z_s, y) + distance * RKD-D(f_s, f_t) + angle * RKD-A(f_s, f_t). Defaults (25, 50) are the authors'.
+    """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Weights of the distance and the angle term; 0 turns one off."""
+
+        distance: Annotated[float, Ge(0)] = 25.0
+        angle: Annotated[float, Ge(0)] = 50.0
+
+    needs = Needs(teacher=True)
+
+    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+        """Cross-entropy, distances and angles."""
+        from torch.nn.functional import cross_entropy
+
+        assert teacher is not None
+        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        if self.settings.distance:
+            terms["distance"] = self.settings.distance * losses.rkd_distance_loss(student.embedding, teacher.embedding)
+        if self.settings.angle:
+            terms["angle"] = self.settings.angle * losses.rkd_angle_loss(student.embedding, teacher.embedding)
+        return terms

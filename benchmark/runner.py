@@ -1,0 +1,255 @@
+"""From a request to a record: the only place that ties protocol, method, data and store together."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmark.backbones import BACKBONES
+from benchmark.data import DATASETS, ImageSet
+from benchmark.errors import InputError
+from benchmark.methods import METHODS
+from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
+from benchmark.store import SCHEMA, Record, Store
+from protocols import PROTOCOLS, Protocol, Score
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from benchmark.training import Device, Progress
+
+Mode = Literal["missing", "retry-failed", "force", "only-cache"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, by name."""
+
+    protocol: str
+    method: str
+    dataset: str = "glyphs"
+    preset: str = "quick"
+    overrides: tuple[str, ...] = ()
+    limit_steps: int | None = None
+
+
+class Plan:
+    """A request made sure of: every name known, every setting typed and within bounds, the data able to carry it.
+
+    A request that cannot be carried out raises ``InputError``.
+    """
+
+    def __init__(self, request: Request, data_root: Path) -> None:
+        self.request = request
+        protocol = PROTOCOLS.get(request.protocol)
+        method = METHODS.get(request.method)
+        loader = DATASETS.get(request.dataset)
+        presets = protocol.entry.presets
+        if request.preset not in presets:
+            raise InputError(f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}")
+        reason = method.entry.applies(protocol.entry.relation)
+        if reason is not None:
+            raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
+        classes: dict[str, type] = {
+            "protocol": protocol.entry.Settings,
+            "method": method.entry.Settings,
+            "student": Student,
+            "teacher": Teacher,
+            "training": Training,
+        }
+        given = parse_overrides(request.overrides)
+        if request.limit_steps is not None:
+            if request.limit_steps < 1:
+                raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
+            for section in ("training", "teacher"):
+                given[section]["steps"] = request.limit_steps
+        preset = presets[request.preset]
+        default: dict[str, Any] = {
+            name: build_settings(cls, preset.get(name, {}), name) for name, cls in classes.items()
+        }
+        self._settings: dict[str, Any] = {
+            name: build_settings(cls, {**preset.get(name, {}), **given[name]}, name) for name, cls in classes.items()
+        }
+        for section in ("student", "teacher"):
+            BACKBONES.get(self._settings[section].backbone)
+        self._label = _label(request.preset, default, self._settings)
+        self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
+        self.method = method.entry
+        self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
+        self.data: ImageSet = loader.entry(data_root)
+        self.protocol.check(self.data)
+
+    def spec(self, seed: int) -> RunSpec:
+        """The run of one seed."""
+        from benchmark.training.loop import VERSION
+
+        return RunSpec(
+            protocol=self.request.protocol,
+            dataset=self.request.dataset,
+            method=self.request.method,
+            seed=seed,
+            preset=self._label,
+            protocol_settings=self._settings["protocol"],
+            method_settings=self._settings["method"],
+            student=self._settings["student"],
+            teacher=self._settings["teacher"],
+            training=self._settings["training"],
+            versions={**self._versions, "training": VERSION},
+            fingerprint=self.data.fingerprint,
+        )
+
+
+def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The preset's name and every setting that differs from it; backbones have columns of their own."""
+    changed = [
+        f"{section}.{field.name}={getattr(settings[section], field.name)}"
+        for section in settings
+        for field in dataclasses.fields(settings[section])
+        if field.name != "backbone" and getattr(settings[section], field.name) != getattr(default[section], field.name)
+    ]
+    return "+".join([preset, *sorted(changed)])
+
+
+def run(
+    plan: Plan,
+    seeds: Iterable[int],
+    *,
+    store: Store,
+    data_root: Path,
+    device: Device,
+    progress: Progress,
+    mode: Mode = "missing",
+) -> list[Record]:
+    """Records of all seeds, each taken from the store where it is done and measured otherwise.
+
+    ``missing`` measures what has no finished record, ``retry-failed`` only what has a failed one, ``force`` everything;
+    ``only-cache`` measures nothing and raises ``InputError`` for what is missing. Each record is saved when it is made.
+    """
+    from benchmark.training import TeacherBank
+
+    if mode != "only-cache":
+        store.check_writable()
+    records = []
+    for seed in seeds:
+        spec = plan.spec(seed)
+        known = None if mode == "force" else store.find(spec.key)
+        if known is not None and known["status"] == "done":
+            progress.say(f"seed {seed}: already measured, from {store.root}")
+            records.append(known)
+            continue
+        if mode == "only-cache" or (mode == "retry-failed" and known is None):
+            wanted = "finished" if mode == "only-cache" else "failed"
+            raise InputError(
+                f"{store.root} has no {wanted} record of {spec.protocol} {spec.dataset} {spec.method} seed {seed} "
+                f"(--mode {mode})"
+            )
+        record, arrays = measure(plan, spec, TeacherBank(data_root / "teachers"), device, progress)
+        path = store.save(record, arrays)
+        progress.say(
+            f"seed {seed}: saved {path}" if record["status"] == "done" else f"seed {seed}: failed, saved {path}"
+        )
+        records.append(record)
+    return records
+
+
+def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
+    """Resolved settings, steps and estimated seconds of a request, from a few timed steps; nothing is kept."""
+    from benchmark.training import Silent, TeacherBank, Workshop
+
+    spec = plan.spec(seeds[0])
+    workshop = Workshop(spec, TeacherBank(data_root / "teachers"), device, Silent())
+    teacher_task, student_task = plan.protocol.tasks(plan.data)
+    teacher_step, student_step = workshop.rehearse(teacher_task, student_task)
+    missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
+    teacher_steps = 0 if workshop.has_teacher(teacher_task) or not missing else spec.teacher.steps
+    seconds = teacher_steps * teacher_step + len(missing) * spec.training.steps * student_step
+    config = spec.config()
+    return {
+        "key": spec.key,
+        "settings": {
+            name: config[name] for name in ("protocol", "dataset", "method", "student", "teacher", "training")
+        },
+        "work": {
+            "seeds": list(seeds),
+            "seeds_already_measured": [seed for seed in seeds if seed not in missing],
+            "teacher_steps_to_train": teacher_steps,
+            "student_steps_per_seed": spec.training.steps,
+            "training_images": len(student_task.train),
+            "training_classes": len(student_task.classes),
+            "device": device.torch.type,
+            "precision": device.precision,
+            "milliseconds_per_teacher_step": round(1000 * teacher_step, 1),
+            "milliseconds_per_student_step": round(1000 * student_step, 1),
+            "estimated_training_seconds": round(seconds, 1),
+        },
+    }
+
+
+def measure(
+    plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress
+) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
+    """Carry out one run. A run that breaks off by an error of its own gives a record with status ``failed``.
+
+    The record holds identity (key, protocol, dataset, preset, method, backbone, teacher, seed), the value of ``metric``
+    with its named intervals, the references' values, cost, history, versions and environment, and the full config.
+    """
+    import torch
+
+    from benchmark.environment import describe, peak_memory_mb
+    from benchmark.training import Workshop
+
+    started = time.perf_counter()
+    record: Record = {
+        "schema": SCHEMA,
+        "key": spec.key,
+        "status": "failed",
+        "provenance": "measured",
+        "protocol": spec.protocol,
+        "dataset": spec.dataset,
+        "preset": spec.preset,
+        "method": spec.method,
+        "backbone": spec.student.backbone,
+        "teacher": spec.teacher.backbone,
+        "seed": spec.seed,
+        "config": spec.config(),
+        "environment": describe(device.torch, device.precision),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    torch.use_deterministic_algorithms(True, warn_only=device.torch.type != "cpu")
+    try:
+        result = plan.protocol.run(plan.data, Workshop(spec, bank, device, progress), spec.seed)
+    except InputError:
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        return {**record, "error": message, "seconds": time.perf_counter() - started}, {}
+    finally:
+        torch.use_deterministic_algorithms(False)
+    student, teacher = result.student.facts, result.teacher.facts
+    record |= {
+        "status": "done",
+        "metric": result.metric,
+        **_score(result.score),
+        "n": result.n,
+        "references": {name: _score(score) for name, score in result.references.items()},
+        "student_facts": {k: v for k, v in student.items() if k != "history"},
+        "teacher_facts": teacher,
+        "facts": dict(result.facts),
+        "history": student["history"],
+        "seconds": time.perf_counter() - started,
+        "peak_memory_mb": peak_memory_mb(device.torch),
+    }
+    return record, dict(result.arrays)
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "value": score.value,
+        "intervals": {i.kind: {"half_width": i.half_width, "n": i.n} for i in score.intervals},
+    }

@@ -1,0 +1,178 @@
+"""What one run is: typed settings, frozen, with a key made of their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from benchmark.errors import InputError
+
+S = TypeVar("S")
+
+SECTIONS = ("protocol", "method", "student", "teacher", "training")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained. Within a protocol these are the same for every method."""
+
+    steps: Annotated[int, Ge(1)] = 600
+    batch_size: Annotated[int, Ge(2)] = 64
+    sampler: Literal["uniform", "balanced"] = "uniform"
+    classes_per_batch: Annotated[int, Ge(2)] = 16
+    """Balanced sampler only: a batch holds this many classes, each with batch_size / classes_per_batch images."""
+    lr: Annotated[float, Gt(0)] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """Share of a stage's steps over which the rate rises linearly from zero."""
+    crop_padding: Annotated[int, Ge(0), Le(64)] = 4
+    """Pixels of background around an image before a random crop of its size; 0 turns cropping off."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Student:
+    """The network a method trains."""
+
+    backbone: str = "conv4-16"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The network that guides it. Its seed is its own: by default every run meets the same teacher."""
+
+    backbone: str = "conv4-64"
+    seed: Annotated[int, Ge(0)] = 0
+    steps: Annotated[int, Ge(1)] = 600
+    batch_size: Annotated[int, Ge(2)] = 64
+    lr: Annotated[float, Gt(0)] = 0.1
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One fully resolved run.
+
+    ``protocol_settings`` and ``method_settings`` are instances of the protocol's and the method's own frozen
+    ``Settings``; ``versions`` holds the protocol's, method's and training code's version; ``fingerprint`` is the
+    sha256 of the data. ``preset`` is a label for tables: what it set is in the settings.
+    """
+
+    protocol: str
+    dataset: str
+    method: str
+    seed: int
+    preset: str
+    protocol_settings: Any
+    method_settings: Any
+    student: Student
+    teacher: Teacher
+    training: Training
+    versions: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def config(self) -> dict[str, Any]:
+        """Everything that determines the result, as plain JSON values; nothing about device, paths or workers."""
+        return {
+            "protocol": {"name": self.protocol, **dataclasses.asdict(self.protocol_settings)},
+            "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
+            "method": {"name": self.method, **dataclasses.asdict(self.method_settings)},
+            "student": dataclasses.asdict(self.student),
+            "teacher": dataclasses.asdict(self.teacher),
+            "training": dataclasses.asdict(self.training),
+            "seed": self.seed,
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def key(self) -> str:
+        """sha256 of the canonical JSON of ``config``, in hexadecimal."""
+        return content_key(self.config())
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and no NaN, the same text for the same content."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_key(value: Any) -> str:
+    """sha256 of ``canonical_json(value)``, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for one purpose of one run: streams of different purposes do not touch each other."""
+    digest = hashlib.sha256(canonical_json([seed, *purpose]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read ``section.name=value`` items, as given to ``--set``, into one mapping per section."""
+    overrides: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for item in items:
+        path, equals, value = item.partition("=")
+        section, dot, name = path.strip().partition(".")
+        if not equals or not dot or not name:
+            raise InputError(f"--set {item!r} is not of the form section.name=value, as in method.margin=0.1")
+        if section not in overrides:
+            raise InputError(f"--set {item!r}: no section {section!r}; {_near(section, SECTIONS)}")
+        if name in overrides[section]:
+            raise InputError(f"--set gives {path.strip()} twice")
+        overrides[section][name] = value.strip()
+    return overrides
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds such as ``3``, ``0,1,2`` or ``0-4``."""
+    seeds: list[int] = []
+    for part in text.split(",") if text.isascii() else [""]:
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or len(first + last) > 18:
+            raise InputError(f"seeds {text!r} are not of the form 3 or 0,1,2 or 0-4")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low or high - low >= 10_000:
+            raise InputError(f"seeds {text!r}: the range {part.strip()} is empty or has more than 10,000 seeds")
+        seeds.extend(range(low, high + 1))
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {text!r} name a seed twice")
+    return seeds
+
+
+def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
+    """An instance of the dataclass ``cls`` from ``values`` over its defaults.
+
+    Text is converted to the field's type; an unknown name, a wrong type, a value out of bounds or one that is
+    not finite raises ``InputError`` naming ``section.name``.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise InputError(f"no setting {section}.{name}; {_near(name, known)}")
+    try:
+        built: S = TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{section}.{name} = {str(first['input'])!r}: {first['msg'].lower()}") from None
+    for name in known:
+        value = getattr(built, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{section}.{name} = {value}: not a finite number")
+    return built
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"

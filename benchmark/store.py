@@ -1,0 +1,110 @@
+"""Records on disk: one JSON file a run, per-episode scores beside it, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import InputError
+
+SCHEMA = 1
+Record = dict[str, Any]
+"""One run as JSON values. See ``benchmark.runner.measure`` for what it holds."""
+
+_REQUIRED = ("schema", "key", "status", "protocol", "dataset", "preset", "method", "seed")
+
+
+class Store:
+    """A folder of records named ``PROTOCOL.DATASET.METHOD.sSEED.KEY.json``, KEY the first 12 digits of the key."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check_writable(self) -> None:
+        """Raise ``InputError`` where records could not be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"cannot write to results folder {self.root} ({error.strerror or error}); use --results DIR"
+            ) from None
+
+    def find(self, key: str) -> Record | None:
+        """The record with ``key``, or None. A damaged one raises ``InputError`` and stays as it is."""
+        for path in sorted(self.root.glob(f"*.{key[:12]}.json")):
+            record = read_record(path)
+            if record["key"] == key:
+                return record
+        return None
+
+    def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+        """Write a record and its arrays; an interrupted write leaves an earlier record as it was."""
+        parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
+        path = self.root / (".".join(part.replace("/", "-") for part in parts) + ".json")
+        if arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **dict(arrays))
+            write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+            record = {**record, "arrays": path.with_suffix(".npz").name}
+        write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        return path
+
+    def records(self) -> Iterator[tuple[Path, Record | InputError]]:
+        """Every record in the folder by file name; for a damaged one the error that says so."""
+        if not self.root.is_dir():
+            raise InputError(
+                f"there is no results folder {self.root}; make records with `run`, or name one with --results DIR"
+            )
+        for path in sorted(self.root.glob("*.json")):
+            try:
+                yield path, read_record(path)
+            except InputError as error:
+                yield path, error
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file. What is no whole record of a known schema raises ``InputError``."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"record {path} is damaged ({error}); move it away, or run with --mode force to replace it"
+        ) from None
+    if not isinstance(record, dict) or not set(_REQUIRED) <= set(record):
+        raise InputError(
+            f"record {path} is damaged (it lacks fields); move it away, or run with --mode force to replace it"
+        )
+    if record["schema"] != SCHEMA:
+        raise InputError(
+            f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"
+        )
+    return record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name in the same folder, flush it to disk, then give it its name."""
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(scratch, 0o666 & ~mask)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+        raise

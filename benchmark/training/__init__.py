@@ -1,0 +1,7 @@
+"""One training loop, the teacher bank, and inference. Names load on first use, so that importing this is instant."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .device import Device as Device
+from .device import select_device as select_device
+from .inference import accuracy as accuracy
+from .inference import embed as embed
+from .loop import Fitted as Fitted
+from .loop import fit as fit
+from .nearest_centroid import correct_queries as correct_queries
+from .progress import Progress as Progress
+from .progress import Silent as Silent
+from .teachers import TeacherBank as TeacherBank
+from .workshop import Trained as Trained
+from .workshop import Workshop as Workshop

@@ -1,0 +1,52 @@
+"""Device and precision: what a run computes on, and how precisely."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from benchmark.errors import InputError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the type of the networks' forward pass on it."""
+
+    torch: torch.device
+    precision: Literal["float32", "bfloat16"]
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of a network's forward pass. Losses stay outside of it."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch.type, torch.bfloat16)
+
+
+def select_device(name: str = "auto", precision: str = "auto") -> Device:
+    """Device by name (``auto``, ``cpu``, ``cuda``, ``mps``); ``auto`` precision is bfloat16 where the hardware
+    computes in it.
+
+    On CPUs that means AVX-512 bfloat16 or AMX instructions: elsewhere it is emulated and slower than float32. The
+    choice depends on the machine alone, never on a timing. A device that is not there raises ``InputError``.
+    """
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"unknown device {name!r}; known: auto, cpu, cuda, mps")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(d for d in ("cuda", "mps", "cpu") if available[d])
+    if not available[name]:
+        raise InputError(f"device {name!r} is not available on this machine; use --device auto or cpu")
+    if precision == "bfloat16" or (precision == "auto" and _computes_in_bfloat16(name)):
+        return Device(torch.device(name), "bfloat16")
+    return Device(torch.device(name), "float32")
+
+
+def _computes_in_bfloat16(name: str) -> bool:
+    if name == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

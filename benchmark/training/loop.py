@@ -1,0 +1,176 @@
+"""The one training loop: a student, a method, maybe a teacher, so many steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from benchmark.backbones.network import Network, Outputs
+from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.sampling import batches
+from benchmark.data.task import Task
+from benchmark.methods import Batch, Method, Stage
+from benchmark.spec import Training, derive_seed
+from benchmark.training.device import Device
+from benchmark.training.progress import Progress
+
+VERSION = 1
+"""Rises when the same settings train other weights than before; part of every key."""
+
+_REPORT_SECONDS = 0.5
+
+
+class DivergedError(RuntimeError):
+    """Training produced a loss that is not a finite number; the message names the stage, the step and the terms."""
+
+
+@dataclass
+class Fitted:
+    """What training cost and how it went. ``history``: one row per report with stage, step and mean terms."""
+
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float | str]] = field(default_factory=list)
+
+
+def fit(
+    student: Network,
+    method: Method,
+    task: Task,
+    training: Training,
+    normalisation: Normalisation,
+    *,
+    teacher: Network | None,
+    teacher_normalisation: Normalisation | None,
+    seed: int,
+    device: Device,
+    progress: Progress,
+    title: str,
+    rows: int = 20,
+) -> Fitted:
+    """Train ``student`` in place by ``method`` on the training images of ``task``.
+
+    Batches and crops follow from ``seed`` alone, so every method meets the same ones; the stages of a method share
+    ``training.steps``. The teacher runs in eval mode without gradient. A loss that is not finite raises
+    ``DivergedError``.
+    """
+    started = time.perf_counter()
+    labels = task.labels(task.train)
+    images = Images(task.data, task.train, normalisation, padding=training.crop_padding, device=device.torch)
+    targets = torch.from_numpy(labels).to(device.torch)
+    order = batches(labels, training, derive_seed(seed, "batches"))
+    crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
+    retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
+    fitted = Fitted()
+    report_every = max(1, training.steps // rows)
+    progress.begin(title, training.steps)
+    try:
+        for stage, steps in _shares(method.stages(), training.steps):
+            if stage.fresh_head:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(derive_seed(seed, "head", stage.name))
+                    student.fresh_head()
+            optimiser, scheduler = _optimiser(student, method, stage, steps, training)
+            sums: dict[str, Tensor] = {}
+            since = 0
+            last = time.perf_counter()
+            student.train()
+            for step in range(steps):
+                index = torch.from_numpy(next(order)).to(device.torch)
+                pixels = images.augmented(index, crops)
+                with device.autocast():
+                    outputs = student(pixels)
+                guide: Outputs | None = None
+                if teacher is not None and retune is not None:
+                    with torch.no_grad(), device.autocast():
+                        guide = teacher(retune(pixels)).float()
+                batch = Batch(targets[index], index, stage.name, step / steps)
+                terms = method.loss(batch, outputs.float(), guide)
+                loss = torch.stack(list(terms.values())).sum()
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                scheduler.step()
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=device.torch)) + term.detach()
+                since += 1
+                fitted.steps += 1
+                fitted.images += len(index)
+                if fitted.steps % report_every == 0 or step + 1 == steps:
+                    fitted.history.append(_row(stage, fitted.steps, sums, since))
+                    sums, since = {}, 0
+                if time.perf_counter() - last > _REPORT_SECONDS or step + 1 == steps:
+                    last = time.perf_counter()
+                    rate = fitted.steps / (last - started)
+                    shown = fitted.history[-1] if fitted.history else {}
+                    facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float))
+                    progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
+    finally:
+        progress.end()
+    student.eval()
+    fitted.seconds = time.perf_counter() - started
+    return fitted
+
+
+def _shares(stages: list[Stage], steps: int) -> list[tuple[Stage, int]]:
+    total = sum(stage.share for stage in stages)
+    if not math.isclose(total, 1.0, abs_tol=1e-6):
+        raise ValueError(f"the shares of a method's stages sum to {total}, not to 1")
+    edges = [0]
+    share = 0.0
+    for stage in stages:
+        share += stage.share
+        edges.append(round(share * steps))
+    return [(stage, end - start) for stage, start, end in zip(stages, edges, edges[1:], strict=False) if end > start]
+
+
+def _optimiser(
+    student: Network, method: Method, stage: Stage, steps: int, training: Training
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    learned = list(student.parameters())
+    if method.connector is not None:
+        learned += list(method.connector.parameters())
+    optimiser = torch.optim.SGD(
+        learned,
+        lr=training.lr,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.momentum > 0,
+    )
+    warm = round(training.warmup * steps)
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        done = (step - warm) / max(1, steps - warm)
+        return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+def _row(stage: Stage, step: int, sums: dict[str, Tensor], since: int) -> dict[str, float | str]:
+    means = {name: float(value) / since for name, value in sums.items()}
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if bad:
+        raise DivergedError(
+            f"stage {stage.name!r}, step {step}: term {', '.join(map(repr, bad))} is not finite; lower training.lr"
+        )
+    return {"stage": stage.name, "step": float(step), **means}
+
+
+def _retuner(ours: Normalisation, theirs: Normalisation | None, device: Device) -> Callable[[Tensor], Tensor]:
+    """From pixels normalised for the student to pixels normalised for the teacher."""
+    if theirs is None or theirs == ours:
+        return lambda pixels: pixels
+    shape = (1, -1, 1, 1)
+    scale = torch.tensor([a / b for a, b in zip(ours.std, theirs.std, strict=True)], device=device.torch).view(shape)
+    shift = torch.tensor(
+        [(a - b) / s for a, b, s in zip(ours.mean, theirs.mean, theirs.std, strict=True)], device=device.torch
+    ).view(shape)
+    return lambda pixels: pixels * scale + shift

@@ -1,0 +1,60 @@
+"""Nearest-centroid classification of many episodes at once, on features computed once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data.imageset import IntArray
+
+_GRAM_ROWS = 16_384
+_CHUNK = 1 << 22
+
+
+def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, normalise: bool) -> IntArray:
+    """How many queries of each episode lie nearest to their own class's centroid.
+
+    features: M x D; support: E x N x K and query: E x N x Q, rows of ``features``. ``normalise``: features are scaled
+    to unit length before centroids are taken (Wang et al. 2019, arXiv 1911.04623, "L2N"). Returns E counts of N * Q
+    queries. A query equally near to several centroids goes to the first of them.
+
+    A distance to a centroid is made of inner products alone, so with few support images per query all of them are
+    read off one Gram matrix and no feature is gathered; with many, or too many images for the matrix, centroids are
+    formed.
+    """
+    if features.ndim != 2 or support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2]:
+        shapes = f"{tuple(features.shape)}, {support.shape}, {query.shape}"
+        raise ValueError(f"expected features M x D, support E x N x K, query E x N x Q; got {shapes}")
+    x = features.float()
+    if normalise:
+        x = torch.nn.functional.normalize(x, dim=1)
+    ways, shots = support.shape[1:]
+    gram = x @ x.T if ways * shots <= x.shape[1] and len(x) <= _GRAM_ROWS else None
+    per_episode = ways * query.shape[2] * (ways * shots if gram is not None else x.shape[1])
+    size = max(1, _CHUNK // per_episode)
+    counts = []
+    for start in range(0, len(support), size):
+        s = torch.from_numpy(support[start : start + size]).to(x.device)
+        q = torch.from_numpy(query[start : start + size]).to(x.device)
+        scores = _by_centroids(x, s, q) if gram is None else _by_gram(gram, s, q)
+        truth = torch.arange(ways, device=x.device).view(1, ways, 1)
+        counts.append((scores.argmax(3) == truth).sum((1, 2)).cpu().numpy())
+    return np.concatenate(counts).astype(np.int64)
+
+
+def _by_gram(gram: Tensor, support: Tensor, query: Tensor) -> Tensor:
+    """2 <q, c> - <c, c> for every query and class of every episode: E x N x Q x N."""
+    flat, width = gram.view(-1), len(gram)
+    episodes, ways, shots = support.shape
+    inner = flat[query.reshape(episodes, -1, 1) * width + support.reshape(episodes, 1, -1)]
+    own = flat[support.unsqueeze(3) * width + support.unsqueeze(2)].mean((2, 3))
+    scores = 2 * inner.view(episodes, -1, ways, shots).mean(3) - own.unsqueeze(1)
+    return scores.view(episodes, ways, -1, ways)
+
+
+def _by_centroids(x: Tensor, support: Tensor, query: Tensor) -> Tensor:
+    """The same through the centroids themselves."""
+    centroids = x[support].mean(2)
+    scores = 2 * torch.einsum("enqd,ecd->enqc", x[query], centroids)
+    return scores - centroids.square().sum(2)[:, None, None, :]

@@ -1,0 +1,193 @@
+"""Where a protocol has its networks made: teachers from the bank, students by the method of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmark.backbones.network import Network, build_network
+from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.data.task import Task
+from benchmark.methods import METHODS, LabelSpaces, Method, Shapes
+from benchmark.spec import RunSpec, Training, content_key, derive_seed
+from benchmark.training import loop
+from benchmark.training.device import Device
+from benchmark.training.inference import accuracy, embed
+from benchmark.training.progress import Progress
+from benchmark.training.teachers import TeacherBank
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network in eval mode, the task it was trained on, its input statistics and facts for the record."""
+
+    network: Network
+    task: Task
+    normalisation: Normalisation
+    facts: dict[str, Any]
+
+
+class Workshop:
+    """Makes the networks of one run. A protocol says on which task; the run's settings say the rest."""
+
+    def __init__(self, spec: RunSpec, bank: TeacherBank, device: Device, progress: Progress) -> None:
+        self._spec = spec
+        self._bank = bank
+        self.device = device
+        self._progress = progress
+
+    def teacher(self, task: Task) -> Trained:
+        """The teacher of ``task``, trained by cross-entropy on its training images unless the bank holds it."""
+        training, recipe = self._teacher_recipe(task)
+        key = content_key(recipe)
+        settings = self._spec.teacher
+        network = self._build(settings.backbone, task, derive_seed(settings.seed, "teacher"))
+        normalisation = Normalisation.of(task.data, task.train)
+
+        def train() -> dict[str, Any]:
+            method = _method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data)
+            fitted = self._fit(
+                network, method, task, training, normalisation, None, settings.seed, f"teacher {settings.backbone}"
+            )
+            return {
+                "recipe": recipe,
+                "classes": [task.data.classes[c] for c in task.classes],
+                "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
+                "seconds": fitted.seconds,
+                "history": fitted.history,
+            }
+
+        found = self._bank.has(key)
+        facts = self._bank.get(key, network, train)
+        network.eval().requires_grad_(False)
+        origin = "from the bank" if found else f"trained in {facts['seconds']:.0f} s"
+        share = facts["accuracy"]
+        judged = "no image held out" if share is None else f"held-out accuracy {100 * share:.1f} %"
+        what = f"teacher {settings.backbone} ({network.parameter_count:,} parameters), {len(task.classes)} classes"
+        self._progress.say(f"{what}: {judged} ({origin})")
+        return Trained(
+            network, task, normalisation,
+            {
+                "backbone": settings.backbone, "key": key, "seed": settings.seed, "accuracy": facts["accuracy"],
+                "parameters": network.parameter_count, "seconds": facts["seconds"],
+            },
+        )  # fmt: skip
+
+    def student(self, task: Task, teacher: Trained) -> Trained:
+        """A student of ``task``, fresh from the run's seed, trained by the run's method with ``teacher`` as guide."""
+        spec = self._spec
+        network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
+        labels = LabelSpaces(task.classes, teacher.task.classes)
+        method = _method(spec.method, spec.method_settings, labels, network, teacher.network, task.data)
+        normalisation = Normalisation.of(task.data, task.train)
+        started = time.perf_counter()
+        if method.needs.train_embeddings:
+            embeddings = embed(teacher.network, task.data, task.train, teacher.normalisation, self.device)
+            method.prepare(embeddings.clone(), torch.from_numpy(task.labels(task.train)).to(self.device.torch))
+        guide = teacher if method.needs.teacher else None
+        fitted = self._fit(
+            network, method, task, spec.training, normalisation, guide, spec.seed, f"{spec.method} seed {spec.seed}"
+        )
+        seconds = time.perf_counter() - started
+        network.requires_grad_(False)
+        return Trained(
+            network, task, normalisation,
+            {
+                "backbone": spec.student.backbone, "parameters": network.parameter_count, "steps": fitted.steps,
+                "images": fitted.images, "seconds": seconds, "loop_seconds": fitted.seconds, "history": fitted.history,
+                "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
+            },
+        )  # fmt: skip
+
+    def embed(self, trained: Trained, data: ImageSet, indices: IntArray) -> torch.Tensor:
+        """Embeddings of images as ``trained`` sees them: len(indices) x D float32."""
+        return embed(trained.network, data, indices, trained.normalisation, self.device)
+
+    def has_teacher(self, task: Task) -> bool:
+        """Whether the bank holds the teacher of ``task``."""
+        return self._bank.has(content_key(self._teacher_recipe(task)[1]))
+
+    def rehearse(self, teacher_task: Task, student_task: Task, steps: int = 3) -> tuple[float, float]:
+        """Seconds per training step of teacher and student, timed on throw-away networks that nobody keeps."""
+        times = []
+        for count in (1, steps):
+            training, _ = self._teacher_recipe(teacher_task)
+            teacher = self._build(self._spec.teacher.backbone, teacher_task, 0)
+            normalisation = Normalisation.of(teacher_task.data, teacher_task.train)
+            method = _method("ce", None, LabelSpaces(teacher_task.classes, ()), teacher, None, teacher_task.data)
+            brief = dataclasses.replace(training, steps=count)
+            taught = self._fit(teacher, method, teacher_task, brief, normalisation, None, 0, "timing the teacher")
+            spec = dataclasses.replace(self._spec, training=dataclasses.replace(self._spec.training, steps=count))
+            learnt = Workshop(spec, self._bank, self.device, self._progress).student(
+                student_task, Trained(teacher.requires_grad_(False), teacher_task, normalisation, {})
+            )
+            times.append((taught.seconds, learnt.facts["loop_seconds"]))
+        (teacher_first, student_first), (teacher_all, student_all) = times
+        return max(teacher_all - teacher_first, 0) / (steps - 1), max(student_all - student_first, 0) / (steps - 1)
+
+    def _teacher_recipe(self, task: Task) -> tuple[Training, dict[str, Any]]:
+        settings = self._spec.teacher
+        training = dataclasses.replace(
+            self._spec.training,
+            steps=settings.steps, batch_size=settings.batch_size, lr=settings.lr, weight_decay=settings.weight_decay,
+            sampler="uniform",
+        )  # fmt: skip
+        return training, {
+            "backbone": settings.backbone,
+            "seed": settings.seed,
+            "training": dataclasses.asdict(training),
+            "task": task.key,
+            "version": loop.VERSION,
+        }
+
+    def _build(self, backbone: str, task: Task, seed: int) -> Network:
+        size, channels = task.data.images.shape[1], task.data.images.shape[3]
+        return build_network(backbone, channels=channels, size=size, classes=len(task.classes), seed=seed).to(
+            self.device.torch
+        )
+
+    def _fit(
+        self, network: Network, method: Method, task: Task, training: Training, normalisation: Normalisation,
+        teacher: Trained | None, seed: int, title: str,
+    ) -> loop.Fitted:  # fmt: skip
+        if method.connector is not None:
+            method.connector.to(self.device.torch).train()
+        return loop.fit(
+            network, method, task, training, normalisation,
+            teacher=teacher.network if teacher else None,
+            teacher_normalisation=teacher.normalisation if teacher else None,
+            seed=seed, device=self.device, progress=self._progress, title=title,
+        )  # fmt: skip
+
+
+def tap_shapes(network: Network, data: ImageSet) -> Shapes:
+    """Shapes of a network's taps for one image of ``data``, seen by a forward pass in eval mode."""
+    normalisation = Normalisation((0.0,) * data.images.shape[3], (1.0,) * data.images.shape[3])
+    device = next(network.parameters()).device
+    images = Images(data, data.where([int(data.labels[0])])[:1], normalisation, padding=0, device=device)
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        outputs = network(images.plain(torch.zeros(1, dtype=torch.int64, device=device)))
+    network.train(training)
+    taps = {**outputs.stages, "embedding": outputs.embedding, "logits": outputs.logits}
+    return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
+
+
+def _method(
+    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet
+) -> Method:
+    chosen = METHODS.get(name).entry
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(0, "connector"))
+        return chosen(
+            chosen.Settings() if settings is None else settings,
+            labels,
+            tap_shapes(student, data),
+            tap_shapes(teacher, data) if teacher is not None else Shapes({}),
+        )

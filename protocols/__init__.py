@@ -1,0 +1,10 @@
+"""What is measured: one file per family of protocols."""
+
+from __future__ import annotations
+
+from benchmark.registry import Registry
+from protocols.protocol import Protocol, Result, Score
+
+PROTOCOLS: Registry[type[Protocol]] = Registry("protocol", room="protocols", group="benchmark.protocols")
+
+__all__ = ["PROTOCOLS", "Protocol", "Result", "Score"]

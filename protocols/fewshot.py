@@ -1,0 +1,124 @@
+"""Episodic few-shot classification of novel classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from benchmark.data.episodes import Episodes, check_episodes, sample_episodes
+from benchmark.data.imageset import IntArray
+from benchmark.data.task import hold_out
+from benchmark.spec import derive_seed
+from benchmark.statistics import class_interval, episode_interval
+from protocols import PROTOCOLS, Protocol, Result, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.data import ImageSet, Task
+    from benchmark.training import Workshop
+
+
+@PROTOCOLS.register(
+    "fewshot-{way}way{shot}shot",
+    examples=("fewshot-5way1shot", "fewshot-5way5shot", "fewshot-10way1shot", "fewshot-20way5shot"),
+)
+class FewShot(Protocol):
+    """Distil on base classes, judge the student's embedding by nearest centroids on episodes of novel classes.
+
+    A teacher learns the base classes by cross-entropy; a student is distilled on the same base classes by the method;
+    the student's embedding is judged on N-way K-shot episodes of classes that neither has seen. The head is the
+    nearest centroid of the support embeddings, L2-normalised unless ``head`` is ``euclidean``. The episodes depend on
+    protocol, data set and seed alone. Beside the student stand the teacher and raw pixels on the same episodes.
+    """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Episodes, queries per class, the head, the classes judged and the share of base images held out."""
+
+        episodes: Annotated[int, Ge(2)] = 10_000
+        queries: Annotated[int, Ge(1)] = 15
+        head: Literal["normalised", "euclidean"] = "normalised"
+        split: Literal["test", "val"] = "test"
+        held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
+
+    presets = {  # noqa: RUF012
+        "quick": {
+            "student": {"backbone": "conv4-16"},
+            "teacher": {"backbone": "conv4-64", "steps": 600, "batch_size": 64},
+            "training": {"steps": 600, "batch_size": 64},
+        },
+        "paper": {
+            "student": {"backbone": "conv4-64"},
+            "teacher": {"backbone": "conv4-64", "steps": 10_000, "batch_size": 256},
+            "training": {"steps": 10_000, "batch_size": 256},
+        },
+    }
+
+    def check(self, data: ImageSet) -> None:
+        """Enough novel classes, and enough images in each, for such episodes."""
+        data.split("train")
+        check_episodes(
+            data, data.split(self.settings.split), self.fields["way"], self.fields["shot"], self.settings.queries
+        )
+
+    def tasks(self, data: ImageSet) -> tuple[Task, Task]:
+        """The base classes, for both."""
+        base = hold_out(data, data.split("train"), self.settings.held_out)
+        return base, base
+
+    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+        """Teacher and student on the base classes, then all three embeddings on one stream of episodes."""
+        from benchmark.data.augmentation import Images
+
+        teacher_task, student_task = self.tasks(data)
+        teacher = workshop.teacher(teacher_task)
+        student = workshop.student(student_task, teacher)
+        episodes = self.episodes(data, seed)
+        novel = data.where(data.split(self.settings.split))
+        raw = Images(data, novel, student.normalisation, padding=0, device=workshop.device.torch)
+        embeddings = {
+            "student": workshop.embed(student, data, novel),
+            "teacher": workshop.embed(teacher, data, novel),
+            "pixels": raw.everything().flatten(1),
+        }
+        correct = {name: self.judge(features, novel, episodes) for name, features in embeddings.items()}
+        scores = {name: self._score(counts, episodes) for name, counts in correct.items()}
+        return Result(
+            metric="accuracy",
+            score=scores.pop("student"),
+            n=len(episodes.classes),
+            student=student,
+            teacher=teacher,
+            references=scores,
+            arrays={
+                "classes": episodes.classes.astype(np.int32),
+                **{f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()},
+            },
+            facts={"episodes_hash": episodes.hash, "queries_per_episode": int(episodes.query[0].size)},
+        )
+
+    def episodes(self, data: ImageSet, seed: int) -> Episodes:
+        """The episodes of a seed: the same for every method."""
+        return sample_episodes(
+            data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
+            query=self.settings.queries, episodes=self.settings.episodes, seed=derive_seed(seed, "episodes",
+            self.name, data.name),
+        )  # fmt: skip
+
+    def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
+        """Correct queries of each episode, for features (M x D) of the images ``novel``, ascending: E."""
+        from benchmark.training import correct_queries
+
+        rows = np.zeros(novel.max() + 1, np.int64)
+        rows[novel] = np.arange(len(novel))
+        normalise = self.settings.head == "normalised"
+        return correct_queries(features, rows[episodes.support], rows[episodes.query], normalise=normalise)
+
+    def _score(self, correct: IntArray, episodes: Episodes) -> Score:
+        accuracies = correct / episodes.query[0].size
+        intervals = episode_interval(accuracies), class_interval(episodes.classes, accuracies)
+        return Score(intervals[0].mean, intervals)

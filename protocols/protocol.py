@@ -1,0 +1,76 @@
+"""What a protocol is: settings, presets, a check of the data, and a run that ends in a result.
+
+Files in this folder import torch nowhere at their top, so that listing the protocols stays instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.statistics import Interval
+
+if TYPE_CHECKING:
+    from benchmark.data import ImageSet, Task
+    from benchmark.methods.method import Relation
+    from benchmark.training import Trained, Workshop
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value in [0, 1] and its intervals within one run."""
+
+    value: float
+    intervals: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run measured.
+
+    metric: the name of ``score``; n: how many episodes or images it is a mean of; references: the same metric of
+    ceiling and floor on the same episodes; arrays: what is saved beside the record; facts: more for the record.
+    """
+
+    metric: str
+    score: Score
+    n: int
+    student: Trained
+    teacher: Trained
+    references: Mapping[str, Score] = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Protocol:
+    """Base of all protocols. ``version`` rises when the same settings give other results than before.
+
+    ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default.
+    ``relation`` is how the student's classes stand to the teacher's.
+    """
+
+    Settings: ClassVar[type]
+    version: ClassVar[int] = 1
+    presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"quick": {}}
+    relation: Relation = "same"
+
+    def __init__(self, name: str, settings: Any, fields: Mapping[str, int]) -> None:
+        self.name = name
+        self.settings = settings
+        self.fields = fields
+
+    def check(self, data: ImageSet) -> None:
+        """Raise ``InputError`` with the numbers where this data set cannot carry the protocol."""
+        raise NotImplementedError
+
+    def tasks(self, data: ImageSet) -> tuple[Task, Task]:
+        """What the teacher is trained on, and what the student is."""
+        raise NotImplementedError
+
+    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+        """Have teacher and student made by ``workshop`` and measure the student."""
+        raise NotImplementedError

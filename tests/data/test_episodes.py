@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmark.data import ImageSet
+from benchmark.data.episodes import sample_episodes
+from benchmark.errors import InputError
+
+
+def test_episodes_are_what_they_say(tiny: ImageSet) -> None:
+    episodes = sample_episodes(tiny, tiny.splits["test"], way=4, shot=3, query=7, episodes=300, seed=5)
+    assert episodes.classes.shape == (300, 4)
+    assert episodes.support.shape == (300, 4, 3)
+    assert episodes.query.shape == (300, 4, 7)
+    for classes, support, query in zip(episodes.classes, episodes.support, episodes.query, strict=True):
+        assert len(set(classes)) == 4
+        assert set(classes) <= set(tiny.splits["test"])
+        assert (tiny.labels[support] == classes[:, None]).all()
+        assert (tiny.labels[query] == classes[:, None]).all()
+        assert len(set(support.flat) | set(query.flat)) == 4 * 10
+        assert not set(tiny.groups[support].flat) & set(tiny.groups[query].flat)
+
+
+def test_draws_are_uniform(tiny: ImageSet) -> None:
+    episodes = sample_episodes(tiny, tiny.splits["test"], way=2, shot=1, query=4, episodes=6000, seed=0)
+    for drawn, expected in ((episodes.support, 2 * 6000), (episodes.query, 8 * 6000)):
+        counts = np.bincount(drawn.ravel(), minlength=len(tiny.labels))[tiny.where(tiny.splits["test"])]
+        mean = expected / len(counts)
+        assert np.abs(counts - mean).max() < 5 * np.sqrt(mean)
+
+
+def test_stream_follows_the_seed(tiny: ImageSet) -> None:
+    def draw(seed: int) -> str:
+        return sample_episodes(tiny, tiny.splits["test"], way=3, shot=1, query=5, episodes=50, seed=seed).hash
+
+    assert draw(1) == draw(1)
+    assert len({draw(seed) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("way", "shot", "message"),
+    [
+        (7, 1, "the split has 6"),
+        (1, 1, "2 ways"),
+        (5, 0, "1 shot"),
+        (5, 8, r"class 'pattern 24' of tiny has 24, of which up to 16 are support"),
+        (5, 10**6, "up to 24 are support"),
+    ],
+)
+def test_impossible_numbers_are_told(tiny: ImageSet, way: int, shot: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        sample_episodes(tiny, tiny.splits["test"], way=way, shot=shot, query=9, episodes=10, seed=0)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from benchmark.data.sampling import batches
+from benchmark.errors import InputError
+from benchmark.spec import Training
+
+LABELS = np.repeat(np.arange(6), 10)
+
+
+def test_uniform_takes_every_image_once_an_epoch() -> None:
+    drawn = np.concatenate(list(islice(batches(LABELS, Training(batch_size=16), 3), 15)))
+    for epoch in range(4):
+        assert sorted(drawn[60 * epoch : 60 * (epoch + 1)]) == list(range(60))
+
+
+def test_balanced_batches_hold_classes_and_images_alike() -> None:
+    training = Training(batch_size=12, sampler="balanced", classes_per_batch=4)
+    for batch in islice(batches(LABELS, training, 3), 30):
+        assert len(set(batch)) == 12
+        assert sorted(np.unique(LABELS[batch], return_counts=True)[1]) == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "balanced"])
+def test_batches_follow_the_seed(sampler: str) -> None:
+    training = Training(batch_size=12, sampler=sampler, classes_per_batch=4)  # type: ignore[arg-type]
+
+    def draw(seed: int) -> list[list[int]]:
+        return [b.tolist() for b in islice(batches(LABELS, training, seed), 5)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_batches_larger_than_the_data() -> None:
+    batch = next(batches(LABELS[:5], Training(batch_size=16), 0))
+    assert len(batch) == 16
+
+
+@pytest.mark.parametrize(
+    ("labels", "size", "classes", "message"),
+    [
+        (LABELS, 10, 4, "cannot be shared"),
+        (LABELS, 14, 7, "there are 6 classes"),
+        (LABELS, 24, 2, "smallest of 10 images"),
+    ],
+)
+def test_batches_that_cannot_be_filled(labels: np.ndarray, size: int, classes: int, message: str) -> None:
+    training = Training(batch_size=size, sampler="balanced", classes_per_batch=classes)
+    with pytest.raises(InputError, match=message):
+        next(batches(labels, training, 0))
+    with pytest.raises(InputError, match="no image"):
+        next(batches(labels[:0], Training(), 0))

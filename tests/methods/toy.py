@@ -1,0 +1,58 @@
+"""A problem small enough to run in every test: two networks and one batch of separable images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from benchmark.backbones.network import Network, build_network
+from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Shapes, Stage
+
+CLASSES = 6
+
+
+@dataclass
+class Toy:
+    """A student, a wider teacher, a method between them and a batch of 24 images of 6 classes."""
+
+    student: Network
+    teacher: Network
+    method: Method
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def terms(self, stage: Stage) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            guide = self.teacher(self.images)
+        batch = Batch(self.labels, torch.arange(len(self.labels)), stage.name, 0.0)
+        return self.method.loss(batch, self.student(self.images), guide if self.method.needs.teacher else None)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        extra = [] if self.method.connector is None else list(self.method.connector.parameters())
+        return [*self.student.parameters(), *extra]
+
+
+def shapes(network: Network, images: torch.Tensor) -> Shapes:
+    with torch.no_grad():
+        outputs = network(images[:2])
+    taps = {**outputs.stages, "embedding": outputs.embedding, "logits": outputs.logits}
+    return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
+
+
+def make_toy(name: str, teacher_classes: tuple[int, ...] = tuple(range(CLASSES)), **settings: object) -> Toy:
+    generator = torch.Generator().manual_seed(7)
+    prototypes = torch.randn(CLASSES, 3, 16, 16, generator=generator)
+    labels = torch.arange(CLASSES).repeat_interleave(4)
+    images = prototypes[labels] + 0.5 * torch.randn(24, 3, 16, 16, generator=generator)
+    student = build_network("conv4-16", channels=3, size=16, classes=CLASSES, seed=1)
+    teacher = build_network("conv4-32", channels=3, size=16, classes=len(teacher_classes), seed=2)
+    teacher.eval().requires_grad_(False)
+    chosen = METHODS.get(name).entry
+    spaces = LabelSpaces(tuple(range(CLASSES)), teacher_classes)
+    student.eval()
+    method = chosen(chosen.Settings(**settings), spaces, shapes(student, images), shapes(teacher, images))
+    student.train()
+    if method.needs.train_embeddings:
+        method.prepare(teacher.embed(images), labels)
+    return Toy(student, teacher, method, images, labels)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.data import ImageSet
+from benchmark.errors import InputError
+from benchmark.runner import Plan, Request
+from benchmark.training import Silent, TeacherBank, Workshop, select_device
+from protocols import PROTOCOLS, Protocol
+from protocols.protocol import Result
+
+DEVICE = select_device("cpu", "float32")
+SMOKE = ("protocol.episodes=400", "protocol.queries=5", "training.batch_size=16", "teacher.batch_size=16")
+
+
+def plan(
+    root: Path, method: str = "ce", overrides: tuple[str, ...] = (), protocol: str = "fewshot-5way1shot", **options: Any
+) -> Plan:
+    return Plan(Request(protocol, method, "tiny", overrides=(*SMOKE, *overrides), **options), root)
+
+
+def result(root: Path, made: Plan, seed: int = 0) -> Result:
+    workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
+    return made.protocol.run(made.data, workshop, seed)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS.names())
+def test_every_protocol_states_itself(name: str) -> None:
+    protocol = PROTOCOLS.get(name).entry
+    assert issubclass(protocol, Protocol)
+    assert protocol.version >= 1
+    assert "quick" in protocol.presets
+    assert PROTOCOLS.help(name).endswith(".")
+
+
+def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
+    made = plan(tmp_path, overrides=("training.steps=200", "teacher.steps=200"))
+    found = result(tmp_path, made)
+    scores = {"student": found.score, **found.references}
+    assert set(scores) == {"student", "teacher", "pixels"}
+    for name, score in scores.items():
+        correct = found.arrays[f"correct_{name}"]
+        assert score.value == pytest.approx(correct.mean() / 25)
+        assert [i.kind for i in score.intervals] == ["episode", "class"]
+    assert found.n == len(found.arrays["classes"]) == 400
+    assert scores["teacher"].value > scores["student"].value > scores["pixels"].value + 0.05
+    assert scores["pixels"].value > 0.25
+
+
+def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
+    made = plan(tmp_path, limit_steps=2)
+    found = result(tmp_path, made)
+    for trained in (found.student, found.teacher):
+        assert set(trained.task.classes) == set(made.data.splits["train"])
+        assert not set(made.data.labels[trained.task.train]) & set(made.data.splits["test"])
+    assert set(np.unique(found.arrays["classes"])) == set(made.data.splits["test"])
+
+
+def test_novel_pixels_change_neither_teacher_nor_student(tmp_path: Path) -> None:
+    """Poisoned test images leave both networks as they are, bit for bit."""
+    made = plan(tmp_path, "refilled", limit_steps=3)
+    clean = result(tmp_path / "clean", made)
+    novel = made.data.where(made.data.splits["test"])
+    poisoned = made.data.images.copy()
+    poisoned[novel] = 255 - poisoned[novel]
+    made.data = ImageSet(**{**vars_of(made.data), "images": poisoned})
+    other = result(tmp_path / "poisoned", made)
+    for name in ("student", "teacher"):
+        a, b = getattr(clean, name).network.state_dict(), getattr(other, name).network.state_dict()
+        assert all((a[key] == b[key]).all() for key in a)
+
+
+def vars_of(data: ImageSet) -> dict[str, Any]:
+    names = ("name", "images", "labels", "groups", "classes", "splits", "background", "mirrors")
+    return {name: getattr(data, name) for name in names}
+
+
+def test_episodes_follow_protocol_data_and_seed_alone(tmp_path: Path) -> None:
+    hashes = {
+        label: result(tmp_path, made, seed).facts["episodes_hash"]
+        for label, made, seed in (
+            ("ce", plan(tmp_path, limit_steps=1), 0),
+            ("kd", plan(tmp_path, "kd", ("training.lr=0.01",), limit_steps=2), 0),
+            ("seed", plan(tmp_path, limit_steps=1), 1),
+            ("shots", plan(tmp_path, protocol="fewshot-5way2shot", limit_steps=1), 0),
+        )
+    }
+    assert hashes["ce"] == hashes["kd"]
+    assert len(set(hashes.values())) == 3
+
+
+def test_head_and_split_are_settings(tmp_path: Path) -> None:
+    def run(*overrides: str) -> Result:
+        return result(tmp_path, plan(tmp_path, overrides=overrides, limit_steps=20))
+
+    base, euclidean, val = run(), run("protocol.head=euclidean"), run("protocol.split=val")
+    assert base.score.value != euclidean.score.value
+    assert set(np.unique(val.arrays["classes"])) == set(plan(tmp_path).data.splits["val"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fewshot-7way1shot", "the split has 6"),
+        ("fewshot-5way20shot", "needs? more images"),
+        ("fewshot-1way1shot", "2 ways"),
+    ],
+)
+def test_impossible_protocols_are_told_with_the_numbers(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(tmp_path, protocol=name)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmark.report.leaderboard import COLUMNS, leaderboard, to_csv
+
+
+def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "key": f"{method}{seed}{changes}",
+        "status": "done",
+        "protocol": "fewshot-5way1shot",
+        "dataset": "glyphs",
+        "preset": "quick",
+        "teacher": "conv4-64",
+        "backbone": "conv4-16",
+        "method": method,
+        "seed": seed,
+        "metric": "accuracy",
+        "value": value,
+        "intervals": {"episode": {"half_width": 0.002, "n": 10_000}},
+        "provenance": "measured",
+        "started": "2026-01-01",
+        **changes,
+    }
+
+
+def test_one_row_per_cell_with_the_interval_over_seeds() -> None:
+    values = [0.70, 0.72, 0.69]
+    frame = leaderboard([record("kd", seed, value) for seed, value in enumerate(values)])
+    assert tuple(frame.columns) == COLUMNS
+    (row,) = frame.to_dict("records")
+    assert row["mean"] == pytest.approx(np.mean(values))
+    assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
+    assert row["episode_ci95"] == pytest.approx(0.002 / 3**0.5)
+    assert (row["n_seeds"], row["rank"], row["best"], row["status"]) == (3, 1, True, "done")
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert pd.isna(leaderboard([record("kd", 0, 0.5)])["ci95"][0])
+
+
+def test_only_complete_methods_are_ranked() -> None:
+    records = [record("kd", s, 0.6) for s in (0, 1)] + [record("rkd", s, 0.7) for s in (0, 1)]
+    records += [record("ce", 0, 0.9)]
+    records += [record("fitnet", 0, 0.8), record("fitnet", 1, 0.0, status="failed")]
+    for incomplete in records[-1:]:
+        del incomplete["value"], incomplete["metric"]
+    frame = leaderboard(records).set_index("method")
+    assert frame["status"].to_dict() == {"ce": "incomplete", "fitnet": "incomplete", "kd": "done", "rkd": "done"}
+    assert frame.loc[["rkd", "kd"], "rank"].tolist() == [1, 2]
+    assert frame.loc[["rkd", "kd"], "best"].tolist() == [True, False]
+    assert frame.loc[["ce", "fitnet"], "rank"].isna().all()
+
+
+def test_a_method_that_only_failed_is_listed_as_failed() -> None:
+    frame = leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.0, status="failed")]).set_index("method")
+    assert frame.loc["ce", "status"] == "failed"
+    assert frame.loc["kd", "rank"] == 1
+
+
+def test_unlike_conditions_are_not_ranked_together() -> None:
+    records = [
+        record("kd", 0, 0.5),
+        record("ce", 0, 0.9, dataset="emoji"),
+        record("ce", 0, 0.9, preset="quick+training.lr=0.2"),
+        record("ce", 0, 0.9, backbone="conv4-64"),
+        record("ce", 0, 0.9, provenance="reported-in-paper"),
+    ]
+    assert leaderboard(records)["rank"].tolist() == [1] * 5
+
+
+def test_a_methods_own_settings_compete_in_the_same_pool() -> None:
+    records = [record("refilled", 0, 0.5), record("refilled", 0, 0.6, preset="quick+method.margin=0.1")]
+    assert leaderboard(records).set_index("preset")["rank"].to_dict() == {"quick": 2, "quick+method.margin=0.1": 1}
+
+
+def test_the_latest_finished_record_of_a_seed_counts() -> None:
+    records = [
+        record("kd", 0, 0.5),
+        record("kd", 0, 0.6, started="2026-02-01"),
+        record("kd", 0, 0.0, status="failed", started="2026-03-01"),
+    ]
+    assert leaderboard(records)["mean"].tolist() == [0.6]
+
+
+def test_ties_share_a_rank() -> None:
+    frame = leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.5), record("rkd", 0, 0.4)]).set_index("method")
+    assert frame["rank"].to_dict() == {"ce": 1, "kd": 1, "rkd": 3}
+
+
+def test_csv_is_the_same_text_whatever_the_order() -> None:
+    records = [record(m, s, 0.5 + s / 100 + i / 50) for i, m in enumerate(("ce", "kd", "rkd")) for s in range(3)]
+    text = to_csv(leaderboard(records))
+    random.Random(0).shuffle(records)
+    assert to_csv(leaderboard(records)) == text
+    assert text.startswith(",".join(COLUMNS) + "\n")

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from benchmark.cli import main
+
+RUN = ["run", "--protocol", "fewshot-5way1shot", "--method", "kd", "--dataset", "tiny"]
+SMOKE = [
+    "--limit-steps",
+    "3",
+    "--set",
+    "protocol.episodes=50",
+    "--set",
+    "protocol.queries=4",
+    "--set",
+    "training.batch_size=8",
+]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCHMARK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as exit_:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        out, err = capfd.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return Done(exit_.value.code, out, err)
+
+    return run
+
+
+def test_run_saves_prints_and_is_found_again(call: Call, tmp_path: Path) -> None:
+    first = call(*RUN, *SMOKE, "--seeds", "0,1")
+    assert first.returncode == 0, first.stderr
+    assert "mean over 2 seeds" in first.stdout
+    assert "held-out accuracy" in first.stderr
+    assert len(list((tmp_path / "results/runs").glob("*.json"))) == 2
+    again = call(*RUN, *SMOKE, "--seeds", "0,1", "--json")
+    assert again.returncode == 0
+    records = json.loads(again.stdout)
+    assert [r["seed"] for r in records] == [0, 1]
+    assert all(f"{100 * r['value']:.2f}" in first.stdout for r in records)
+    board = call("leaderboard", "--output", "board.csv")
+    assert board.returncode == 0
+    header, row = (tmp_path / "board.csv").read_text().splitlines()
+    assert header.startswith("protocol,dataset,preset,teacher,backbone,method,metric,n_seeds,mean,ci95")
+    assert ",kd,accuracy,2," in row
+    shown = call("leaderboard")
+    assert shown.returncode == 0
+    assert "kd" in shown.stdout
+
+
+def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
+    done = call(*RUN, "--dry-run", "--json", "--set", "method.temperature=2")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["settings"]["method"]["temperature"] == 2.0
+    assert facts["work"]["student_steps_per_seed"] == 600
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*RUN, "--method", "kdd"], "did you mean 'kd'"),
+        ([*RUN, "--dataset", "glyph"], "did you mean 'glyphs'"),
+        ([*RUN, "--protocol", "fewshot-9way1shot"], "the split has 6"),
+        ([*RUN, "--set", "method.temperature"], "section.name=value"),
+        ([*RUN, "--set", "method.temperature=hot"], "method.temperature = 'hot'"),
+        ([*RUN, "--seed", "1", "--seeds", "2"], "not both"),
+        ([*RUN, "--seeds", "2-1"], "seeds '2-1'"),
+        ([*RUN, "--device", "tpu"], "unknown device"),
+        ([*RUN, *SMOKE, "--results", "/dev/null/runs"], "cannot write to results folder"),
+        ([*RUN, *SMOKE, "--data", "/dev/null/data"], "cannot keep teachers"),
+        (["run", "--method", "kd"], "--protocol"),
+        (["run", "--nonsense"], "--nonsense"),
+        (["list", "nonsense"], "'protocols', 'methods', 'datasets', 'backbones'"),
+        (["list", "datasets", "--protocol", "fewshot-5way1shot"], "goes with"),
+        (["leaderboard", "--results", "nowhere"], "no results folder nowhere"),
+        (["leaderboard", "--results", "."], "no records"),
+        (["data", "show", "nonsense"], "unknown data set"),
+        (["data", "show", "tiny", "--out", "no/folder.png"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(call: Call, words: list[str], message: str) -> None:
+    done = call(*words)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_damaged_record_is_named_and_nothing_is_lost(call: Call, tmp_path: Path) -> None:
+    assert call(*RUN, *SMOKE, "--seeds", "0,1").returncode == 0
+    damaged, good = sorted((tmp_path / "results/runs").glob("*.json"))
+    damaged.write_text(damaged.read_text()[:100])
+    kept = good.read_bytes()
+    board = call("leaderboard")
+    assert board.returncode == 1
+    assert damaged.name in board.stderr
+    assert "kd" in board.stdout
+    again = call(*RUN, *SMOKE, "--seed", "0")
+    assert again.returncode == 2
+    assert damaged.name in again.stderr
+    assert "--mode force" in again.stderr
+    assert good.read_bytes() == kept
+    assert call(*RUN, *SMOKE, "--seed", "0", "--mode", "force").returncode == 0
+    assert call("leaderboard").returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_can_be_repeated(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "BENCHMARK_DATA": str(tmp_path / "data")}
+    program = [sys.executable, "-m", "benchmark", *RUN, "--set", "teacher.steps=100000"]
+    process = subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "teacher" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_lists(call: Call) -> None:
+    for kind, name in (
+        ("protocols", "fewshot-5way1shot"),
+        ("methods", "refilled"),
+        ("datasets", "emoji"),
+        ("backbones", "conv4-64"),
+    ):
+        done = call("list", kind)
+        assert done.returncode == 0
+        assert name in done.stdout
+    assert "applies" in call("list", "methods", "--protocol", "fewshot-5way1shot").stdout
+
+
+def test_help_and_lists_answer_at_once() -> None:
+    """Generous bounds for a busy machine; what keeps them fast is that no heavy package is imported."""
+    for words in (["--help"], ["list", "methods"]):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "benchmark", *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert time.perf_counter() - started < 5
+
+
+def test_without_words_it_shows_help(call: Call) -> None:
+    for words in ([], ["data"]):
+        done = call(*words)
+        assert done.returncode == 2
+        assert "Usage" in done.stdout
+    assert call("--help").returncode == 0
+
+
+def test_data_show_draws_a_contact_sheet(call: Call, tmp_path: Path) -> None:
+    done = call("data", "show", "tiny", "--out", "sheet.png")
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

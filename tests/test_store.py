@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.errors import InputError
+from benchmark.store import SCHEMA, Store, write_atomically
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA, "key": "ab" * 32, "status": "done", "protocol": "fewshot-5way1shot", "dataset": "tiny",
+        "preset": "quick", "method": "kd", "seed": 0, "value": 0.1 + 0.2, **changes,
+    }  # fmt: skip
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    scores = np.arange(5, dtype=np.int32)
+    path = store.save(record(), {"correct": scores})
+    assert path.name == "fewshot-5way1shot.tiny.kd.s0.abababababab.json"
+    found = store.find("ab" * 32)
+    assert found == {**record(), "arrays": path.with_suffix(".npz").name}
+    with np.load(tmp_path / found["arrays"], allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["correct"], scores)
+    assert store.find("cd" * 32) is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.with_suffix(".npz").name]
+
+
+def test_names_hold_no_folder(tmp_path: Path) -> None:
+    assert Store(tmp_path).save(record(method="plug/in", dataset="folder:/x"), {}).parent == tmp_path
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"schema": 1}', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_record_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    path = store.save(record(), {})
+    good = store.save(record(key="cd" * 32, seed=1), {})
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=path.name):
+        store.find("ab" * 32)
+    assert path.read_bytes() == content
+    found = dict(store.records())
+    assert isinstance(found[path], InputError)
+    assert found[good] == record(key="cd" * 32, seed=1)
+
+
+def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = Store(tmp_path).save(record(schema=SCHEMA + 1), {})
+    with pytest.raises(InputError, match="update the package"):
+        Store(tmp_path).find("ab" * 32)
+    assert json.loads(path.read_text())["schema"] == SCHEMA + 1
+
+
+def test_nan_is_no_record(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        Store(tmp_path).save(record(value=float("nan")), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_folder_is_an_input_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(InputError, match="--results"):
+        Store(blocker / "runs").check_writable()
+    with pytest.raises(InputError, match="no results folder"):
+        list(Store(tmp_path / "missing").records())

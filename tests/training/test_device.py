@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.errors import InputError
+from benchmark.training import select_device
+
+
+def test_devices() -> None:
+    assert select_device("cpu", "float32").precision == "float32"
+    assert select_device("cpu", "bfloat16").precision == "bfloat16"
+    assert select_device("cpu").torch == torch.device("cpu")
+    with pytest.raises(InputError, match="unknown device"):
+        select_device("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="not available"):
+        select_device("cuda")
+    assert select_device("auto").torch.type != "cuda"
+
+
+def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    for supported, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=supported: answer)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert select_device("cpu").precision == precision
+
+
+def test_autocast_reaches_the_networks() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with select_device("cpu", "bfloat16").autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    with select_device("cpu", "float32").autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.float32

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.backbones.network import Network, Outputs, build_network
+from benchmark.data import ImageSet, Task
+from benchmark.data.augmentation import Normalisation
+from benchmark.data.task import hold_out
+from benchmark.methods import Batch, LabelSpaces, Method, Needs, Shapes, Stage
+from benchmark.spec import Training
+from benchmark.training import Fitted, Silent, accuracy, fit, select_device
+from benchmark.training.loop import DivergedError
+
+DEVICE = select_device("cpu", "float32")
+
+
+class Recorder(Method):
+    """Cross-entropy in two stages that writes down what it is given."""
+
+    needs = Needs(teacher=True)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.seen: list[tuple[str, float, list[int]]] = []
+        self.heads: list[Tensor] = []
+
+    def stages(self) -> list[Stage]:
+        return [Stage("one", 0.25), Stage("two", 0.75, fresh_head=True)]
+
+    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+        assert teacher is not None
+        assert not teacher.logits.requires_grad
+        assert student.logits.dtype == teacher.logits.dtype == torch.float32
+        self.seen.append((batch.stage, batch.progress, batch.index.tolist()))
+        return {"ce": torch.nn.functional.cross_entropy(student.logits, batch.labels)}
+
+
+def train(
+    data: ImageSet, training: Training, method: type[Method] = Recorder, **options: Any
+) -> tuple[Network, Any, Fitted, Task]:
+    task = hold_out(data, data.splits["train"][:8], 0.25)
+    student, teacher = (build_network("conv4-16", channels=3, size=16, classes=8, seed=s) for s in (1, 2))
+    teacher.eval().requires_grad_(False)
+    made = method(method.Settings(), LabelSpaces(task.classes, task.classes), Shapes({}), Shapes({}))
+    normalisation = Normalisation.of(data, task.train)
+    options = {"seed": 4, "device": DEVICE, "teacher_normalisation": normalisation, **options}
+    fitted = fit(
+        student, made, task, training, normalisation, teacher=teacher, progress=Silent(), title="test", **options
+    )
+    return student, made, fitted, task
+
+
+def test_stages_share_the_steps_and_every_step_counts(tiny: ImageSet) -> None:
+    _, method, fitted, task = train(tiny, Training(steps=21, batch_size=10))
+    stages = [stage for stage, _, _ in method.seen]
+    assert stages == ["one"] * 5 + ["two"] * 16
+    assert (fitted.steps, fitted.images) == (21, 210)
+    assert [p for s, p, _ in method.seen if s == "two"] == pytest.approx([i / 16 for i in range(16)])
+    assert max(i for _, _, index in method.seen for i in index) < len(task.train)
+    assert fitted.history[-1]["step"] == 21
+
+
+def test_batches_are_the_same_for_every_method(tiny: ImageSet) -> None:
+    class OneStage(Recorder):
+        def stages(self) -> list[Stage]:
+            return [Stage()]
+
+    training = Training(steps=12, batch_size=10)
+    two, one = train(tiny, training)[1], train(tiny, training, OneStage)[1]
+    assert [index for _, _, index in two.seen] == [index for _, _, index in one.seen]
+
+
+def test_same_seed_same_weights_bit_for_bit(tiny: ImageSet) -> None:
+    def weights(seed: int) -> Tensor:
+        torch.rand(seed + 3)
+        network = train(tiny, Training(steps=10, batch_size=16), seed=seed)[0]
+        return torch.cat([p.flatten() for p in network.state_dict().values()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_the_fresh_head_is_drawn_anew(tiny: ImageSet) -> None:
+    class Frozen(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            return {"nothing": 0.0 * student.logits.sum()}
+
+    training = Training(steps=8, batch_size=8, weight_decay=0.0)
+    start = build_network("conv4-16", channels=3, size=16, classes=8, seed=1)
+    end = train(tiny, training, Frozen)[0]
+    assert torch.equal(start.backbone.blocks[0][0].weight, end.backbone.blocks[0][0].weight)  # type: ignore[index, union-attr]
+    assert not torch.equal(start.head.weight, end.head.weight)
+
+
+def test_training_learns_and_the_teacher_keeps_still(tiny: ImageSet) -> None:
+    student, _, fitted, task = train(tiny, Training(steps=150, batch_size=32))
+    reached = accuracy(student, task, task.held_out, Normalisation.of(tiny, task.train), DEVICE)
+    assert reached is not None
+    assert reached > 0.6
+    assert fitted.history[-1]["ce"] < fitted.history[0]["ce"]  # type: ignore[operator]
+    assert not student.training
+
+
+def test_shuffled_labels_fall_to_chance(tiny: ImageSet) -> None:
+    shuffled = dataclasses.replace(tiny, labels=tiny.labels.copy())
+    chosen = tiny.where(tiny.splits["train"][:8])
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0)).numpy()
+    shuffled.labels[chosen] = tiny.labels[chosen][order]
+    student, _, _, task = train(shuffled, Training(steps=150, batch_size=32))
+    reached = accuracy(student, task, task.held_out, Normalisation.of(shuffled, task.train), DEVICE)
+    assert reached is not None
+    assert abs(reached - 1 / 8) < 4 * (1 / 8 * 7 / 8 / len(task.held_out)) ** 0.5
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny: ImageSet) -> None:
+    class Broken(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            return {"fine": student.logits.sum() * 0, "broken": student.logits.sum() * float("nan")}
+
+    with pytest.raises(DivergedError, match=r"stage 'one', step 1: term 'broken' is not finite"):
+        train(tiny, Training(steps=20, batch_size=8), Broken)
+
+
+def test_shares_that_do_not_sum_to_one_are_a_fault(tiny: ImageSet) -> None:
+    class Greedy(Recorder):
+        def stages(self) -> list[Stage]:
+            return [Stage("one"), Stage("two")]
+
+    with pytest.raises(ValueError, match="sum to 2"):
+        train(tiny, Training(steps=8), Greedy)
+
+
+def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> None:
+    """The pixels are renormalised for the teacher: its outputs do not depend on the student's statistics."""
+    outputs = []
+
+    class Keep(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            assert teacher is not None
+            outputs.append(teacher.logits)
+            return super().loss(batch, student, teacher)
+
+    theirs = Normalisation((0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
+    train(tiny, Training(steps=1, batch_size=8), Keep, teacher_normalisation=theirs)
+    student_like = Training(steps=1, batch_size=8)
+    task = hold_out(tiny, tiny.splits["train"][:8], 0.25)
+    network, teacher = (build_network("conv4-16", channels=3, size=16, classes=8, seed=s) for s in (1, 2))
+    teacher.eval()
+    method = Keep(Keep.Settings(), LabelSpaces(task.classes, task.classes), Shapes({}), Shapes({}))
+    fit(
+        network,
+        method,
+        task,
+        student_like,
+        theirs,
+        teacher=teacher.requires_grad_(False),
+        teacher_normalisation=theirs,
+        seed=4,
+        device=DEVICE,
+        progress=Silent(),
+        title="test",
+    )
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-4)
