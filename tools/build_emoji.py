@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ NEAR_DUPLICATE = 3.0
 # A drawing is scaled to fill the tile, but its frame is not cut below this share of the designer's frame.
 LEAST_SIDE = 0.7
 SPLIT_SHARES = (("test", 0.20), ("val", 0.16))
+# Validation and test classes carry episodes of this many shots and queries.
+SHOTS, QUERIES = 5, 15
 SKIPPED_SUBGROUPS = {"skin-tone"}
 
 MAN, WOMAN, PERSON = "1f468", "1f469", "1f9d1"
@@ -210,13 +212,23 @@ def cap_class(images: list[AssetImage], cap: int) -> list[AssetImage]:
     return kept
 
 
-def split_of(names: list[str]) -> dict[str, str]:
-    """Split by class: names in the order of their digests, test and validation shares first."""
-    ordered = sorted(names, key=lambda name: hashlib.sha256(f"emoji split {name}".encode()).hexdigest())
-    result = dict.fromkeys(names, "train")
+def carries_episodes(images: list[AssetImage]) -> bool:
+    """Whether the class has queries left when support images block their whole groups, whichever they are."""
+    sizes = sorted(Counter(image.group for image in images).values())
+    return sum(sizes[:-SHOTS]) >= QUERIES
+
+
+def split_of(chosen: dict[str, list[AssetImage]]) -> dict[str, str]:
+    """Split by class: names in the order of their digests, test and validation shares first.
+
+    Classes too small for episodes go to training.
+    """
+    judged = [name for name, images in chosen.items() if carries_episodes(images)]
+    ordered = sorted(judged, key=lambda name: hashlib.sha256(f"emoji split {name}".encode()).hexdigest())
+    result = dict.fromkeys(chosen, "train")
     start = 0
     for split, share in SPLIT_SHARES:
-        size = round(share * len(names))
+        size = round(share * len(chosen))
         result.update(dict.fromkeys(ordered[start : start + size], split))
         start += size
     return result
@@ -253,7 +265,7 @@ def build(cache: Path, out: Path, sheets: Path | None) -> None:
         if len(images) >= LEAST_IMAGES and len({image.group for image in images}) >= LEAST_GROUPS:
             chosen[name] = images
     names = sorted(chosen, key=lambda name: (superclass[name], name))
-    splits = split_of(names)
+    splits = split_of(chosen)
     classes = [AssetClass(name, superclass[name], splits[name]) for name in names]
     images = [
         AssetImage(image.pixels, label, f"{name} {image.group}", image.source)

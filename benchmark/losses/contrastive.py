@@ -91,7 +91,9 @@ def crd_loss(
 
     h = x / (x + M / N), x = exp(<anchor, memory row> / temperature) / Z: the posterior that the row is the anchor's
     own rather than noise. In logarithms h is the sigmoid of <.,.> / temperature - log_normalizer - log M, where N has
-    cancelled out. Tian et al., arXiv 1910.10699; temperature 0.07, M = 16384 of other classes, momentum 0.5, 128
+    cancelled out.
+
+    Tian et al., arXiv 1910.10699; temperature 0.07, M = 16384 of other classes, momentum 0.5, 128
     dimensions and weight 0.8 are the authors' defaults. Their code adds 1e-7 inside the logarithm of the denominators;
     the sigmoid needs no such guard.
 
@@ -139,7 +141,7 @@ def _scores(
         raise ValueError(
             f"{what}: negatives are {shape(negatives)}; expected {len(student)} rows, from sample_negatives"
         )
-    rows = torch.cat((positives[:, None], negatives), 1)
+    rows = torch.cat((positives[:, None], negatives), 1).long()
     in_teacher = (student @ teacher_memory.detach().T).gather(1, rows) / temperature
     in_student = (teacher @ student_memory.detach().T).gather(1, rows) / temperature
     return in_teacher, in_student

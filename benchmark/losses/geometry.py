@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows of x (..., C) divided by their L2 norm; a row of zeros stays zero and its gradient stays finite."""
+    """Rows of x (..., C) divided by their L2 norm; a row of zeros (below 1e-12) stays, with a finite gradient."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     unit: Tensor = x / torch.where(norm > 1e-12, norm, 1.0)
     return unit

@@ -25,9 +25,9 @@ def class_centers(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tenso
     """
     check_batch("class_centers", "B C", embeddings=embeddings)
     check_labels("class_centers", labels, len(embeddings), num_classes)
-    sums = embeddings.new_zeros(num_classes, embeddings.shape[1]).index_add(0, labels, embeddings)
+    sums = embeddings.new_zeros(num_classes, embeddings.shape[1]).index_add(0, labels.long(), embeddings)
     # bincount would do, but makes the host wait for the device
-    counts = embeddings.new_zeros(num_classes).index_add(0, labels, embeddings.new_ones(len(labels)))
+    counts = embeddings.new_zeros(num_classes).index_add(0, labels.long(), embeddings.new_ones(len(labels)))
     return unit_rows(sums / counts.clamp_min(1)[:, None])
 
 
@@ -44,7 +44,8 @@ def local_classifier_loss(
 
     t_i = [<e_i, c_k>] for the teacher's embedding e_i (not normalised) and the centres c_k. The student is not
     tempered and no tau^2 is applied: tau = 1 (arXiv 2205.01915) leaves nothing to choose; CVPR 2020 divides both by
-    tau = 2, which the caller does to the logits. Cross-entropy is not part of it. student_logits (B, K),
+    tau = 2, which the caller does to the logits. Cross-entropy is not part of it.
+    student_logits (B, K),
     teacher_embeddings (B, C), centers (K, C), labels (B,) integers in [0, K), weights (B,) or None for 1
     (adaptive_weights for wgkd). Returns a scalar.
     ValueError: wrong shapes or dtypes, temperature not positive, labels out of range (checked on the CPU).
@@ -60,7 +61,7 @@ def local_classifier_loss(
             f"{what}: centers {shape(centers)} fit neither {classes} student classes nor teacher embeddings "
             f"{shape(teacher_embeddings)}; expected {classes}x{teacher_embeddings.shape[1]}, from class_centers"
         )
-    absent = torch.ones(classes, dtype=torch.bool, device=labels.device).index_fill(0, labels, False)
+    absent = torch.ones(classes, dtype=torch.bool, device=labels.device).index_fill(0, labels.long(), False)
     teacher_logits = teacher_embeddings.detach() @ centers.detach().T / temperature
     log_teacher = F.log_softmax(teacher_logits.masked_fill(absent, -torch.inf), 1).masked_fill(absent, 0)
     log_student = F.log_softmax(student_logits.masked_fill(absent, -torch.inf), 1).masked_fill(absent, 0)

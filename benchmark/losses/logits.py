@@ -55,9 +55,11 @@ def dkd_loss(
     """Decoupled knowledge distillation: T^2 / B sum_i [alpha KL(b_t || b_s) + beta KL(q_t || q_s)].
 
     b = [p_y, 1 - p_y] is the target against the rest, q the softmax over the classes other than y, both at temperature
-    T; all in log space, so saturated logits stay finite. A zero alpha or beta leaves its part uncomputed. Zhao et al.,
+    T; all in log space, so saturated logits stay finite. A zero alpha or beta leaves its part uncomputed.
+    Zhao et al.,
     CVPR 2022, arXiv 2203.08679. Defaults alpha 1, beta 8, T 4 are mdistiller's for CIFAR-100, with a linear warm-up of
-    the weight over 20 epochs that is the caller's. Both logits (B, K), K at least 2, over the same classes in the same
+    the weight over 20 epochs that is the caller's.
+    Both logits (B, K), K at least 2, over the same classes in the same
     order; labels (B,) integers in [0, K). Returns a scalar.
     ValueError: shapes differ, one class, temperature not positive, labels out of range (checked on the CPU).
     """
@@ -100,8 +102,10 @@ def dist_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
     DIST. p = softmax(z / tau): relations between classes within a sample, and between samples
     within a class. A row or column without variance correlates 0 with anything, so a batch of one has a constant
-    second term. Huang et al., NeurIPS 2022, arXiv 2205.10536; tau = 4 and 1 CE + 2 DIST are the authors' for
-    CIFAR-100. Both logits (B, K) over the same classes in the same order. Returns a scalar.
+    second term.
+    Huang et al., NeurIPS 2022, arXiv 2205.10536; tau = 4 and 1 CE + 2 DIST are the authors' for
+    CIFAR-100.
+    Both logits (B, K) over the same classes in the same order. Returns a scalar.
     ValueError: shapes differ, temperature not positive.
     """
     _check("dist_loss", student_logits, teacher_logits)

@@ -30,7 +30,8 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Attention transfer, one stage: mean of (a_s - a_t)^2, a = L2-normalised flatten(mean over channels of F^2).
 
     Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928, as the authors' code has it (the paper sums instead of
-    averaging). RepDistiller's weight is 1000 on the sum of 3 stages. Maps (B, C, H, W); channels may differ, and the
+    averaging). RepDistiller's weight is 1000 on the sum of 3 stages.
+    Maps (B, C, H, W); channels may differ, and the
     larger map is adaptively average-pooled to the smaller. Returns a scalar.
     ValueError: wrong dimensions or dtypes, batch sizes differ.
     """
@@ -57,7 +58,8 @@ def similarity_preserving_loss(student_map: Tensor, teacher_map: Tensor) -> Tens
     """||N(F_s F_s^T) - N(F_t F_t^T)||_F^2 / B^2, F flattened to (B, CHW), N = L2 normalisation of the rows.
 
     Tung and Mori, ICCV 2019, arXiv 1907.09682. RepDistiller's weight is 3000, on the last map. L2 here is p = 2: a
-    public implementation passes 1 for the axis and gets p = 1. Maps (B, C, H, W); all but the batch size may differ.
+    public implementation passes 1 for the axis and gets p = 1.
+    Maps (B, C, H, W); all but the batch size may differ.
     Returns a scalar. A batch of one gives 0, with gradient 0.
     ValueError: wrong dimensions or dtypes, batch sizes differ.
     """
@@ -76,7 +78,9 @@ def nst_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
     s and t run over the channels of one sample, each a map flattened over space and L2-normalised; the means are over
     samples and pairs of channels. It is the squared maximum mean discrepancy of a polynomial kernel (the value of
-    RepDistiller, weight 50). Huang and Wang, 2017, arXiv 1707.01219. Maps (B, C, H, W); channels may differ, and the
+    RepDistiller, weight 50).
+    Huang and Wang, 2017, arXiv 1707.01219.
+    Maps (B, C, H, W); channels may differ, and the
     larger map is adaptively average-pooled to the smaller. Returns a scalar.
     ValueError: wrong dimensions or dtypes, batch sizes differ.
     """

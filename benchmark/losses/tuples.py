@@ -43,8 +43,8 @@ def tuple_matching_loss(
     negatives, those with 0 < d_s(a, n) - d_s(a, p) <= margin; it is mined on the student, without gradient, and scored
     by both models.
 
-    * "mask": every tuple keeps all its negatives (the papers' intent). Takes O(B^2 log B): the negatives of every (a,
-      p) are one run of the anchor's negatives sorted by distance, so differences of prefix sums give its softmax.
+    * "mask": every tuple keeps all its negatives (the papers' intent). O(B^2 log B): the negatives of a tuple are one
+      run of its anchor's negatives sorted by distance, so differences of prefix sums give its softmax.
     * "truncate": every tuple keeps its first K negatives by index, K the fewest that any has (the released code of
       arXiv 2205.01915, whose order of negatives is arbitrary; a host wait per call).
     * "triplet": every pair (a, p) takes the closest negative farther than p, else the farthest, without margin; the
@@ -67,7 +67,9 @@ def tuple_matching_loss(
         raise ValueError(f"{what}: tuples is {tuples!r}; expected one of {', '.join(forms)}")
     student_distances = pairwise_distances(unit_rows(student))
     teacher_distances = pairwise_distances(unit_rows(teacher.detach()))
-    return weight * forms[tuples](student_distances, teacher_distances, labels, temperature, margin)
+    loss = weight * forms[tuples](student_distances, teacher_distances, labels, temperature, margin)
+    # a NaN is in no tuple: without this a diverged student would cost nothing
+    return loss + 0 * (student_distances.detach().sum() + teacher_distances.sum())
 
 
 class _Mined(NamedTuple):
@@ -98,9 +100,14 @@ def _positives(labels: Tensor, dense: bool) -> tuple[Tensor, Tensor]:
     return columns, (rank < counts[inverse][:, None]) & (columns != self_)
 
 
-def _mine(distances: Tensor, labels: Tensor, margin: float, members: bool = False) -> Iterator[tuple[slice, _Mined]]:
-    """Mined tuples of the rows of distances (B, B), a block of rows at a time: fewer if members (R, M, B) follow."""
-    columns, valid = _positives(labels, dense=distances.device.type != "cpu")
+def _mine(
+    distances: Tensor, labels: Tensor, margin: float, members: bool = False, wait: bool = False
+) -> Iterator[tuple[slice, _Mined]]:
+    """Mined tuples of the rows of distances (B, B), a block of rows at a time: fewer if members (R, M, B) follow.
+
+    wait: the host may wait for an accelerator; it does for the CPU.
+    """
+    columns, valid = _positives(labels, dense=not wait and distances.device.type != "cpu")
     rows_per_block = max(1, _BLOCK // (columns.numel() if members else len(labels)))
     for start in range(0, len(labels), rows_per_block):
         rows = slice(start, start + rows_per_block)
@@ -181,8 +188,8 @@ def _by_prefix_sums(
         share = sums.reciprocal_().masked_fill_(~is_tuple, 0)
         steps = torch.zeros(len(order), order.shape[1] + 1, dtype=sums.dtype, device=sums.device)
         steps.scatter_add_(1, low, share).scatter_add_(1, high, -share)
-        sums_ = steps.cumsum(1)[:, :-1]
-        return torch.zeros_like(sums_).scatter_(1, order, sums_).scatter_add_(1, positives, share)
+        in_order = steps.cumsum(1)[:, :-1]
+        return torch.zeros_like(in_order).scatter_(1, order, in_order).scatter_add_(1, positives, share)
 
     slope = exp_student.mul_(column_sums(student_sum)).sub_(exp_teacher.mul_(column_sums(teacher_sum)))
     return kl, is_tuple, slope
@@ -222,13 +229,13 @@ def _truncate(student: Tensor, teacher: Tensor, labels: Tensor, temperature: flo
 def _truncated(distances: Tensor, labels: Tensor, margin: float) -> Tensor | None:
     """Flat indices (tuples, 1 + K) of every positive and its first K negatives in distances; None without a tuple."""
     size = len(labels)
-    counts = torch.cat([(m.high - m.low)[m.valid] for _, m in _mine(distances, labels, margin)])
+    counts = torch.cat([(m.high - m.low)[m.valid] for _, m in _mine(distances, labels, margin, wait=True)])
     counts = counts[counts > 0]
     if not counts.numel():
         return None
     keep = int(counts.min())
     entries = []
-    for rows, mined in _mine(distances, labels, margin, members=True):
+    for rows, mined in _mine(distances, labels, margin, members=True, wait=True):
         members = _members(mined) & mined.valid[:, :, None]
         members &= members.cumsum(2) <= keep
         row, candidate, column = (index.view(-1, keep) for index in members.nonzero(as_tuple=True))

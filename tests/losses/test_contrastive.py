@@ -60,7 +60,7 @@ def test_equals_the_loop(temperature):
 
 
 def test_gradcheck_in_both_embeddings():
-    inputs = batch()
+    inputs = batch(2)
     constant = crd_log_normalizer(**inputs)
     student, teacher = inputs.pop("student").requires_grad_(), inputs.pop("teacher").requires_grad_()
     assert torch.autograd.gradcheck(lambda s, t: crd_loss(s, t, **inputs, log_normalizer=constant), (student, teacher))

@@ -71,6 +71,13 @@ def test_only_the_classes_of_the_batch_matter():
     torch.testing.assert_close(local_classifier_loss(logits, embeddings, centers, labels), want)
 
 
+def test_any_integer_labels():
+    logits, embeddings, centers, labels = batch()
+    assert torch.equal(class_centers(embeddings, labels.int(), 6), class_centers(embeddings, labels, 6))
+    got = local_classifier_loss(logits, embeddings, centers, labels.int())
+    assert torch.equal(got, local_classifier_loss(logits, embeddings, centers, labels))
+
+
 def test_one_class_has_nothing_to_tell():
     logits, embeddings, centers, _ = batch()
     logits.requires_grad_()

@@ -244,6 +244,14 @@ def test_collapsed_student_has_a_finite_gradient(form):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 2, 3]], ids=["tuples", "no tuple"])
+def test_a_diverged_student_shows(form, labels):
+    student, teacher, _ = batch(4)
+    student[1, 0] = torch.nan
+    assert tuple_matching_loss(student, teacher, torch.tensor(labels), tuples=form).isnan()
+
+
 def test_half_precision_and_autocast_give_the_float32_value():
     student, teacher, labels = batch(dtype=torch.float32)
     want = tuple_matching_loss(student, teacher, labels)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_everything_named_is_installed() -> None:
+    for package in ("torch", "torchvision", "learn2learn", "avalanche-lib", "pandas", "scipy", "matplotlib"):
+        assert importlib.metadata.version(package)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, benchmark, protocols\n"
+        "heavy = {'torch', 'learn2learn', 'avalanche', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_no_file_is_pickled_or_unpickled() -> None:
+    """Weights are safetensors, records JSON, arrays npz without pickles."""
+    root = Path(__file__).parent.parent
+    for path in [*(root / "benchmark").rglob("*.py"), *(root / "protocols").rglob("*.py")]:
+        text = path.read_text()
+        words = ("import pickle", "torch.load", "torch.save", "allow_pickle=True")
+        assert not any(word in text for word in words), path
