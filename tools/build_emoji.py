@@ -212,6 +212,16 @@ def cap_class(images: list[AssetImage], cap: int) -> list[AssetImage]:
     return kept
 
 
+def drop_pictures_of_two_classes(by_class: dict[str, list[AssetImage]]) -> None:
+    """Take out drawings that stand, pixel by pixel, for emoji of different classes: their label is no fact."""
+    holders: dict[bytes, set[str]] = defaultdict(set)
+    for name, drawn in by_class.items():
+        for image in drawn:
+            holders[image.pixels.tobytes()].add(name)
+    for name, drawn in by_class.items():
+        by_class[name] = [image for image in drawn if len(holders[image.pixels.tobytes()]) == 1]
+
+
 def carries_episodes(images: list[AssetImage]) -> bool:
     """Whether the class has queries left when support images block their whole groups, whichever they are."""
     sizes = sorted(Counter(image.group for image in images).values())
@@ -259,6 +269,7 @@ def build(cache: Path, out: Path, sheets: Path | None) -> None:
     superclass = {item.subgroup: item.group for item in emoji}
     for item, designer, pixels in draw_all(emoji, folders):
         by_class[item.subgroup].append(AssetImage(pixels, 0, group_key(item.code), designer))
+    drop_pictures_of_two_classes(by_class)
     chosen = {}
     for name, drawn in by_class.items():
         images = cap_class(merge_groups(drawn), CLASS_CAP)

@@ -54,10 +54,6 @@ class Images:
         p, (height, width) = self._padding, self._size
         return self._normalised(self._pixels[positions, p : p + height, p : p + width])
 
-    def everything(self) -> Tensor:
-        """All images as they are, normalised: N x C x H x W."""
-        return self.plain(torch.arange(len(self), device=self._pixels.device))
-
     def augmented(self, positions: Tensor, generator: torch.Generator) -> Tensor:
         """The images at random crops, half of them mirrored where that keeps the class: shape as ``plain``.
 
