@@ -45,6 +45,12 @@ class Kind(StrEnum):
     backbones = "backbones"
 
 
+class Shown(StrEnum):
+    """What ``show`` shows."""
+
+    method = "method"
+
+
 class RunMode(StrEnum):
     """Which runs ``run`` carries out."""
 
@@ -150,16 +156,33 @@ def list_(
     rows = [[name, registry.help(name)] for name in registry.names()]
     columns = ["name", "what it is"]
     if protocol is not None:
-        from protocols import PROTOCOLS
+        from benchmark.runner import situation
 
-        relation = PROTOCOLS.get(protocol).entry.relation
         for row in rows:
-            reason = registry.get(row[0]).entry.applies(relation)
+            entry = registry.get(row[0]).entry
+            reason = entry.applies(situation(protocol, entry))
             row.insert(1, "applies" if reason is None else f"does not apply: {reason}")
         columns.insert(1, protocol)
     from benchmark.console import print_table
 
     print_table(kind.value, columns, rows)
+
+
+@app.command()
+def show(
+    kind: Annotated[Shown, typer.Argument(help="What kind of thing.")],
+    name: Annotated[str, typer.Argument(help="Its name, as `list` has it.")],
+) -> None:
+    """Say what a method is: equation and source, settings with types and defaults, needs, stages."""
+    from benchmark.console import print_table
+    from benchmark.methods import METHODS
+    from benchmark.methods.description import describe
+
+    text, settings, needs, stages = describe(METHODS.get(name).entry)
+    print(text)  # noqa: T201
+    print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
+    print_table("\nneeds", ["what", "value"], needs)
+    print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmark.backbones import BACKBONES
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
-from benchmark.methods import METHODS
+from benchmark.methods import METHODS, Method, Situation
 from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
 from benchmark.store import SCHEMA, Record, Store
 from protocols import PROTOCOLS, Protocol, Score
@@ -53,9 +53,6 @@ class Plan:
         presets = protocol.entry.presets
         if request.preset not in presets:
             raise InputError(f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}")
-        reason = method.entry.applies(protocol.entry.relation)
-        if reason is not None:
-            raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
         classes: dict[str, type] = {
             "protocol": protocol.entry.Settings,
             "method": method.entry.Settings,
@@ -76,8 +73,16 @@ class Plan:
         self._settings: dict[str, Any] = {
             name: build_settings(cls, {**preset.get(name, {}), **given[name]}, name) for name, cls in classes.items()
         }
-        for section in ("student", "teacher"):
-            BACKBONES.get(self._settings[section].backbone)
+        student, teacher = (self._settings[section].backbone for section in ("student", "teacher"))
+        if "backbone" not in given["student"]:
+            student = method.entry.backbone(student, teacher)
+            self._settings["student"] = dataclasses.replace(self._settings["student"], backbone=student)
+        for backbone in (student, teacher):
+            BACKBONES.get(backbone)
+        where = Situation(protocol.entry.relation, student, teacher)
+        reason = method.entry.applies(where, self._settings["method"])
+        if reason is not None:
+            raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
         self._label = _label(request.preset, default, self._settings)
         self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
         self.method = method.entry
@@ -103,6 +108,15 @@ class Plan:
             versions={**self._versions, "training": VERSION},
             fingerprint=self.data.fingerprint,
         )
+
+
+def situation(protocol: str, method: type[Method]) -> Situation:
+    """Where a method stands on a protocol as its quick preset has it."""
+    entry = PROTOCOLS.get(protocol).entry
+    preset = entry.presets["quick"]
+    student = build_settings(Student, preset.get("student", {}), "student").backbone
+    teacher = build_settings(Teacher, preset.get("teacher", {}), "teacher").backbone
+    return Situation(entry.relation, method.backbone(student, teacher), teacher)
 
 
 def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -168,7 +182,8 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     teacher_step, student_step = workshop.rehearse(teacher_task, student_task)
     missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
     teacher_steps = 0 if workshop.has_teacher(teacher_task) or not missing else spec.teacher.steps
-    seconds = teacher_steps * teacher_step + len(missing) * spec.training.steps * student_step
+    student_steps = spec.training.steps if plan.method.needs.trains != "nothing" else 0
+    seconds = teacher_steps * teacher_step + len(missing) * student_steps * student_step
     config = spec.config()
     return {
         "key": spec.key,
@@ -179,7 +194,7 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
             "seeds": list(seeds),
             "seeds_already_measured": [seed for seed in seeds if seed not in missing],
             "teacher_steps_to_train": teacher_steps,
-            "student_steps_per_seed": spec.training.steps,
+            "student_steps_per_seed": student_steps,
             "training_images": len(student_task.train),
             "training_classes": len(student_task.classes),
             "device": device.torch.type,

@@ -169,6 +169,14 @@ def test_lists(call: Call) -> None:
     assert "applies" in call("list", "methods", "--protocol", "fewshot-5way1shot").stdout
 
 
+def test_show_prints_what_a_method_is(call: Call) -> None:
+    done = call("show", "method", "refilled")
+    assert done.returncode == 0
+    for word in ("2205.01915", "margin", "0.2", "embedding", "classifier", "mask | truncate | triplet"):
+        assert word in done.stdout
+    assert call("show", "method", "refiled").returncode == 2
+
+
 def test_help_and_lists_answer_at_once() -> None:
     """Generous bounds for a busy machine; what keeps them fast is that no heavy package is imported."""
     for words in (["--help"], ["list", "methods"]):

@@ -28,13 +28,20 @@ def go(root: Path, plan: Plan, seeds: list[int], results: str = "runs", **option
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_runs_and_leaves_a_record(tmp_path: Path, method: str) -> None:
-    plan = make(tmp_path, method)
+    needs = METHODS.get(method).entry.needs
+    alike = ["student.backbone=conv4-64"] if needs.start == "teacher" and needs.trains == "all" else []
+    plan = make(tmp_path, method, *alike)
     (record,) = go(tmp_path, plan, [3])
     assert record["status"] == "done", record
     assert record["key"] == plan.spec(3).key
     assert (record["method"], record["seed"], record["protocol"]) == (method, 3, "fewshot-5way1shot")
-    assert record["student_facts"]["steps"] == 4
-    assert record["student_facts"]["images"] == 64
+    steps = 4 if needs.trains != "nothing" else 0
+    assert record["student_facts"]["steps"] == steps
+    assert record["student_facts"]["images"] == 16 * steps
+    assert record["backbone"] == record["student_facts"]["backbone"]
+    if needs.trains != "all":
+        assert record["backbone"] == record["teacher"]
+        assert record["value"] == record["references"]["teacher"]["value"]
     assert record["teacher_facts"]["accuracy"] is not None
     assert set(record["references"]) == {"teacher", "pixels"}
     assert record["config"] == json.loads(json.dumps(plan.spec(3).config()))

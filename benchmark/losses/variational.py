@@ -26,5 +26,7 @@ def vid_loss(mean: Tensor, log_scale: Tensor, teacher_map: Tensor) -> Tensor:
     check_same_shape("vid_loss", "put a regressor on the student's map", mean=mean, teacher_map=teacher_map)
     if log_scale.shape != mean.shape[1:2]:
         raise ValueError(f"vid_loss: log_scale is {shape(log_scale)}; expected one per channel, {mean.shape[1]}")
-    variance = (F.softplus(log_scale) + _EPS)[:, None, None]
-    return 0.5 * ((mean - teacher_map.detach()).square() / variance + variance.log()).mean()
+    variance = F.softplus(log_scale) + _EPS
+    # the variance is one number per channel: divided by after the mean over the others, it costs nothing
+    error = (mean - teacher_map.detach()).square().mean((0, 2, 3))
+    return 0.5 * (error / variance + variance.log()).mean()

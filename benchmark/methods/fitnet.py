@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from benchmark import losses
-from benchmark.methods import METHODS, Batch, Method, Needs, Shapes
+from benchmark.methods import METHODS, Batch, Method, Needs, Shapes, Situation, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,18 +20,35 @@ if TYPE_CHECKING:
 class FitNet(Method):
     """Regress the teacher's middle stage from the student's. Romero et al., ICLR 2015, arXiv 1412.6550.
 
-    loss = CE(z_s, y) + hint * mean((Reg(F_s) - F_t)^2), the joint form with the weight 100 that RepDistiller uses;
-    Reg is a convolution with batch norm and ReLU, trained along with the student.
+    joint: loss = CE(z_s, y) + hint * mean((Reg(F_s) - F_t)^2). Reg is a convolution with batch norm and ReLU, trained
+    along with the student. two-stage, as in the original paper: the hint alone for ``hint_share`` of the steps, then
+    (1 - kd) CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the classes that both have.
+
+    The joint form and its default 100 are those of RepDistiller and mdistiller, whose value this is. Of the two-stage
+    form, kd and T are those of their KD, and hint_share is the 30 of 240 epochs that RepDistiller gives to the first
+    stage of its two-stage methods, of which its FitNet is none.
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Weight of the hint and the stage it is taken from."""
+        """Form, weight of the hint and the stage it is taken from; the rest is of the two-stage form alone."""
 
+        form: Literal["joint", "two-stage"] = "joint"
         hint: Annotated[float, Ge(0)] = 100.0
         tap: str = "stage2"
+        hint_share: Annotated[float, Ge(0), Le(1)] = 30 / 240
+        """Share of the training steps that the first stage takes; 0 leaves it out, 1 leaves the second out."""
+        kd: Annotated[float, Ge(0), Le(1)] = 0.9
+        temperature: Annotated[float, Gt(0)] = 4.0
 
     needs = Needs(teacher=True, taps=("stage2",))
+
+    @classmethod
+    def applies(cls, situation: Situation, settings: Any = None) -> str | None:
+        """As ever; and the second stage of two compares outputs class by class."""
+        if settings is not None and settings.form == "two-stage" and situation.relation == "disjoint":
+            return "its second stage compares outputs class by class and teacher and student share no class"
+        return super().applies(situation, settings)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """The regressor from the student's map to the teacher's."""
@@ -39,14 +56,26 @@ class FitNet(Method):
 
         return MapRegressor(student.map(self.settings.tap), teacher.map(self.settings.tap))
 
+    def stages(self) -> list[Stage]:
+        """One, or hint and distillation."""
+        if self.settings.form == "joint":
+            return [Stage()]
+        share = self.settings.hint_share if self.settings.hint else 0.0
+        return [stage for stage in (Stage("hint", share), Stage("kd", 1 - share)) if stage.share > 0]
+
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the hint."""
+        """The terms of the stage at hand."""
         from torch.nn.functional import cross_entropy
 
         assert teacher is not None
         assert self.connector is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
-        if self.settings.hint:
-            guess = self.connector(student.tap(self.settings.tap))
-            terms["hint"] = self.settings.hint * losses.hint_loss(guess, teacher.tap(self.settings.tap))
+        s = self.settings
+        terms = {}
+        if batch.stage != "hint" and (s.form == "joint" or s.kd < 1):
+            weight = 1.0 if s.form == "joint" else 1 - s.kd
+            terms["ce"] = weight * cross_entropy(student.logits, batch.labels)
+        if batch.stage != "kd" and s.hint:
+            terms["hint"] = s.hint * losses.hint_loss(self.connector(student.tap(s.tap)), teacher.tap(s.tap))
+        if batch.stage == "kd" and s.kd:
+            terms["kd"] = s.kd * losses.kd_loss(*self.shared_logits(student, teacher), s.temperature)
         return terms

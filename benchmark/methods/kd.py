@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class KD(Method):
     """Match the teacher's softened class probabilities. Hinton et al. 2015, arXiv 1503.02531.
 
-    loss = ce * CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)). Where the label spaces differ the second
-    term runs over the shared classes, matched by identity. Defaults (T = 4, 0.1 and 0.9) are RepDistiller's.
+    loss = ce * CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)), the divergence a mean over the batch.
+
+    Defaults (T = 4, 0.1 and 0.9) are those of RepDistiller and mdistiller, whose value this is. Where the label spaces
+    differ the second term runs over the shared classes, matched by identity. Some public codes leave out the T^2.
     """
 
     @dataclass(frozen=True)
@@ -39,11 +41,10 @@ class KD(Method):
         from torch.nn.functional import cross_entropy
 
         assert teacher is not None
-        ours, theirs = student.logits, teacher.logits
-        if self.labels.student != self.labels.teacher:
-            columns, teacher_columns = self.labels.shared()
-            ours, theirs = ours[:, columns], theirs[:, teacher_columns]
-        return {
-            "ce": self.settings.ce * cross_entropy(student.logits, batch.labels),
-            "kd": self.settings.kd * losses.kd_loss(ours, theirs, self.settings.temperature),
-        }
+        s = self.settings
+        terms = {}
+        if s.ce:
+            terms["ce"] = s.ce * cross_entropy(student.logits, batch.labels)
+        if s.kd:
+            terms["kd"] = s.kd * losses.kd_loss(*self.shared_logits(student, teacher), s.temperature)
+        return terms

@@ -14,7 +14,7 @@ from benchmark.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.backbones.network import Outputs
+    from benchmark.backbones.network import Network, Outputs
 
 Relation = Literal["same", "overlap", "disjoint"]
 
@@ -41,18 +41,33 @@ class LabelSpaces:
 
 
 @dataclass(frozen=True)
+class Situation:
+    """Where a method is to be used: how the student's classes stand to the teacher's, and both backbones by name."""
+
+    relation: Relation
+    student: str
+    teacher: str
+
+
+@dataclass(frozen=True)
 class Needs:
     """What a method asks for, as data.
 
-    teacher: whether the teacher's outputs enter the loss; taps: stage names it reads on both networks beside logits
-    and embedding; labels: which label spaces it makes sense for; train_embeddings: whether ``prepare`` is to be
-    called with the teacher's embeddings of all training images.
+    teacher: whether the teacher's outputs enter the loss; taps: stages it reads on both networks unless its settings
+    say others, beside logits and embedding; labels: which label spaces it makes sense for; train_embeddings: whether
+    ``prepare`` is to be given the teacher's embeddings of all training images.
+
+    start: whether the student's weights are drawn, or are the teacher's (with its head's rows of the classes that both
+    have, by identity); trains: the whole student, its head alone on a frozen backbone, or nothing. Where not all is
+    trained the student is the teacher itself.
     """
 
     teacher: bool = False
     taps: tuple[str, ...] = ()
     labels: Literal["any", "overlap", "same"] = "any"
     train_embeddings: bool = False
+    start: Literal["fresh", "teacher"] = "fresh"
+    trains: Literal["all", "head", "nothing"] = "all"
 
 
 @dataclass(frozen=True)
@@ -74,13 +89,24 @@ class Shapes:
 
     taps: Mapping[str, tuple[int, ...]]
 
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages, from input to output."""
+        return [name for name, shape in self.taps.items() if len(shape) == 3]
+
     def map(self, name: str) -> tuple[int, int, int]:
         """The shape (C, H, W) of a stage; a name that is no stage raises ``InputError`` with those there are."""
-        shape = self.taps.get(name, ())
-        if len(shape) != 3:
-            stages = ", ".join(tap for tap, s in self.taps.items() if len(s) == 3)
-            raise InputError(f"the network has no stage {name!r}; it has {stages}")
-        return (shape[0], shape[1], shape[2])
+        if name not in self.stages:
+            raise InputError(f"the network has no stage {name!r}; it has {', '.join(self.stages)}")
+        channels, height, width = self.taps[name]
+        return channels, height, width
+
+    def named(self, names: str) -> list[str]:
+        """Stages from text such as ``stage1,stage2``, where ``last`` is the last one; unknown ones as in ``map``."""
+        found = [self.stages[-1] if name.strip() == "last" else name.strip() for name in names.split(",")]
+        for name in found:
+            self.map(name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -115,24 +141,52 @@ class Method:
         self.connector: nn.Module | None = self.build_connector(student, teacher)
 
     @classmethod
-    def applies(cls, labels: Relation) -> str | None:
-        """None where the method makes sense for such label spaces, else the reason why not."""
-        if cls.needs.labels == "same" and labels != "same":
+    def applies(cls, situation: Situation, settings: Any = None) -> str | None:
+        """None where the method makes sense, else the reason why not. ``settings``: its own, or None for defaults."""
+        if cls.needs.labels == "same" and situation.relation != "same":
             return "it compares outputs class by class and needs the teacher's own label space"
-        if cls.needs.labels == "overlap" and labels == "disjoint":
+        if cls.needs.labels == "overlap" and situation.relation == "disjoint":
             return "it compares outputs class by class and teacher and student share no class"
+        if cls.needs.start == "teacher" and situation.student != situation.teacher:
+            what = "the student starts from" if cls.needs.trains == "all" else "the student is"
+            return (
+                f"{what} the teacher and takes its backbone, which is {situation.teacher}, not {situation.student}; "
+                f"set student.backbone={situation.teacher}"
+            )
         return None
+
+    @classmethod
+    def backbone(cls, student: str, teacher: str) -> str:
+        """The student's backbone where nobody asks for one: the teacher's where the student is the teacher itself."""
+        return student if cls.needs.trains == "all" else teacher
+
+    @classmethod
+    def outline(cls, settings: Any) -> list[Stage]:
+        """The stages that such settings give, without any network."""
+        method = cls.__new__(cls)
+        method.settings = settings
+        return method.stages()
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module | None:
         """A module trained along with the student, such as a regressor between maps; none by default."""
         return None
 
     def stages(self) -> list[Stage]:
-        """The parts of training, in order; their shares sum to 1."""
-        return [Stage()]
+        """The parts of training, in order; their shares sum to 1. None where nothing is trained."""
+        return [Stage()] if self.needs.trains != "nothing" else []
 
-    def prepare(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Receive the teacher's embeddings (N x D) of all training images and their labels (N), before training."""
+    def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
+        """Before training: the student as it starts, on its device, and the labels (N) of all training images.
+
+        embeddings: the teacher's of the same images (N x D) where ``needs.train_embeddings``, else None.
+        """
+
+    def shared_logits(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        """Logits of both networks over the classes that both have, matched by identity: B x shared, twice."""
+        if self.labels.student == self.labels.teacher:
+            return student.logits, teacher.logits
+        columns, teacher_columns = self.labels.shared()
+        return student.logits[:, columns], teacher.logits[:, teacher_columns]
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Named, weighted terms; their sum is what the student minimises. ``teacher`` is None unless needed."""

@@ -14,6 +14,7 @@ from benchmark.backbones.network import Network, Outputs
 from benchmark.data.augmentation import Images, Normalisation
 from benchmark.data.sampling import batches
 from benchmark.data.task import Task
+from benchmark.errors import InputError
 from benchmark.methods import Batch, Method, Stage
 from benchmark.spec import Training, derive_seed
 from benchmark.training.device import Device
@@ -57,8 +58,8 @@ def fit(
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
     Batches and crops follow from ``seed`` alone, so every method meets the same ones; the stages of a method share
-    ``training.steps``. The teacher runs in eval mode without gradient. A loss that is not finite raises
-    ``DivergedError``.
+    ``training.steps``. The teacher runs in eval mode without gradient. Weights that are all 0 raise ``InputError``, a
+    loss that is not finite ``DivergedError``.
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
@@ -81,6 +82,8 @@ def fit(
             since = 0
             last = time.perf_counter()
             student.train()
+            if method.needs.trains != "all":
+                student.backbone.eval()  # a frozen network's statistics are frozen too
             for step in range(steps):
                 index = torch.from_numpy(next(order)).to(device.torch)
                 pixels = images.augmented(index, crops)
@@ -92,6 +95,8 @@ def fit(
                         guide = teacher(retune(pixels)).float()
                 batch = Batch(targets[index], index, stage.name, step / steps)
                 terms = method.loss(batch, outputs.float(), guide)
+                if not terms:
+                    raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
                 loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -133,7 +138,7 @@ def _shares(stages: list[Stage], steps: int) -> list[tuple[Stage, int]]:
 def _optimiser(
     student: Network, method: Method, stage: Stage, steps: int, training: Training
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    learned = list(student.parameters())
+    learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         learned += list(method.connector.parameters())
     optimiser = torch.optim.SGD(

@@ -50,7 +50,7 @@ class Workshop:
         normalisation = Normalisation.of(task.data, task.train)
 
         def train() -> dict[str, Any]:
-            method = _method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data)
+            method = _method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
             fitted = self._fit(
                 network, method, task, training, normalisation, None, settings.seed, f"teacher {settings.backbone}"
             )
@@ -79,20 +79,31 @@ class Workshop:
         )  # fmt: skip
 
     def student(self, task: Task, teacher: Trained) -> Trained:
-        """A student of ``task``, fresh from the run's seed, trained by the run's method with ``teacher`` as guide."""
+        """A student of ``task``, started and trained as the run's method has it, with ``teacher`` as guide.
+
+        What is drawn comes from the run's seed. A student that starts from the teacher sees the input as it does.
+        """
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
         labels = LabelSpaces(task.classes, teacher.task.classes)
-        method = _method(spec.method, spec.method_settings, labels, network, teacher.network, task.data)
+        method = _method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
+        needs = method.needs
         normalisation = Normalisation.of(task.data, task.train)
+        if needs.start == "teacher":
+            normalisation = teacher.normalisation
+            _start_from(teacher.network, network, labels)
+        network.backbone.requires_grad_(needs.trains == "all")
         started = time.perf_counter()
-        if method.needs.train_embeddings:
-            embeddings = embed(teacher.network, task.data, task.train, teacher.normalisation, self.device)
-            method.prepare(embeddings.clone(), torch.from_numpy(task.labels(task.train)).to(self.device.torch))
-        guide = teacher if method.needs.teacher else None
-        fitted = self._fit(
-            network, method, task, spec.training, normalisation, guide, spec.seed, f"{spec.method} seed {spec.seed}"
-        )
+        embeddings = None
+        if needs.train_embeddings:
+            embeddings = embed(teacher.network, task.data, task.train, teacher.normalisation, self.device).clone()
+        method.prepare(network, torch.from_numpy(task.labels(task.train)).to(self.device.torch), embeddings)
+        guide = teacher if needs.teacher else None
+        title = f"{spec.method} seed {spec.seed}"
+        fitted = loop.Fitted()
+        if needs.trains != "nothing":
+            fitted = self._fit(network, method, task, spec.training, normalisation, guide, spec.seed, title)
+        network.eval()
         seconds = time.perf_counter() - started
         network.requires_grad_(False)
         return Trained(
@@ -119,7 +130,7 @@ class Workshop:
             training, _ = self._teacher_recipe(teacher_task)
             teacher = self._build(self._spec.teacher.backbone, teacher_task, 0)
             normalisation = Normalisation.of(teacher_task.data, teacher_task.train)
-            method = _method("ce", None, LabelSpaces(teacher_task.classes, ()), teacher, None, teacher_task.data)
+            method = _method("ce", None, LabelSpaces(teacher_task.classes, ()), teacher, None, teacher_task.data, 0)
             brief = dataclasses.replace(training, steps=count)
             taught = self._fit(teacher, method, teacher_task, brief, normalisation, None, 0, "timing the teacher")
             spec = dataclasses.replace(self._spec, training=dataclasses.replace(self._spec.training, steps=count))
@@ -179,12 +190,21 @@ def tap_shapes(network: Network, data: ImageSet) -> Shapes:
     return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
 
 
+def _start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None:
+    """Copy the teacher's backbone and its head's rows of the classes that both have; other rows stay as drawn."""
+    student.backbone.load_state_dict(teacher.backbone.state_dict())
+    rows, teacher_rows = labels.shared()
+    with torch.no_grad():
+        student.head.weight[rows] = teacher.head.weight[teacher_rows]
+        student.head.bias[rows] = teacher.head.bias[teacher_rows]
+
+
 def _method(
-    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet
+    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet, seed: int
 ) -> Method:
     chosen = METHODS.get(name).entry
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(0, "connector"))
+        torch.manual_seed(derive_seed(seed, "connector"))
         return chosen(
             chosen.Settings() if settings is None else settings,
             labels,

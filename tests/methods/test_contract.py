@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.errors import InputError
-from benchmark.methods import METHODS
+from benchmark.methods import METHODS, Situation
 from benchmark.spec import build_settings
 from tests.methods.toy import CLASSES, make_toy
 
@@ -20,6 +20,9 @@ DISJOINT = tuple(range(100, 100 + CLASSES))
 @pytest.mark.parametrize("name", NAMES)
 def test_stages_share_the_whole_budget(name: str) -> None:
     stages = make_toy(name).method.stages()
+    if METHODS.get(name).entry.needs.trains == "nothing":
+        assert stages == []
+        return
     assert sum(stage.share for stage in stages) == pytest.approx(1)
     assert len({stage.name for stage in stages}) == len(stages)
 
@@ -44,6 +47,7 @@ def test_a_few_steps_lower_the_loss_of_every_stage(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_the_student_and_never_the_teacher(name: str) -> None:
     toy = make_toy(name)
+    before_student = {key: value.clone() for key, value in toy.student.backbone.state_dict().items()}
     before = {key: value.clone() for key, value in toy.teacher.state_dict().items()}
     reached: set[str] = set()
     for stage in toy.method.stages():
@@ -54,9 +58,13 @@ def test_gradient_reaches_the_student_and_never_the_teacher(name: str) -> None:
                 assert torch.isfinite(parameter.grad).all()
                 if parameter.grad.abs().sum() > 0:
                     reached.add(key)
-    assert reached == {key for key, _ in toy.student.named_parameters()}
+    learns = {"all": ("backbone.", "head."), "head": ("head.",), "nothing": ()}[toy.method.needs.trains]
+    assert reached == {key for key, _ in toy.student.named_parameters() if key.startswith(learns)}
     assert all(p.grad is None for p in toy.teacher.parameters())
     assert not toy.teacher.training
+    if toy.method.needs.trains != "all":
+        after = toy.student.backbone.state_dict()
+        assert all(torch.equal(value, after[key]) for key, value in before_student.items())
     assert all(torch.equal(before[key], value) for key, value in toy.teacher.state_dict().items())
 
 
@@ -90,13 +98,15 @@ def test_settings_reject_what_they_do_not_know(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_label_spaces_are_data(name: str) -> None:
     method = METHODS.get(name).entry
-    assert method.applies("same") is None
-    if method.applies("disjoint") is None:
+    assert method.applies(Situation("same", "a", "a")) is None
+    if method.applies(Situation("disjoint", "a", "a")) is None:
         toy = make_toy(name, teacher_classes=DISJOINT)
         for stage in toy.method.stages():
             assert all(torch.isfinite(value) for value in toy.terms(stage).values())
     else:
         assert method.needs.labels in ("same", "overlap")
+    assert (method.applies(Situation("same", "a", "b")) is None) == (method.needs.start == "fresh")
+    assert method.backbone("a", "b") == ("a" if method.needs.trains == "all" else "b")
 
 
 @pytest.mark.parametrize("name", NAMES)

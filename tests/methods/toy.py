@@ -22,15 +22,15 @@ class Toy:
     images: torch.Tensor
     labels: torch.Tensor
 
-    def terms(self, stage: Stage) -> dict[str, torch.Tensor]:
+    def terms(self, stage: Stage, progress: float = 0.5) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             guide = self.teacher(self.images)
-        batch = Batch(self.labels, torch.arange(len(self.labels)), stage.name, 0.0)
+        batch = Batch(self.labels, torch.arange(len(self.labels)), stage.name, progress)
         return self.method.loss(batch, self.student(self.images), guide if self.method.needs.teacher else None)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         extra = [] if self.method.connector is None else list(self.method.connector.parameters())
-        return [*self.student.parameters(), *extra]
+        return [*(p for p in self.student.parameters() if p.requires_grad), *extra]
 
 
 def shapes(network: Network, images: torch.Tensor) -> Shapes:
@@ -45,14 +45,17 @@ def make_toy(name: str, teacher_classes: tuple[int, ...] = tuple(range(CLASSES))
     prototypes = torch.randn(CLASSES, 3, 16, 16, generator=generator)
     labels = torch.arange(CLASSES).repeat_interleave(4)
     images = prototypes[labels] + 0.5 * torch.randn(24, 3, 16, 16, generator=generator)
-    student = build_network("conv4-16", channels=3, size=16, classes=CLASSES, seed=1)
+    chosen = METHODS.get(name).entry
+    reuses = chosen.needs.start == "teacher"
+    student = build_network("conv4-32" if reuses else "conv4-16", channels=3, size=16, classes=CLASSES, seed=1)
     teacher = build_network("conv4-32", channels=3, size=16, classes=len(teacher_classes), seed=2)
     teacher.eval().requires_grad_(False)
-    chosen = METHODS.get(name).entry
+    if reuses:
+        student.backbone.load_state_dict(teacher.backbone.state_dict())
     spaces = LabelSpaces(tuple(range(CLASSES)), teacher_classes)
     student.eval()
     method = chosen(chosen.Settings(**settings), spaces, shapes(student, images), shapes(teacher, images))
-    student.train()
-    if method.needs.train_embeddings:
-        method.prepare(teacher.embed(images), labels)
+    trains_all = method.needs.trains == "all"
+    student.backbone.train(trains_all).requires_grad_(trains_all)
+    method.prepare(student, labels, teacher.embed(images) if method.needs.train_embeddings else None)
     return Toy(student, teacher, method, images, labels)

@@ -51,6 +51,16 @@ def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
     assert scores["pixels"].value > 0.25
 
 
+def test_shuffled_training_labels_leave_no_more_than_the_floor(tmp_path: Path) -> None:
+    made = plan(tmp_path, overrides=("training.steps=200", "teacher.steps=2"))
+    labels = made.data.labels.copy()
+    base = made.data.where(made.data.splits["train"])
+    labels[base] = np.random.default_rng(0).permutation(labels[base])
+    made.data = ImageSet(**{**vars_of(made.data), "labels": labels})
+    found = result(tmp_path, made)
+    assert found.score.value < found.references["pixels"].value + 0.05
+
+
 def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
     made = plan(tmp_path, limit_steps=2)
     found = result(tmp_path, made)

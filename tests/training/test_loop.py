@@ -11,6 +11,7 @@ from benchmark.backbones.network import Network, Outputs, build_network
 from benchmark.data import ImageSet, Task
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.task import hold_out
+from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Method, Needs, Shapes, Stage
 from benchmark.spec import Training
 from benchmark.training import Fitted, Silent, accuracy, fit, select_device
@@ -124,6 +125,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny: ImageSet) -> None:
 
     with pytest.raises(DivergedError, match=r"stage 'one', step 1: term 'broken' is not finite"):
         train(tiny, Training(steps=20, batch_size=8), Broken)
+
+
+def test_weights_that_are_all_zero_are_told(tiny: ImageSet) -> None:
+    class Empty(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            return {}
+
+    with pytest.raises(InputError, match="stage 'one' has nothing to minimise"):
+        train(tiny, Training(steps=8), Empty)
 
 
 def test_shares_that_do_not_sum_to_one_are_a_fault(tiny: ImageSet) -> None:

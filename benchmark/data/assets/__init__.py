@@ -31,7 +31,7 @@ def load_asset(name: str, *, mirrors: bool, folder: Path = FOLDER) -> ImageSet:
         labels=np.asarray(index["labels"], np.int64),
         groups=np.asarray(index["groups"], np.int64),
         classes=tuple(entry["name"] for entry in index["classes"]),
-        splits={split: tuple(classes) for split, classes in index["splits"].items()},
+        splits={split: tuple(index["splits"][split]) for split in ("train", "val", "test")},
         background=255,
         mirrors=mirrors,
     )

@@ -1,0 +1,51 @@
+"""What there is to say about a method, as text and rows of tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from benchmark.methods.method import Method
+
+Rows = list[list[str]]
+
+
+def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
+    """Docstring; settings (name, type, default); needs (name, value); stages (name, share of steps, head, last rate).
+
+    The stages are those of the default settings.
+    """
+    hints = get_type_hints(method.Settings, include_extras=True)
+    settings = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(method.Settings)]
+    for row in settings:
+        row[2] = f"{float(row[2]):.6g}" if row[1].startswith("float") else row[2]
+    needs = [[f.name, _value(getattr(method.needs, f.name))] for f in dataclasses.fields(method.needs)]
+    stages = [
+        [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", f"{stage.final_lr:g}"]
+        for stage in method.outline(method.Settings())
+    ]
+    return inspect.getdoc(method) or "", settings, needs, stages or [["nothing is trained", "", "", ""]]
+
+
+def type_text(hint: Any) -> str:
+    """A type for people: ``float >= 0``, ``mask | truncate``."""
+    if get_origin(hint) is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if isinstance(hint, types.UnionType):
+        return " | ".join(map(type_text, get_args(hint)))
+    if not hasattr(hint, "__metadata__"):
+        return getattr(hint, "__name__", str(hint))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(mark, name)}" for mark in hint.__metadata__ for name, sign in signs.items()
+        if hasattr(mark, name)
+    ]  # fmt: skip
+    return f"{type_text(hint.__origin__)} {', '.join(bounds)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) or "none" if isinstance(value, tuple) else str(value)

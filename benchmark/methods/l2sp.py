@@ -1,0 +1,56 @@
+"""Fine-tuning held near its starting point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
+
+from benchmark.methods import METHODS, Batch, Method, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.backbones.network import Network, Outputs
+
+
+@METHODS.register("l2sp")
+class L2SP(Method):
+    """Fine-tune from the teacher's weights and stay near them. Li, Grandvalet, Davoine, ICML 2018, arXiv 1802.01483.
+
+    loss = CE(z_s, y) + start / 2 * ||w - w_0||^2 + head / 2 * ||v||^2, w the parameters of the backbone, w_0 the
+    teacher's, v those of the head. It applies only where student and teacher have the same backbone.
+
+    Defaults (0.01, 0.01) are those of Transfer-Learning-Library, whose penalty this is: parameters of batch norm are
+    part of w. There it takes the place of weight decay; here the run's weight decay, the same for every method, is on
+    as well. There the head is drawn anew; here it starts as in ``finetune``.
+    """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Weights of the two penalties; 0 turns one off."""
+
+        start: Annotated[float, Ge(0)] = 0.01
+        head: Annotated[float, Ge(0)] = 0.01
+
+    needs = Needs(start="teacher")
+
+    def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
+        """Keep the weights that the student starts from."""
+        self._backbone = list(student.backbone.parameters())
+        self._start = [parameter.detach().clone() for parameter in self._backbone]
+        self._head = list(student.head.parameters())
+
+    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+        """Cross-entropy and the two penalties."""
+        from torch import stack
+        from torch.nn.functional import cross_entropy
+
+        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        if self.settings.start:
+            moved = [(w - start).square().sum() for w, start in zip(self._backbone, self._start, strict=True)]
+            terms["start"] = self.settings.start / 2 * stack(moved).sum()
+        if self.settings.head:
+            terms["head"] = self.settings.head / 2 * stack([v.square().sum() for v in self._head]).sum()
+        return terms

@@ -1,0 +1,53 @@
+"""Class means of the frozen teacher as head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from benchmark import losses
+from benchmark.methods import METHODS, Batch, Method, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.backbones.network import Network, Outputs
+
+
+@METHODS.register("ncm")
+class NearestClassMean(Method):
+    """Assign images to the nearest class mean of the frozen teacher's embedding. A reference: nothing is trained.
+
+    The student is the teacher; means are over the training images, not augmented. ``normalised``: embeddings have unit
+    length, and so have their means m_k: the logits are <e, m_k>, whose order the length of e does not change.
+    ``euclidean``: the logits are <e, m_k> - ||m_k||^2 / 2, largest at the nearest mean.
+    """
+
+    @dataclass(frozen=True)
+    class Settings:
+        """What is nearest; the default is that of the few-shot protocols' head."""
+
+        head: Literal["normalised", "euclidean"] = "normalised"
+
+    needs = Needs(start="teacher", trains="nothing", train_embeddings=True)
+
+    def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
+        """Write the class means into the student's head."""
+        import torch
+        from torch.nn.functional import normalize
+
+        assert embeddings is not None
+        classes = len(self.labels.student)
+        with torch.no_grad():
+            student.head.bias.zero_()
+            if self.settings.head == "normalised":
+                student.head.weight.copy_(losses.class_centers(normalize(embeddings, dim=1), labels, classes))
+                return
+            sums = torch.zeros_like(student.head.weight).index_add_(0, labels, embeddings)
+            means = sums / torch.bincount(labels, minlength=classes).clamp_min(1)[:, None]
+            student.head.weight.copy_(means)
+            student.head.bias.copy_(-means.square().sum(1) / 2)
+
+    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+        """Never asked for: there are no stages."""
+        raise NotImplementedError("ncm trains nothing")

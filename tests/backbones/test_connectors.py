@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.backbones.connectors import ContrastiveMemory, MapRegressor, VariationalRegressor
+from benchmark.errors import InputError
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8), (7, 4)])
+def test_a_regressor_leads_to_the_teachers_map(size: tuple[int, int]) -> None:
+    ours, theirs = size
+    regressor = MapRegressor((3, ours, ours), (5, theirs, theirs))
+    assert regressor(torch.randn(2, 3, ours, ours)).shape == (2, 5, theirs, theirs)
+
+
+def test_shapes_that_cannot_be_bridged_are_named() -> None:
+    with pytest.raises(InputError, match=r"\(3, 3, 3\) to a teacher map \(5, 8, 8\)"):
+        MapRegressor((3, 3, 3), (5, 8, 8))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8)])
+def test_a_variational_regressor_pools_the_larger_map(size: tuple[int, int]) -> None:
+    ours, theirs = size
+    regressor = VariationalRegressor((3, ours, ours), (5, theirs, theirs))
+    target = torch.randn(2, 5, theirs, theirs)
+    mean, pooled = regressor(torch.randn(2, 3, ours, ours), target)
+    assert mean.shape == pooled.shape == (2, 5, 4, 4)
+    if theirs == 8:
+        assert torch.allclose(pooled, target.view(2, 5, 4, 2, 4, 2).mean((3, 5)), atol=1e-6)
+    else:
+        assert pooled is target
+    assert all(layer.bias is None for layer in regressor.layers if isinstance(layer, torch.nn.Conv2d))
+
+
+def test_a_memory_follows_the_seed_it_was_built_under() -> None:
+    def build(seed: int) -> ContrastiveMemory:
+        torch.manual_seed(seed)
+        memory = ContrastiveMemory(4, 6, 8)
+        memory.reserve(10, torch.device("cpu"))
+        return memory
+
+    first, again, other = build(1), build(1), build(2)
+    assert torch.equal(first.student_memory, again.student_memory)
+    assert not torch.equal(first.student_memory, first.teacher_memory)
+    assert not torch.equal(first.student_memory, other.student_memory)
+    ours, theirs = first(torch.randn(3, 4), torch.randn(3, 6))
+    assert ours.shape == theirs.shape == (3, 8)
+    assert torch.allclose(ours.norm(dim=1), torch.ones(3))
+    draws = torch.rand(4, generator=first.generator)
+    again.load_state_dict(first.state_dict())
+    assert torch.equal(torch.rand(4, generator=first.generator), torch.rand(4, generator=again.generator))
+    assert not torch.equal(draws, torch.rand(4, generator=first.generator))

@@ -1,0 +1,119 @@
+"""What part of a training step a method's own work takes, beyond the networks.
+
+    pytest -o addopts= -s tests/benchmarks/test_method_shares.py
+
+On the default networks (student conv4-16, teacher conv4-64, 32 x 32 x 1, batches of 64, as many classes and images as
+the base classes of glyphs), on one thread. A step is the teacher's forward pass where the method needs it, the forward
+and backward pass of the student, the method's loss forward and backward, and the optimiser. Own work is the loss and
+its gradient down to the networks' outputs, less that of cross-entropy, timed on the same outputs. Prints a table; it
+passes whatever the numbers are.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmark.backbones.network import Network, Outputs, build_network
+from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Shapes, Stage
+
+BATCH, CLASSES, IMAGES, ROUNDS = 64, 139, 7_300, 25
+
+
+def report(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def shapes(network: Network) -> Shapes:
+    network.eval()
+    with torch.no_grad():
+        outputs = network(torch.randn(1, 1, 32, 32))
+    network.train()
+    taps = {**outputs.stages, "embedding": outputs.embedding, "logits": outputs.logits}
+    return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
+
+
+def build(name: str) -> tuple[Network, Network, Method]:
+    chosen = METHODS.get(name).entry
+    backbone = "conv4-64" if chosen.needs.start == "teacher" else "conv4-16"
+    student = build_network(backbone, channels=1, size=32, classes=CLASSES, seed=0)
+    teacher = build_network("conv4-64", channels=1, size=32, classes=CLASSES, seed=1)
+    spaces = LabelSpaces(tuple(range(CLASSES)), tuple(range(CLASSES)))
+    method = chosen(chosen.Settings(), spaces, shapes(student), shapes(teacher))
+    trains_all = chosen.needs.trains == "all"
+    student.backbone.train(trains_all).requires_grad_(trains_all)
+    teacher.eval().requires_grad_(False)
+    embeddings = torch.randn(IMAGES, teacher.backbone.dim) if chosen.needs.train_embeddings else None
+    method.prepare(student, torch.arange(IMAGES) % CLASSES, embeddings)
+    return student, teacher, method
+
+
+def step_times(name: str, stage: Stage) -> list[float]:
+    """Medians of milliseconds: whole step, networks and optimiser, own work."""
+    torch.manual_seed(0)
+    student, teacher, method = build(name)
+    learned = [p for p in student.parameters() if p.requires_grad]
+    if method.connector is not None:
+        learned += list(method.connector.parameters())
+    optimiser = torch.optim.SGD(learned, lr=1e-3, momentum=0.9)
+    rounds = []
+    for _ in range(ROUNDS):
+        images = torch.randn(BATCH, 1, 32, 32)
+        index = torch.randperm(IMAGES)[:BATCH]
+        batch = Batch(index % CLASSES, index, stage.name, 0.5)
+        start = time.perf_counter()
+        guide = None
+        if method.needs.teacher:
+            with torch.no_grad():
+                guide = teacher(images)
+        outputs = student(images)
+        forward = time.perf_counter()
+        own, slopes, cut = own_work(method, batch, outputs, guide)
+        plain = time.perf_counter()
+        cross_entropy(cut.logits, batch.labels).backward()
+        cost = time.perf_counter() - plain
+        back = time.perf_counter()
+        reached = [(output, slope) for output, slope in slopes if slope is not None and output.requires_grad]
+        if reached:
+            torch.autograd.backward([output for output, _ in reached], [slope for _, slope in reached])
+        optimiser.step()
+        optimiser.zero_grad()
+        networks = forward - start + time.perf_counter() - back + cost
+        rounds.append((networks + own - cost, networks, own - cost))
+    return [1000 * statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def own_work(
+    method: Method, batch: Batch, outputs: Outputs, guide: Outputs | None
+) -> tuple[float, list[tuple[Tensor, Tensor | None]], Outputs]:
+    """Seconds of the loss and its gradient, that gradient by output, and the outputs cut off from the network."""
+
+    def detached(x: Tensor) -> Tensor:
+        return x.detach().requires_grad_()
+
+    cut = Outputs(
+        {key: detached(x) for key, x in outputs.stages.items()}, detached(outputs.embedding), detached(outputs.logits)
+    )
+    start = time.perf_counter()
+    torch.stack(list(method.loss(batch, cut, guide).values())).sum().backward()
+    seconds = time.perf_counter() - start
+    pairs = [(outputs.stages[key], x.grad) for key, x in cut.stages.items()]
+    return seconds, [*pairs, (outputs.embedding, cut.embedding.grad), (outputs.logits, cut.logits.grad)], cut
+
+
+def test_shares() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    report(f"\n{'method':34}{'step ms':>9}{'networks':>10}{'own':>8}{'share':>8}")
+    for name in METHODS.names():
+        entry = METHODS.get(name).entry
+        for stage in entry.outline(entry.Settings()):
+            whole, networks, own = step_times(name, stage)
+            label = f"{name} ({stage.name})"
+            report(f"{label:34}{whole:9.2f}{networks:10.2f}{own:8.2f}{100 * own / whole:7.1f}%")
+    torch.set_num_threads(threads)

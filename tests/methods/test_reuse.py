@@ -1,0 +1,162 @@
+"""Methods that reuse the teacher's weights: what they start from, what they train, where they apply."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.backbones.network import Network
+from benchmark.data import ImageSet, Task
+from benchmark.data.task import hold_out
+from benchmark.errors import InputError
+from benchmark.methods import METHODS, Batch, Situation, Stage
+from benchmark.runner import Plan, Request, estimate
+from benchmark.store import Store
+from benchmark.training import Silent, TeacherBank, Trained, Workshop, embed, select_device
+from tests.methods.toy import make_toy
+
+DEVICE = select_device("cpu", "float32")
+ALIKE = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")
+
+
+def make(
+    root: Path, method: str, teacher_task: Task, student_task: Task, *overrides: str, steps: int = 12
+) -> tuple[Trained, Trained]:
+    """Teacher and student of two tasks, made by the workshop."""
+    brief = ("teacher.steps=12", "teacher.batch_size=16", f"training.steps={steps}", "training.batch_size=16")
+    request = Request("fewshot-5way1shot", method, "tiny", overrides=(*ALIKE, *brief, *overrides))
+    workshop = Workshop(Plan(request, root).spec(0), TeacherBank(root / "teachers"), DEVICE, Silent())
+    teacher = workshop.teacher(teacher_task)
+    return teacher, workshop.student(student_task, teacher)
+
+
+@pytest.fixture
+def tasks(tiny: ImageSet) -> tuple[Task, Task]:
+    """Overlapping tasks: classes a b c d e f for the teacher, c d e f g h for the student, in another order."""
+    classes = tiny.splits["train"][:8]
+    student = (classes[6], *classes[2:6][::-1], classes[7])
+    return hold_out(tiny, classes[:6], 0.25), hold_out(tiny, student, 0.25)
+
+
+def same(a: Network, b: Network) -> bool:
+    theirs = b.backbone.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in a.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["finetune", "l2sp"])
+def test_the_start_is_the_teacher_by_class_identity(
+    tmp_path: Path, tasks: tuple[Task, Task], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    entry, heads = METHODS.get(name).entry, []
+    prepare = entry.prepare
+
+    def keep(self: object, student: Network, *rest: object) -> None:
+        heads.append(student.head.weight.detach().clone())
+        prepare(self, student, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(entry, "prepare", keep)
+    teacher, student = make(tmp_path, name, *tasks, "training.lr=1e-12")
+    for row, c in enumerate(tasks[1].classes):
+        wanted = heads[0][row] if c not in tasks[0].classes else teacher.network.head.weight[tasks[0].classes.index(c)]
+        assert torch.equal(heads[0][row], wanted)
+    assert len(set(tasks[0].classes) & set(tasks[1].classes)) == 4
+    moved = zip(student.network.backbone.parameters(), teacher.network.backbone.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in moved)
+    assert student.normalisation == teacher.normalisation
+    assert student.facts["steps"] == 12
+
+
+def test_fine_tuning_moves_the_student_and_not_the_teacher(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
+    teacher, _ = make(tmp_path, "ce", *tasks)
+    before = {key: value.clone() for key, value in teacher.network.state_dict().items()}
+    again, student = make(tmp_path, "finetune", *tasks)
+    assert not same(student.network, again.network)
+    assert all(torch.equal(value, again.network.state_dict()[key]) for key, value in before.items())
+
+
+def test_a_linear_probe_trains_its_head_alone(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
+    teacher, student = make(tmp_path, "linear-probe", *tasks, steps=60)
+    assert same(student.network, teacher.network)
+    assert student.facts["steps"] == 60
+    assert student.facts["history"][-1]["ce"] < student.facts["history"][0]["ce"]
+    assert student.normalisation == teacher.normalisation
+
+
+@pytest.mark.parametrize("head", ["normalised", "euclidean"])
+def test_ncm_assigns_to_the_nearest_mean(tmp_path: Path, tasks: tuple[Task, Task], head: str) -> None:
+    """Distances to means by a loop over classes."""
+    teacher, student = make(tmp_path, "ncm", *tasks, f"method.head={head}")
+    assert same(student.network, teacher.network)
+    assert (student.facts["steps"], student.facts["images"], student.facts["history"]) == (0, 0, [])
+    task = tasks[1]
+
+    def features(indices: np.ndarray) -> torch.Tensor:
+        x = embed(teacher.network, task.data, indices, teacher.normalisation, DEVICE)
+        return x / x.norm(dim=1, keepdim=True) if head == "normalised" else x
+
+    means = []
+    for label in range(len(task.classes)):
+        mean = features(task.train[task.labels(task.train) == label]).mean(0)
+        means.append(mean / mean.norm() if head == "normalised" else mean)
+    nearest = torch.cdist(features(task.held_out), torch.stack(means)).argmin(1)
+    assert student.facts["accuracy"] == np.mean(nearest.numpy() == task.labels(task.held_out))
+    assert student.facts["accuracy"] > 2 / 6
+
+
+def test_l2sp_is_its_formula() -> None:
+    toy = make_toy("l2sp", start=0.3, head=0.7)
+    start = [p.detach().clone() for p in toy.student.backbone.parameters()]
+    assert toy.terms(Stage())["start"].item() == 0.0
+    with torch.no_grad():
+        for p in toy.student.backbone.parameters():
+            p.add_(0.01 * torch.randn_like(p))
+    terms = toy.terms(Stage())
+    moved = sum((p - s).pow(2).sum() for p, s in zip(toy.student.backbone.parameters(), start, strict=True))
+    assert torch.allclose(terms["start"], 0.15 * moved)
+    assert torch.allclose(terms["head"], 0.35 * (toy.student.head.weight**2).sum() + 0.35 * (toy.student.head.bias**2).sum())  # fmt: skip # noqa: E501
+    assert set(make_toy("l2sp", start=0.0, head=0.0).terms(Stage())) == {"ce"}
+
+
+def test_where_backbones_differ_the_reason_names_both(tmp_path: Path) -> None:
+    for name in ("finetune", "l2sp"):
+        with pytest.raises(
+            InputError, match=rf"{name} does not apply .* conv4-64, not conv4-16; set student\.backbone"
+        ):
+            Plan(Request("fewshot-5way1shot", name, "tiny"), tmp_path)
+        assert METHODS.get(name).entry.applies(Situation("disjoint", "conv4-16", "conv4-16")) is None
+
+
+@pytest.mark.parametrize("name", ["linear-probe", "ncm"])
+def test_where_the_student_is_the_teacher_it_has_its_backbone(tmp_path: Path, name: str) -> None:
+    plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=("teacher.backbone=conv4-32",)), tmp_path)
+    assert plan.spec(0).student.backbone == "conv4-32"
+    assert plan.spec(0).preset == "quick"
+    other = Request("fewshot-5way1shot", name, "tiny", overrides=("student.backbone=conv4-16",))
+    with pytest.raises(InputError, match="the student is the teacher"):
+        Plan(other, tmp_path)
+
+
+def test_an_estimate_of_nothing_to_train(tmp_path: Path) -> None:
+    plan = Plan(Request("fewshot-5way1shot", "ncm", "tiny", limit_steps=2), tmp_path)
+    work = estimate(plan, [0], store=Store(tmp_path / "runs"), data_root=tmp_path, device=DEVICE)["work"]
+    assert work["student_steps_per_seed"] == 0
+
+
+def test_two_stages_of_fitnet_need_a_class_in_common() -> None:
+    entry = METHODS.get("fitnet").entry
+    apart = Situation("disjoint", "conv4-16", "conv4-64")
+    two = entry.Settings(form="two-stage")
+    assert entry.applies(apart) is None
+    assert entry.applies(apart, entry.Settings()) is None
+    assert "share no class" in str(entry.applies(apart, two))
+    assert entry.applies(Situation("overlap", "conv4-16", "conv4-64"), two) is None
+
+
+def test_ncm_has_no_loss() -> None:
+    toy = make_toy("ncm")
+    batch = Batch(toy.labels, torch.arange(24), "train", 0.0)
+    with pytest.raises(NotImplementedError):
+        toy.method.loss(batch, toy.student(toy.images), None)
