@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -251,6 +252,8 @@ def data_show(
 def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # threads that spin for long while they wait stall one another as soon as another process wants a core
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         status = app(standalone_mode=False, prog_name="python -m benchmark") or 0
     except InputError as error:

@@ -121,6 +121,7 @@ def _summary(done: Sequence[Record]) -> list[str]:
     meanings = {
         "episode": "draws of episodes from these images (what papers print)",
         "class": "other novel classes (jackknife)",
+        "image": "other images of these classes",
     }
     told = [f"± {kind}: 95 %, {meanings[kind]}" for kind in done[0]["intervals"] if kind in meanings]
     return lines + told

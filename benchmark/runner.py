@@ -79,7 +79,7 @@ class Plan:
             self._settings["student"] = dataclasses.replace(self._settings["student"], backbone=student)
         for backbone in (student, teacher):
             BACKBONES.get(backbone)
-        where = Situation(protocol.entry.relation, student, teacher)
+        where = Situation(protocol.entry.relation_of(protocol.fields), student, teacher)
         reason = method.entry.applies(where, self._settings["method"])
         if reason is not None:
             raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
@@ -112,11 +112,11 @@ class Plan:
 
 def situation(protocol: str, method: type[Method]) -> Situation:
     """Where a method stands on a protocol as its quick preset has it."""
-    entry = PROTOCOLS.get(protocol).entry
-    preset = entry.presets["quick"]
+    match = PROTOCOLS.get(protocol)
+    preset = match.entry.presets["quick"]
     student = build_settings(Student, preset.get("student", {}), "student").backbone
     teacher = build_settings(Teacher, preset.get("teacher", {}), "teacher").backbone
-    return Situation(entry.relation, method.backbone(student, teacher), teacher)
+    return Situation(match.entry.relation_of(match.fields), method.backbone(student, teacher), teacher)
 
 
 def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -16,11 +16,11 @@ LEVEL = 0.95
 class Interval:
     """A mean and the half-width of its 95 % interval. ``half_width`` is None where ``n`` is too small for one.
 
-    ``kind`` says what is resampled: ``seed`` (trainings), ``episode`` (draws of episodes from this data set) or
-    ``class`` (new classes).
+    ``kind`` says what is resampled: ``seed`` (trainings), ``episode`` (draws of episodes from this data set),
+    ``class`` (new classes) or ``image`` (new images of these classes).
     """
 
-    kind: Literal["seed", "episode", "class"]
+    kind: Literal["seed", "episode", "class", "image"]
     mean: float
     half_width: float | None
     n: int
@@ -39,9 +39,7 @@ def seed_interval(values: npt.ArrayLike) -> Interval:
 
 def episode_interval(accuracies: npt.ArrayLike) -> Interval:
     """The interval few-shot papers print: 1.96 standard errors over episodes. It covers the draw of episodes only."""
-    array = _values(accuracies)
-    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
-    return Interval("episode", float(array.mean()), half, len(array))
+    return _normal_interval("episode", accuracies)
 
 
 def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) -> Interval:
@@ -66,6 +64,20 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
     from scipy.special import stdtrit
 
     return Interval("class", float(array.mean()), float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error, count)
+
+
+def image_interval(correct: npt.ArrayLike) -> Interval:
+    """1.96 standard errors over images, taken as drawn one by one: near-duplicates among them make it too narrow.
+
+    correct: one 0 or 1 per image. It covers the draw of the judged images only; no interval for one image.
+    """
+    return _normal_interval("image", correct)
+
+
+def _normal_interval(kind: Literal["episode", "image"], values: npt.ArrayLike) -> Interval:
+    array = _values(values)
+    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
+    return Interval(kind, float(array.mean()), half, len(array))
 
 
 def _t_half_width(deviation: float, n: int) -> float:

@@ -50,6 +50,13 @@ class Store:
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         """Write a record and its arrays; an interrupted write leaves an earlier record as it was."""
+        try:
+            return self._save(record, arrays)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"cannot write a record to {self.root} ({reason}); earlier records are intact") from None
+
+    def _save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
         path = self.root / (".".join(part.replace("/", "-") for part in parts) + ".json")
         if arrays:

@@ -65,8 +65,8 @@ class FewShot(Protocol):
             data, data.split(self.settings.split), self.fields["way"], self.fields["shot"], self.settings.queries
         )
 
-    def tasks(self, data: ImageSet) -> tuple[Task, Task]:
-        """The base classes, for both."""
+    def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
+        """The base classes, for both and for every seed."""
         base = hold_out(data, data.split("train"), self.settings.held_out)
         return base, base
 

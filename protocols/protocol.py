@@ -50,25 +50,31 @@ class Protocol:
     """Base of all protocols. ``version`` rises when the same settings give other results than before.
 
     ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default.
-    ``relation`` is how the student's classes stand to the teacher's.
     """
 
     Settings: ClassVar[type]
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"quick": {}}
-    relation: Relation = "same"
 
     def __init__(self, name: str, settings: Any, fields: Mapping[str, int]) -> None:
         self.name = name
         self.settings = settings
         self.fields = fields
 
+    @classmethod
+    def relation_of(cls, fields: Mapping[str, int]) -> Relation:
+        """How the student's classes stand to the teacher's, known before any data by the fields of the name.
+
+        Impossible fields raise ``InputError``.
+        """
+        return "same"
+
     def check(self, data: ImageSet) -> None:
         """Raise ``InputError`` with the numbers where this data set cannot carry the protocol."""
         raise NotImplementedError
 
-    def tasks(self, data: ImageSet) -> tuple[Task, Task]:
-        """What the teacher is trained on, and what the student is."""
+    def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
+        """What the teacher is trained on, and what the student of that seed is."""
         raise NotImplementedError
 
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:

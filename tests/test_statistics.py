@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.statistics import class_interval, episode_interval, seed_interval
+from benchmark.statistics import class_interval, episode_interval, image_interval, seed_interval
 
 
 def test_seed_interval_is_students_t() -> None:
@@ -68,6 +68,14 @@ def test_class_interval_covers_new_classes_where_the_episode_interval_does_not()
 
 def test_no_class_interval_where_every_episode_holds_every_class() -> None:
     assert class_interval(np.tile(np.arange(5), (10, 1)), np.linspace(0, 1, 10)).half_width is None
+
+
+def test_image_interval_is_that_of_a_share() -> None:
+    correct = np.arange(200) % 5 == 0
+    interval = image_interval(correct)
+    assert (interval.kind, interval.mean, interval.n) == ("image", 0.2, 200)
+    assert interval.half_width == pytest.approx(1.96 * math.sqrt(0.2 * 0.8 / 199), rel=1e-12)
+    assert image_interval([True]).half_width is None
 
 
 def test_what_is_no_sample_is_refused() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.errors import InputError
 from benchmark.spec import content_key, derive_seed
+
+Side = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,3 +53,27 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
         train.append(images[~side])
         held.append(images[side])
     return Task(data, classes, np.concatenate(train), np.concatenate(held))
+
+
+def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArray]:
+    """Indices of all images on three sides, ascending, the same for every seed.
+
+    ``test`` is the share of each class's groups on the test side, ``val`` the share of its other groups on the
+    validation side; no group stands on two sides. A class without a group on each side raises ``InputError``.
+    """
+    ids, group = np.unique(data.groups, return_inverse=True)
+    side = np.full(len(ids), -1)
+    names: tuple[Side, ...] = ("test", "val", "train")
+    for c in range(len(data.classes)):
+        own = np.unique(group[data.labels == c])
+        free = np.random.default_rng(derive_seed(0, "three sides", data.name, c)).permutation(own[side[own] < 0])
+        tested = round(test * len(free))
+        parts = np.split(free, [tested, tested + round(val * (len(free) - tested))])
+        for number, part in enumerate(parts):
+            side[part] = number
+        if not all(np.any(side[own] == number) for number in range(3)):
+            raise InputError(
+                f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which test = {test} "
+                f"and val = {val} do not share out to training, validation and test; change these shares"
+            )
+    return {name: np.flatnonzero(side[group] == number) for number, name in enumerate(names)}

@@ -114,7 +114,7 @@ def fit(
                     last = time.perf_counter()
                     rate = fitted.steps / (last - started)
                     shown = fitted.history[-1] if fitted.history else {}
-                    facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float))
+                    facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
     finally:
         progress.end()

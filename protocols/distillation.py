@@ -1,0 +1,199 @@
+"""Distillation between tasks whose classes are the same, overlap or are disjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from benchmark.data.imageset import IntArray
+from benchmark.data.task import Side, Task, three_sides
+from benchmark.errors import InputError
+from benchmark.spec import content_key, derive_seed
+from benchmark.statistics import image_interval
+from protocols import PROTOCOLS, Protocol, Result, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.data import ImageSet
+    from benchmark.methods.method import Relation
+    from benchmark.training import Trained, Workshop
+
+
+class Distillation(Protocol):
+    """Teacher and student of n classes each, of which ``percent`` % are the same; judged by top-1 accuracy.
+
+    Ye, Lu and Zhan, TPAMI 2022, arXiv 2205.01915. All classes of the data set stand in one order, drawn once; its
+    splits of classes, made for novel classes, play no part. With n half of the classes the teacher has positions [0, n)
+    and the student [new, new + n), new = round(n (100 - percent) / 100). Images are split by group into training,
+    validation and test, once. The teacher trains on all training images of its classes, the student on
+    ``images_per_class`` of each of its own, drawn by the run's seed. Images judged are in no training and no centre.
+
+    Beside the student's logits stand chance and ``teacher_ncm``: the teacher's embedding, with the nearest mean of the
+    student's training images.
+    """
+
+    percent: ClassVar[int] = 100
+
+    @dataclass(frozen=True)
+    class Settings:
+        """Training images of the student per class (0: all), the images judged, and shares of groups held out."""
+
+        images_per_class: Annotated[int, Ge(0)] = 5
+        split: Literal["test", "val"] = "test"
+        test: Annotated[float, Gt(0), Lt(1)] = 0.4
+        val: Annotated[float, Gt(0), Lt(1)] = 0.2
+        """Of the groups that are not for test."""
+
+    presets = {  # noqa: RUF012
+        "quick": {
+            "protocol": {"images_per_class": 5},
+            "student": {"backbone": "conv4-16"},
+            "teacher": {"backbone": "conv4-64", "steps": 600, "batch_size": 64},
+            "training": {"steps": 600, "batch_size": 64},
+        },
+        "paper": {
+            "protocol": {"images_per_class": 0},
+            "student": {"backbone": "conv4-64"},
+            "teacher": {"backbone": "conv4-64", "steps": 10_000, "batch_size": 256},
+            "training": {"steps": 10_000, "batch_size": 256},
+        },
+    }
+
+    @classmethod
+    def relation_of(cls, fields: Mapping[str, int]) -> Relation:
+        """``disjoint`` for 0 %, ``same`` for 100 %, else ``overlap``; more than 100 % raises ``InputError``."""
+        percent = fields.get("percent", cls.percent)
+        if not 0 <= percent <= 100:
+            raise InputError(f"an overlap of {percent} % of the classes: it must lie in 0..100")
+        if percent == 100:
+            return "same"
+        return "overlap" if percent else "disjoint"
+
+    def check(self, data: ImageSet) -> None:
+        """Enough classes for such an overlap, and enough training images in each of the student's."""
+        teacher, student = self.classes(data)
+        size, shared = len(student), len(set(teacher) & set(student))
+        if size < 2:
+            raise InputError(f"{self.name} needs 4 classes at the least, data set {data.name} has {len(data.classes)}")
+        if self.relation_of(self.fields) == "overlap" and shared in (0, size):
+            raise InputError(
+                f"{self.name}: {self.fields['percent']} % of the {size} classes that teacher and student have each on "
+                f"{data.name} rounds to {shared}; take {'distill-same' if shared else 'distill-cross'} or a share "
+                f"between {100 / size:.0f} and {100 - 100 / size:.0f} %"
+            )
+        counts = np.bincount(data.labels[self._sides(data)["train"]], minlength=len(data.classes))
+        fewest = min(student, key=lambda c: counts[c])
+        if self.settings.images_per_class > counts[fewest]:
+            raise InputError(
+                f"protocol.images_per_class = {self.settings.images_per_class}: class {data.classes[fewest]!r} of "
+                f"{data.name} has {counts[fewest]} training images; take that many at most, or 0 for all"
+            )
+
+    def order(self, data: ImageSet) -> tuple[int, ...]:
+        """All classes, in the order that positions refer to: the same for every run on the data set."""
+        drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
+        return tuple(drawn.tolist())
+
+    def classes(self, data: ImageSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The teacher's classes and the student's."""
+        order = self.order(data)
+        size = len(order) // 2
+        new = round(size * (100 - self.fields.get("percent", self.percent)) / 100)
+        return order[:size], order[new : new + size]
+
+    def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
+        """The teacher's task, the same for every seed, and the student's, whose training images follow the seed."""
+        sides = self._sides(data)
+
+        def images(side: Side, classes: tuple[int, ...]) -> list[IntArray]:
+            labels = data.labels[sides[side]]
+            return [sides[side][labels == c] for c in classes]
+
+        def drawn(c: int, pool: IntArray) -> IntArray:
+            if not self.settings.images_per_class:
+                return pool
+            rng = np.random.default_rng(derive_seed(seed, "training images", data.name, c))
+            return np.sort(rng.permutation(pool)[: self.settings.images_per_class])
+
+        teacher, student = self.classes(data)
+        judged = self.settings.split
+        few = [drawn(c, pool) for c, pool in zip(student, images("train", student), strict=True)]
+        return (
+            Task(data, teacher, np.concatenate(images("train", teacher)), np.concatenate(images(judged, teacher))),
+            Task(data, student, np.concatenate(few), np.concatenate(images(judged, student))),
+        )
+
+    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+        """Teacher and student on their tasks, then both on the images held out of the student's."""
+        import torch
+
+        teacher_task, task = self.tasks(data, seed)
+        teacher = workshop.teacher(teacher_task)
+        student = workshop.student(task, teacher)
+        logits = student.network.head(workshop.embed(student, data, task.held_out))
+        guide = torch.nn.functional.normalize(workshop.embed(teacher, data, task.held_out), dim=1)
+        predicted = {
+            "student": logits.argmax(1).cpu().numpy(),
+            "teacher_ncm": torch.cdist(guide, self.centres(workshop, teacher, task)).argmin(1).cpu().numpy(),
+        }
+        labels = task.labels(task.held_out)
+        intervals = {name: image_interval(classes == labels) for name, classes in predicted.items()}
+        scores = {name: Score(interval.mean, (interval,)) for name, interval in intervals.items()}
+        return Result(
+            metric="accuracy",
+            score=scores.pop("student"),
+            n=len(labels),
+            student=student,
+            teacher=teacher,
+            references={**scores, "chance": Score(1 / len(task.classes))},
+            arrays={
+                "classes": np.asarray(task.classes, np.int32),
+                "images": task.held_out.astype(np.int32),
+                "labels": labels.astype(np.int32),
+                **{f"predicted_{name}": classes.astype(np.int32) for name, classes in predicted.items()},
+            },
+            facts={
+                "images_per_class": self.settings.images_per_class,
+                "training_images": len(task.train),
+                "teacher_training_images": len(teacher_task.train),
+                "classes": len(task.classes),
+                "classes_shared": len(set(task.classes) & set(teacher_task.classes)),
+                "class_order_hash": content_key(self.order(data)),
+            },
+        )
+
+    def centres(self, workshop: Workshop, teacher: Trained, task: Task) -> Tensor:
+        """Means of the teacher's L2-normalised embeddings of the training images of each class of ``task``: K x D."""
+        import torch
+        from torch.nn.functional import normalize, one_hot
+
+        embeddings = normalize(workshop.embed(teacher, task.data, task.train), dim=1)
+        member = one_hot(torch.from_numpy(task.labels(task.train)), len(task.classes)).to(embeddings)
+        return member.T @ embeddings / member.sum(0)[:, None]
+
+    def _sides(self, data: ImageSet) -> Mapping[Side, IntArray]:
+        return three_sides(data, test=self.settings.test, val=self.settings.val)
+
+
+@PROTOCOLS.register("distill-same")
+class DistillSame(Distillation):
+    """Distil between equal label spaces: few images per class, judged by top-1 accuracy on held-out images."""
+
+
+@PROTOCOLS.register(
+    "distill-overlap{percent}", examples=("distill-overlap20", "distill-overlap50", "distill-overlap80")
+)
+class DistillOverlap(Distillation):
+    """Distil to a student that shares the given percent of its classes with the teacher."""
+
+
+@PROTOCOLS.register("distill-cross")
+class DistillCross(Distillation):
+    """Distil to a student none of whose classes the teacher has seen."""
+
+    percent = 0

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmark.data import ImageSet
+from benchmark.data.task import three_sides
+from benchmark.errors import InputError
+
+
+def test_three_sides_hold_every_image_once_and_no_group_twice(tiny: ImageSet) -> None:
+    """12 groups of 2 images per class: 0.4 of them are 5 for test, 0.2 of the other 7 is 1 for validation."""
+    sides = three_sides(tiny, test=0.4, val=0.2)
+    assert sorted(np.concatenate(list(sides.values()))) == list(range(len(tiny.labels)))
+    for name, groups in (("test", 5), ("val", 1), ("train", 6)):
+        side = sides[name]  # type: ignore[index]
+        assert (np.diff(side) > 0).all()
+        assert np.bincount(tiny.labels[side]).tolist() == [2 * groups] * 30
+        others = np.concatenate([images for other, images in sides.items() if other != name])
+        assert not set(tiny.groups[side]) & set(tiny.groups[others])
+
+
+def test_sides_follow_name_and_shares_alone(tiny: ImageSet) -> None:
+    base = three_sides(tiny, test=0.4, val=0.2)
+    negative = three_sides(dataclasses.replace(tiny, images=255 - tiny.images), test=0.4, val=0.2)
+    assert all(np.array_equal(images, negative[name]) for name, images in base.items())
+    assert not np.array_equal(base["test"], three_sides(tiny, test=0.5, val=0.2)["test"])
+    more = three_sides(tiny, test=0.4, val=0.5)
+    assert np.array_equal(base["test"], more["test"])
+    assert set(base["val"]) < set(more["val"])
+
+
+def test_a_group_of_two_classes_stays_where_the_first_has_it(tiny: ImageSet) -> None:
+    groups = tiny.groups.copy()
+    first, second = (np.unique(tiny.groups[tiny.labels == c]) for c in (0, 1))
+    for a, b in zip(first[:6], second[:6], strict=True):
+        groups[groups == b] = a
+    sides = three_sides(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)
+    train, val, test = (set(groups[sides[name]]) for name in ("train", "val", "test"))
+    assert not (train & val) | (train & test) | (val & test)
+    for name, images in three_sides(tiny, test=0.4, val=0.2).items():
+        of_first = sides[name][tiny.labels[sides[name]] == 0]
+        assert of_first.tolist() == images[tiny.labels[images] == 0].tolist()
+
+
+def test_a_class_that_cannot_be_shared_out_is_refused(tiny: ImageSet) -> None:
+    groups = tiny.groups.copy()
+    groups[tiny.labels == 4] %= 2
+    groups[tiny.labels == 4] += groups.max() + 1
+    with pytest.raises(InputError, match=rf"{tiny.classes[4]!r} has 2 groups of images, which test = 0\.4"):
+        three_sides(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data import DATASETS, ImageSet, Task
+from benchmark.data.task import three_sides
+from benchmark.errors import InputError
+from benchmark.methods import METHODS
+from benchmark.runner import Plan, Request, situation
+from benchmark.training import Silent, TeacherBank, Trained, Workshop, select_device
+from protocols import PROTOCOLS
+from protocols.distillation import Distillation
+from protocols.protocol import Result
+
+DEVICE = select_device("cpu", "float32")
+NAMES = ("distill-same", "distill-overlap50", "distill-cross")
+SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
+
+
+def plan(root: Path, protocol: str, method: str = "ce", *overrides: str, **options: Any) -> Plan:
+    return Plan(Request(protocol, method, "tiny", overrides=(*SMOKE, *overrides), **options), root)
+
+
+def workshop(root: Path, made: Plan, seed: int = 0) -> Workshop:
+    return Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
+
+
+def result(root: Path, made: Plan, seed: int = 0) -> Result:
+    return made.protocol.run(made.data, workshop(root, made, seed), seed)
+
+
+def protocol(made: Plan) -> Distillation:
+    assert isinstance(made.protocol, Distillation)
+    return made.protocol
+
+
+def centres(root: Path, made: Plan, found: Result) -> torch.Tensor:
+    return protocol(made).centres(workshop(root, made), found.teacher, found.student.task)
+
+
+def weights_equal(a: Trained, b: Trained) -> bool:
+    mine, other = a.network.state_dict(), b.network.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in mine.items())
+
+
+def arrays_equal(a: Result, b: Result) -> bool:
+    return a.arrays.keys() == b.arrays.keys() and all(np.array_equal(v, b.arrays[k]) for k, v in a.arrays.items())
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One bank for the tests that do not change the data."""
+    return tmp_path_factory.mktemp("bank")
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [("distill-cross", 0), ("distill-overlap0", 0), ("distill-overlap20", 3), ("distill-overlap50", 7),
+     ("distill-overlap80", 12), ("distill-overlap100", 15), ("distill-same", 15)],
+)  # fmt: skip
+def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str, shared: int) -> None:
+    """15 of the 30 classes each, from one order: the student's begin where the shared ones do."""
+    made = plan(tmp_path, name)
+    order = protocol(made).order(made.data)
+    teacher, student = (task.classes for task in made.protocol.tasks(made.data))
+    assert sorted(order) == list(range(30))
+    assert order != tuple(range(30))
+    assert teacher == order[:15]
+    assert student == order[15 - shared : 30 - shared]
+    assert len(set(teacher) & set(student)) == shared
+    relation = {0: "disjoint", 15: "same"}.get(shared, "overlap")
+    assert situation(name, METHODS.get("ce").entry).relation == relation
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("distill-overlap101", (), r"overlap of 101 % .* 0\.\.100"),
+        ("distill-overlap3", (), r"3 % of the 15 classes .* rounds to 0; take distill-cross"),
+        ("distill-overlap98", (), r"98 % of the 15 classes .* rounds to 15; take distill-same"),
+        ("distill-overlap-5", (), "unknown protocol"),
+        ("distill-overlap", (), "unknown protocol 'distill-overlap'; did you mean"),
+        ("distill-same", ("protocol.images_per_class=13",), r"images_per_class = 13: class .* has 12 training images"),
+        ("distill-same", ("protocol.test=0.99",), r"12 groups of images, which test = 0\.99 and val = 0\.2 do not"),
+        ("distill-same", ("protocol.val=0.01",), r"12 groups of images, which test = 0\.4 and val = 0\.01 do not"),
+        ("distill-same", ("protocol.images_per_class=-1",), "protocol.images_per_class"),
+    ],
+)
+def test_impossible_protocols_are_told_with_the_numbers(
+    tmp_path: Path, name: str, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(tmp_path, name, "ce", *overrides)
+
+
+def test_too_few_classes_are_told(tiny: ImageSet) -> None:
+    kept = tiny.where(range(3))
+    small = dataclasses.replace(
+        tiny, images=tiny.images[kept], labels=tiny.labels[kept], groups=tiny.groups[kept],
+        classes=tiny.classes[:3], splits={"train": (0, 1, 2)},
+    )  # fmt: skip
+    match = PROTOCOLS.get("distill-same")
+    with pytest.raises(InputError, match="needs 4 classes at the least, data set tiny has 3"):
+        match.entry("distill-same", match.entry.Settings(), match.fields).check(small)
+
+
+@pytest.fixture(scope="module", params=DATASETS.names())
+def data(request: pytest.FixtureRequest) -> ImageSet:
+    return DATASETS.get(request.param).entry(Path())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, name: str) -> None:
+    match = PROTOCOLS.get(name)
+    made = [match.entry(name, match.entry.Settings(split=split), match.fields) for split in ("test", "val")]
+    for protocol in made:
+        protocol.check(data)
+    (teacher, student), (teacher_val, student_val) = (protocol.tasks(data) for protocol in made)
+    trained = set(data.groups[teacher.train]) | set(data.groups[student.train])
+    tested = set(data.groups[teacher.held_out]) | set(data.groups[student.held_out])
+    validated = set(data.groups[teacher_val.held_out]) | set(data.groups[student_val.held_out])
+    assert not trained & tested
+    assert not trained & validated
+    assert not tested & validated
+    assert np.array_equal(student.train, student_val.train)
+    assert np.array_equal(teacher.train, teacher_val.train)
+    for task in (teacher, student, teacher_val, student_val):
+        assert set(task.labels(task.train)) == set(task.labels(task.held_out)) == set(range(len(task.classes)))
+    assert np.bincount(student.labels(student.train)).tolist() == [5] * len(student.classes)
+    every = set(teacher.train) | set(teacher.held_out) | set(teacher_val.held_out)
+    assert every == set(data.where(teacher.classes))
+
+
+def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None:
+    made = plan(tmp_path, "distill-overlap50")
+    (teacher, a), (teacher_again, b) = (made.protocol.tasks(made.data, seed) for seed in (0, 1))
+    assert teacher.key == teacher_again.key
+    assert a.classes == b.classes
+    assert np.array_equal(a.held_out, b.held_out)
+    assert not np.array_equal(a.train, b.train)
+    everything = plan(tmp_path, "distill-overlap50", "ce", "protocol.images_per_class=0").protocol.tasks(made.data)[1]
+    sides = three_sides(made.data, test=0.4, val=0.2)
+    own = sides["train"][np.isin(made.data.labels[sides["train"]], a.classes)]
+    assert sorted(everything.train) == own.tolist()
+    assert set(a.train) | set(b.train) < set(own)
+
+
+def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
+    made = plan(tmp_path, "distill-cross", "ce", "training.steps=60", "teacher.steps=60")
+    found = result(tmp_path, made)
+    labels = found.arrays["labels"]
+    assert found.n == len(labels) == len(found.arrays["images"]) == 150
+    assert np.array_equal(found.arrays["classes"][labels], made.data.labels[found.arrays["images"]])
+    assert found.score.value == pytest.approx(np.mean(found.arrays["predicted_student"] == labels))
+    assert found.score.value == pytest.approx(found.student.facts["accuracy"])
+    assert [i.kind for i in found.score.intervals] == ["image"]
+    assert set(found.references) == {"teacher_ncm", "chance"}
+    assert found.references["chance"].value == 1 / 15
+    assert found.score.value > 0.3
+    assert found.teacher.facts["accuracy"] > 0.3
+    facts = {key: found.facts[key] for key in ("images_per_class", "training_images", "classes", "classes_shared")}
+    assert facts == {"images_per_class": 5, "training_images": 75, "classes": 15, "classes_shared": 0}
+    assert len(found.facts["class_order_hash"]) == 64
+
+    task = found.student.task
+    embed = workshop(tmp_path, made).embed
+    train, held_out = (embed(found.teacher, made.data, i).double().numpy() for i in (task.train, task.held_out))
+    unit = [x / np.linalg.norm(x) for x in train]
+    means = [np.mean([x for x, y in zip(unit, task.labels(task.train), strict=True) if y == k], 0) for k in range(15)]
+    nearest = [np.argmin([np.linalg.norm(x / np.linalg.norm(x) - m) for m in means]) for x in held_out]
+    assert found.arrays["predicted_teacher_ncm"].tolist() == nearest
+    assert found.references["teacher_ncm"].value == pytest.approx(np.mean(nearest == labels))
+    assert found.references["teacher_ncm"].value > 0.3
+
+
+@pytest.mark.parametrize("method", ["kd", "refilled"])
+def test_an_overlap_of_everything_is_the_same_task_bit_for_bit(tmp_path: Path, method: str) -> None:
+    made = {n: plan(tmp_path, n, method, limit_steps=6) for n in ("distill-same", "distill-overlap100")}
+    same, full = (result(tmp_path / name, m) for name, m in made.items())
+    assert weights_equal(same.student, full.student)
+    assert weights_equal(same.teacher, full.teacher)
+    assert arrays_equal(same, full)
+    assert same.score == full.score
+    assert same.references == full.references
+    other = result(tmp_path / "distill-same", made["distill-same"], seed=1)
+    assert not weights_equal(same.student, other.student)
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_test_images_touch_neither_training_nor_centres(tmp_path: Path, split: str) -> None:
+    """Poisoned test images change their own predictions and, where validation images are judged, nothing at all."""
+    made = plan(tmp_path, "distill-overlap50", "refilled", f"protocol.split={split}", limit_steps=20)
+    clean = result(tmp_path / "clean", made)
+    clean_centres = centres(tmp_path, made, clean)
+    images = made.data.images.copy()
+    side = three_sides(made.data, test=0.4, val=0.2)["test"]
+    images[side] = 255 - images[side]
+    made.data = dataclasses.replace(made.data, images=images)
+    poisoned = result(tmp_path / "poisoned", made)
+    assert weights_equal(clean.student, poisoned.student)
+    assert weights_equal(clean.teacher, poisoned.teacher)
+    assert torch.equal(clean_centres, centres(tmp_path, made, poisoned))
+    assert arrays_equal(clean, poisoned) == (split == "val")
+    assert (clean.teacher.facts["accuracy"] == poisoned.teacher.facts["accuracy"]) == (split == "val")
+
+
+def test_kd_applies_where_classes_are_shared(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"kd does not apply to distill-cross: .* share no class"):
+        plan(tmp_path, "distill-cross", "kd")
+    plan(tmp_path, "distill-overlap50", "kd")
+    with pytest.raises(InputError, match=r"dkd does not apply to distill-overlap50: .* the teacher's own label space"):
+        plan(tmp_path, "distill-overlap50", "dkd")
+    plan(tmp_path, "distill-same", "dkd")
+
+
+def test_the_name_alone_tells_which_methods_apply() -> None:
+    def reason(protocol: str, method: str) -> str | None:
+        entry = METHODS.get(method).entry
+        return entry.applies(situation(protocol, entry))
+
+    assert "share no class" in str(reason("distill-cross", "kd"))
+    assert "share no class" in str(reason("distill-overlap0", "kd"))
+    assert reason("distill-overlap50", "kd") is None
+    assert "own label space" in str(reason("distill-overlap50", "dkd"))
+    assert reason("distill-overlap100", "dkd") is None
+    assert reason("distill-cross", "refilled") is None
+    with pytest.raises(InputError, match="101 %"):
+        reason("distill-overlap101", "ce")
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("name", ["distill-cross", "distill-overlap50"])
+def test_every_method_that_applies_runs(teachers: Path, name: str, method: str) -> None:
+    entry = METHODS.get(method).entry
+    alike = ["student.backbone=conv4-64"] if entry.needs.start == "teacher" else []
+    try:
+        made = plan(teachers, name, method, *alike, limit_steps=3)
+    except InputError as error:
+        assert entry.needs.labels != "any"
+        assert "class by class" in str(error)  # noqa: PT017
+        return
+    found = result(teachers, made)
+    labels = found.arrays["labels"]
+    assert found.score.value == pytest.approx(np.mean(found.arrays["predicted_student"] == labels))
+    assert found.student.facts["steps"] == (3 if entry.needs.trains != "nothing" else 0)
+    assert all(torch.isfinite(p).all() for p in found.student.network.parameters())
+
+
+def test_shuffled_training_labels_fall_to_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(tmp_path, "distill-same", "kd", "training.steps=80", "teacher.steps=80")
+    learnt = result(tmp_path, made).score.value
+
+    teacher, student = made.protocol.tasks(made.data)
+    labels = made.data.labels.copy()
+    labels[teacher.train] = np.random.default_rng(0).permutation(labels[teacher.train])
+    shuffled = dataclasses.replace(made.data, labels=labels)
+    tasks = tuple(Task(shuffled, t.classes, t.train, t.held_out) for t in (teacher, student))
+    monkeypatch.setattr(made.protocol, "tasks", lambda *_: tasks)
+    found = result(tmp_path, made)
+    chance = found.references["chance"].value
+    for score in (found.score, found.references["teacher_ncm"]):
+        assert abs(score.value - chance) < 3 * np.sqrt(chance * (1 - chance) / found.n)
+    assert learnt > 0.4
