@@ -253,7 +253,7 @@ def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     # threads that spin for long while they wait stall one another as soon as another process wants a core
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         status = app(standalone_mode=False, prog_name="python -m benchmark") or 0
     except InputError as error:

@@ -236,7 +236,8 @@ def measure(
         "environment": describe(device.torch, device.precision),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    torch.use_deterministic_algorithms(True, warn_only=device.torch.type != "cpu")
+    # as use_deterministic_algorithms, which imports the whole compiler for it
+    torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
         result = plan.protocol.run(plan.data, Workshop(spec, bank, device, progress), spec.seed)
     except InputError:
@@ -245,7 +246,7 @@ def measure(
         message = f"{type(error).__name__}: {error}".split("\n", 1)[0]
         return {**record, "error": message, "seconds": time.perf_counter() - started}, {}
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
     student, teacher = result.student.facts, result.teacher.facts
     record |= {
         "status": "done",

@@ -21,14 +21,14 @@ def embed(
     indices: IntArray,
     normalisation: Normalisation,
     device: Device,
-    batch_size: int = 256,
+    batch_size: int = 64,
 ) -> Tensor:
     """Embeddings of the images at ``indices``, each computed once, not augmented: len(indices) x D float32."""
     return _over(network, network.embed, data, indices, normalisation, device, batch_size)
 
 
 def accuracy(
-    network: Network, task: Task, indices: IntArray, normalisation: Normalisation, device: Device, batch_size: int = 256
+    network: Network, task: Task, indices: IntArray, normalisation: Normalisation, device: Device, batch_size: int = 64
 ) -> float | None:
     """Share of the images at ``indices`` whose class has the largest logit; None for no image."""
     if len(indices) == 0:
