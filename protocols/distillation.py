@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.data.imageset import IntArray
-from benchmark.data.task import Side, Task, three_sides
 from benchmark.errors import InputError
 from benchmark.spec import content_key, derive_seed
-from benchmark.statistics import image_interval
 from protocols import PROTOCOLS, Protocol, Result, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.data import ImageSet
+    from benchmark.data import ImageSet, Task
+    from benchmark.data.imageset import IntArray
+    from benchmark.data.task import Side
     from benchmark.methods.method import Relation
     from benchmark.training import Trained, Workshop
 
@@ -76,6 +74,8 @@ class Distillation(Protocol):
 
     def check(self, data: ImageSet) -> None:
         """Enough classes for such an overlap, and enough training images in each of the student's."""
+        import numpy as np
+
         teacher, student = self.classes(data)
         size, shared = len(student), len(set(teacher) & set(student))
         if size < 2:
@@ -96,6 +96,8 @@ class Distillation(Protocol):
 
     def order(self, data: ImageSet) -> tuple[int, ...]:
         """All classes, in the order that positions refer to: the same for every run on the data set."""
+        import numpy as np
+
         drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
         return tuple(drawn.tolist())
 
@@ -108,6 +110,10 @@ class Distillation(Protocol):
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
         """The teacher's task, the same for every seed, and the student's, whose training images follow the seed."""
+        import numpy as np
+
+        from benchmark.data import Task
+
         sides = self._sides(data)
 
         def images(side: Side, classes: tuple[int, ...]) -> list[IntArray]:
@@ -130,7 +136,10 @@ class Distillation(Protocol):
 
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
         """Teacher and student on their tasks, then both on the images held out of the student's."""
+        import numpy as np
         import torch
+
+        from benchmark.statistics import image_interval
 
         teacher_task, task = self.tasks(data, seed)
         teacher = workshop.teacher(teacher_task)
@@ -177,6 +186,8 @@ class Distillation(Protocol):
         return member.T @ embeddings / member.sum(0)[:, None]
 
     def _sides(self, data: ImageSet) -> Mapping[Side, IntArray]:
+        from benchmark.data.task import three_sides
+
         return three_sides(data, test=self.settings.test, val=self.settings.val)
 
 

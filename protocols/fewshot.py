@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.data.episodes import Episodes, check_episodes, sample_episodes
-from benchmark.data.imageset import IntArray
-from benchmark.data.task import hold_out
 from benchmark.spec import derive_seed
-from benchmark.statistics import class_interval, episode_interval
 from protocols import PROTOCOLS, Protocol, Result, Score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.data import ImageSet, Task
+    from benchmark.data.episodes import Episodes
+    from benchmark.data.imageset import IntArray
     from benchmark.training import Workshop
 
 
@@ -48,8 +45,8 @@ class FewShot(Protocol):
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-16"},
-            "teacher": {"backbone": "conv4-64", "steps": 600, "batch_size": 64},
-            "training": {"steps": 600, "batch_size": 64},
+            "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
+            "training": {"steps": 500, "batch_size": 64},
         },
         "paper": {
             "student": {"backbone": "conv4-64"},
@@ -60,6 +57,8 @@ class FewShot(Protocol):
 
     def check(self, data: ImageSet) -> None:
         """Enough novel classes, and enough images in each, for such episodes."""
+        from benchmark.data.episodes import check_episodes
+
         data.split("train")
         check_episodes(
             data, data.split(self.settings.split), self.fields["way"], self.fields["shot"], self.settings.queries
@@ -67,11 +66,14 @@ class FewShot(Protocol):
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
         """The base classes, for both and for every seed."""
+        from benchmark.data.task import hold_out
+
         base = hold_out(data, data.split("train"), self.settings.held_out)
         return base, base
 
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
         """Teacher and student on the base classes, then all three embeddings on one stream of episodes."""
+        import numpy as np
         import torch
 
         teacher_task, student_task = self.tasks(data)
@@ -102,6 +104,8 @@ class FewShot(Protocol):
 
     def episodes(self, data: ImageSet, seed: int) -> Episodes:
         """The episodes of a seed: the same for every method."""
+        from benchmark.data.episodes import sample_episodes
+
         return sample_episodes(
             data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
             query=self.settings.queries, episodes=self.settings.episodes, seed=derive_seed(seed, "episodes",
@@ -110,6 +114,8 @@ class FewShot(Protocol):
 
     def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
         """Correct queries of each episode, for features (M x D) of the images ``novel``, ascending: E."""
+        import numpy as np
+
         from benchmark.training import correct_queries
 
         rows = np.zeros(novel.max() + 1, np.int64)
@@ -118,6 +124,8 @@ class FewShot(Protocol):
         return correct_queries(features, rows[episodes.support], rows[episodes.query], normalise=normalise)
 
     def _score(self, correct: IntArray, episodes: Episodes) -> Score:
+        from benchmark.statistics import class_interval, episode_interval
+
         accuracies = correct / episodes.query[0].size
         intervals = episode_interval(accuracies), class_interval(episodes.classes, accuracies)
         return Score(intervals[0].mean, intervals)

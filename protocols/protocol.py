@@ -1,6 +1,6 @@
 """What a protocol is: settings, presets, a check of the data, and a run that ends in a result.
 
-Files in this folder import torch nowhere at their top, so that listing the protocols stays instant.
+Files in this folder import neither torch nor numpy at their top, so that listing the protocols stays instant.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from benchmark.statistics import Interval
-
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from benchmark.data import ImageSet, Task
     from benchmark.methods.method import Relation
+    from benchmark.statistics import Interval
     from benchmark.training import Trained, Workshop
 
 

@@ -1,9 +1,7 @@
-"""Images in memory, their classes, splits and groups; episodes, batches and augmentation."""
+"""Images in memory, their classes, splits and groups; episodes, batches and augmentation. Names load on first use."""
 
 from __future__ import annotations
 
-from benchmark.data.imageset import ImageSet
-from benchmark.data.sets import DATASETS
-from benchmark.data.task import Task
+import lazy_loader
 
-__all__ = ["DATASETS", "ImageSet", "Task"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

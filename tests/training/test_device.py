@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -35,3 +39,25 @@ def test_autocast_reaches_the_networks() -> None:
         assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
     with select_device("cpu", "float32").autocast():
         assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
+def test_a_cpu_keeps_freed_memory() -> None:
+    """Blocks of a size that malloc maps and unmaps by itself are touched again without a page fault."""
+    code = (
+        "import resource, sys, torch\n"
+        "from benchmark.training import select_device\n"
+        "if sys.argv[1] == 'selected': select_device('cpu')\n"
+        "torch.set_num_threads(1)\n"
+        "def touch():\n"
+        "    a = torch.ones(20 << 20); b = torch.ones(20 << 20); del a, b\n"
+        "touch()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "touch(); touch()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True).stdout)
+        for how in ("selected", "not")
+    }
+    assert faults["selected"] < faults["not"] / 4

@@ -1,13 +1,19 @@
-"""One file per data set: a function of the data root that returns an ``ImageSet``."""
+"""One file per data set: a function of the data root that returns an ``ImageSet``.
+
+These files import numpy inside their functions only, so that listing the data sets stays instant.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmark.data.imageset import ImageSet
 from benchmark.registry import Registry
 
-Loader = Callable[[Path], ImageSet]
+if TYPE_CHECKING:
+    from benchmark.data import ImageSet
 
-DATASETS: Registry[Loader] = Registry("data set", room="benchmark.data.sets", group="benchmark.datasets")
+DATASETS: Registry[Callable[[Path], ImageSet]] = Registry(
+    "data set", room="benchmark.data.sets", group="benchmark.datasets"
+)

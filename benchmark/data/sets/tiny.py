@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from benchmark.data.imageset import ImageSet
 from benchmark.data.sets import DATASETS
+
+if TYPE_CHECKING:
+    from benchmark.data import ImageSet
 
 CLASSES, IMAGES, SIZE = 30, 24, 16
 
@@ -15,6 +16,10 @@ CLASSES, IMAGES, SIZE = 30, 24, 16
 @DATASETS.register("tiny")
 def tiny(root: Path) -> ImageSet:
     """Synthetic colour patterns, 16 x 16, 30 classes of 24 images in pairs of near-duplicates: for smoke runs."""
+    import numpy as np
+
+    from benchmark.data import ImageSet
+
     rng = np.random.default_rng(20_22)
     axis = np.arange(SIZE) / SIZE
     waves = np.stack([np.cos(np.pi * k * (axis + 0.5 / SIZE)) for k in range(5)])
