@@ -86,9 +86,17 @@ def nst_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """
     check_batch("nst_loss", "B C H W", student_map=student_map, teacher_map=teacher_map)
     student_map, teacher_map = _pooled_alike(student_map, teacher_map.detach())
-    student, teacher = unit_rows(student_map.flatten(2)), unit_rows(teacher_map.flatten(2))
-    return _kernel(teacher, teacher) + _kernel(student, student) - 2 * _kernel(student, teacher)
+    s, t = student_map.flatten(2), teacher_map.flatten(2)
+    ss, tt, st = (torch.bmm(a, b.transpose(1, 2)) for a, b in ((s, s), (t, t), (s, t)))
+    ns, nt = _inverse_squares(ss), _inverse_squares(tt)
+    return _kernel(tt, nt, nt) + _kernel(ss, ns, ns) - 2 * _kernel(st, ns, nt)
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(a, b.transpose(1, 2)).square().mean()
+def _kernel(gram: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    # norms divide the small Gram matrix, not the large maps
+    return (gram.square() * rows[:, :, None] * columns[:, None, :]).mean()
+
+
+def _inverse_squares(gram: Tensor) -> Tensor:
+    squares = gram.diagonal(dim1=1, dim2=2)
+    return torch.where(squares > 1e-24, squares, 1.0).reciprocal()
