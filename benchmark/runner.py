@@ -79,7 +79,9 @@ class Plan:
             self._settings["student"] = dataclasses.replace(self._settings["student"], backbone=student)
         for backbone in (student, teacher):
             BACKBONES.get(backbone)
-        where = Situation(protocol.entry.relation_of(protocol.fields), student, teacher)
+        where = protocol.entry.situation(
+            protocol.fields, self._settings["protocol"], student, teacher, self._settings["student"].start
+        )
         reason = method.entry.applies(where, self._settings["method"])
         if reason is not None:
             raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
@@ -114,9 +116,11 @@ def situation(protocol: str, method: type[Method]) -> Situation:
     """Where a method stands on a protocol as its quick preset has it."""
     match = PROTOCOLS.get(protocol)
     preset = match.entry.presets["quick"]
-    student = build_settings(Student, preset.get("student", {}), "student").backbone
+    student = build_settings(Student, preset.get("student", {}), "student")
     teacher = build_settings(Teacher, preset.get("teacher", {}), "teacher").backbone
-    return Situation(match.entry.relation_of(match.fields), method.backbone(student, teacher), teacher)
+    settings: Any = build_settings(match.entry.Settings, preset.get("protocol", {}), "protocol")
+    backbone = method.backbone(student.backbone, teacher)
+    return match.entry.situation(match.fields, settings, backbone, teacher, student.start)
 
 
 def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -239,7 +243,9 @@ def measure(
     # as use_deterministic_algorithms, which imports the whole compiler for it
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
-        result = plan.protocol.run(plan.data, Workshop(spec, bank, device, progress), spec.seed)
+        workshop = Workshop(spec, bank, device, progress)
+        workshop.try_out(plan.data)
+        result = plan.protocol.run(plan.data, workshop, spec.seed)
     except InputError:
         raise
     except Exception as error:

@@ -41,9 +41,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Student:
-    """The network a method trains."""
+    """The network a method trains, and how it starts where the method takes either start."""
 
     backbone: str = "conv4-16"
+    start: Literal["fresh", "teacher"] = "fresh"
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from benchmark.errors import InputError
+from benchmark.methods import Situation
 from benchmark.spec import content_key, derive_seed
 from protocols import PROTOCOLS, Protocol, Result, Score
+from protocols.protocol import class_order
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from benchmark.data import ImageSet, Task
     from benchmark.data.imageset import IntArray
     from benchmark.data.task import Side
-    from benchmark.methods.method import Relation
-    from benchmark.training import Trained, Workshop
+    from benchmark.methods.method import Relation, Start
+    from benchmark.training import Workshop
 
 
 class Distillation(Protocol):
@@ -63,14 +63,13 @@ class Distillation(Protocol):
     }
 
     @classmethod
-    def relation_of(cls, fields: Mapping[str, int]) -> Relation:
-        """``disjoint`` for 0 %, ``same`` for 100 %, else ``overlap``; more than 100 % raises ``InputError``."""
+    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+        """Disjoint classes for 0 %, the same for 100 %, else overlap; more than 100 % raises ``InputError``."""
         percent = fields.get("percent", cls.percent)
         if not 0 <= percent <= 100:
             raise InputError(f"an overlap of {percent} % of the classes: it must lie in 0..100")
-        if percent == 100:
-            return "same"
-        return "overlap" if percent else "disjoint"
+        relation: Relation = "same" if percent == 100 else "overlap" if percent else "disjoint"
+        return Situation(relation, student, teacher, start)
 
     def check(self, data: ImageSet) -> None:
         """Enough classes for such an overlap, and enough training images in each of the student's."""
@@ -80,11 +79,11 @@ class Distillation(Protocol):
         size, shared = len(student), len(set(teacher) & set(student))
         if size < 2:
             raise InputError(f"{self.name} needs 4 classes at the least, data set {data.name} has {len(data.classes)}")
-        if self.relation_of(self.fields) == "overlap" and shared in (0, size):
+        if 0 < self.fields.get("percent", self.percent) < 100 and shared in (0, 1, size):
             raise InputError(
                 f"{self.name}: {self.fields['percent']} % of the {size} classes that teacher and student have each on "
-                f"{data.name} rounds to {shared}; take {'distill-same' if shared else 'distill-cross'} or a share "
-                f"between {100 / size:.0f} and {100 - 100 / size:.0f} %"
+                f"{data.name} rounds to {shared}; take {'distill-same' if shared == size else 'distill-cross'} or a "
+                f"share between {200 / size:.0f} and {100 - 100 / size:.0f} %"
             )
         counts = np.bincount(data.labels[self._sides(data)["train"]], minlength=len(data.classes))
         fewest = min(student, key=lambda c: counts[c])
@@ -94,16 +93,9 @@ class Distillation(Protocol):
                 f"{data.name} has {counts[fewest]} training images; take that many at most, or 0 for all"
             )
 
-    def order(self, data: ImageSet) -> tuple[int, ...]:
-        """All classes, in the order that positions refer to: the same for every run on the data set."""
-        import numpy as np
-
-        drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
-        return tuple(drawn.tolist())
-
     def classes(self, data: ImageSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The teacher's classes and the student's."""
-        order = self.order(data)
+        order = class_order(data, "distillation")
         size = len(order) // 2
         new = round(size * (100 - self.fields.get("percent", self.percent)) / 100)
         return order[:size], order[new : new + size]
@@ -137,18 +129,19 @@ class Distillation(Protocol):
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
         """Teacher and student on their tasks, then both on the images held out of the student's."""
         import numpy as np
-        import torch
 
         from benchmark.statistics import image_interval
+        from benchmark.training import class_means, nearest_mean_scores
 
         teacher_task, task = self.tasks(data, seed)
         teacher = workshop.teacher(teacher_task)
         student = workshop.student(task, teacher)
         logits = student.network.head(workshop.embed(student, data, task.held_out))
-        guide = torch.nn.functional.normalize(workshop.embed(teacher, data, task.held_out), dim=1)
+        centres = class_means(workshop.embed(teacher, data, task.train), task.labels(task.train), len(task.classes))
+        guide = nearest_mean_scores(workshop.embed(teacher, data, task.held_out), centres)
         predicted = {
             "student": logits.argmax(1).cpu().numpy(),
-            "teacher_ncm": torch.cdist(guide, self.centres(workshop, teacher, task)).argmin(1).cpu().numpy(),
+            "teacher_ncm": guide.argmax(1).cpu().numpy(),
         }
         labels = task.labels(task.held_out)
         intervals = {name: image_interval(classes == labels) for name, classes in predicted.items()}
@@ -172,18 +165,9 @@ class Distillation(Protocol):
                 "teacher_training_images": len(teacher_task.train),
                 "classes": len(task.classes),
                 "classes_shared": len(set(task.classes) & set(teacher_task.classes)),
-                "class_order_hash": content_key(self.order(data)),
+                "class_order_hash": content_key(class_order(data, "distillation")),
             },
         )
-
-    def centres(self, workshop: Workshop, teacher: Trained, task: Task) -> Tensor:
-        """Means of the teacher's L2-normalised embeddings of the training images of each class of ``task``: K x D."""
-        import torch
-        from torch.nn.functional import normalize, one_hot
-
-        embeddings = normalize(workshop.embed(teacher, task.data, task.train), dim=1)
-        member = one_hot(torch.from_numpy(task.labels(task.train)), len(task.classes)).to(embeddings)
-        return member.T @ embeddings / member.sum(0)[:, None]
 
     def _sides(self, data: ImageSet) -> Mapping[Side, IntArray]:
         from benchmark.data.task import three_sides

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
+from benchmark.methods import Situation
 from benchmark.spec import derive_seed
 from protocols import PROTOCOLS, Protocol, Result, Score
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
     from benchmark.data.episodes import Episodes
     from benchmark.data.imageset import IntArray
+    from benchmark.methods.method import Start
     from benchmark.training import Workshop
 
 
@@ -54,6 +57,11 @@ class FewShot(Protocol):
             "training": {"steps": 10_000, "batch_size": 256},
         },
     }
+
+    @classmethod
+    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+        """Teacher and student have the base classes."""
+        return Situation("same", student, teacher, start, judged="embedding")
 
     def check(self, data: ImageSet) -> None:
         """Enough novel classes, and enough images in each, for such episodes."""

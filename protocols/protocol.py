@@ -9,14 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from benchmark.spec import derive_seed
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from benchmark.data import ImageSet, Task
-    from benchmark.methods.method import Relation
+    from benchmark.methods.method import Situation, Start
     from benchmark.statistics import Interval
     from benchmark.training import Trained, Workshop
+
+
+def class_order(data: ImageSet, purpose: str) -> tuple[int, ...]:
+    """All classes of a set in the one order that positions refer to: its own for this purpose, or drawn, once."""
+    import numpy as np
+
+    if purpose in data.orders:
+        return data.orders[purpose]
+    drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
+    return tuple(drawn.tolist())
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,8 @@ class Score:
 class Result:
     """What one run measured.
 
-    metric: the name of ``score``; n: how many episodes or images it is a mean of; references: the same metric of
-    ceiling and floor on the same episodes; arrays: what is saved beside the record; facts: more for the record.
+    metric: the name of ``score``; n: how many episodes or images it is a mean of; references: what stands beside it,
+    such as the same metric of ceiling and floor; arrays: what is saved beside the record; facts: more for the record.
     """
 
     metric: str
@@ -61,12 +73,12 @@ class Protocol:
         self.fields = fields
 
     @classmethod
-    def relation_of(cls, fields: Mapping[str, int]) -> Relation:
-        """How the student's classes stand to the teacher's, known before any data by the fields of the name.
+    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+        """What a method meets here, known before any data by the fields of the name and the networks.
 
         Impossible fields raise ``InputError``.
         """
-        return "same"
+        raise NotImplementedError
 
     def check(self, data: ImageSet) -> None:
         """Raise ``InputError`` with the numbers where this data set cannot carry the protocol."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
+from benchmark.losses.maps import pooled
 
 
 class MapRegressor(nn.Module):
@@ -62,10 +63,7 @@ class VariationalRegressor(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Both maps to the mean and the teacher's map, of one shape: B x C_t x H x W."""
-        return self.layers(self._pooled(student)), self._pooled(teacher)
-
-    def _pooled(self, features: Tensor) -> Tensor:
-        return features if features.shape[2:] == self.size else F.adaptive_avg_pool2d(features, self.size)
+        return self.layers(pooled(student, self.size)), pooled(teacher, self.size)
 
 
 class ContrastiveMemory(nn.Module):

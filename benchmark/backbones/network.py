@@ -28,11 +28,11 @@ class Outputs:
             return self.logits
         if name not in self.stages:
             raise KeyError(f"no tap {name!r}; there are {', '.join(self.stages)}, embedding, logits")
-        return self.stages[name]
+        return self.stages[name].float()
 
     def float(self) -> Outputs:
-        """The same in float32: what relation losses need after a forward pass in lower precision."""
-        return Outputs({k: v.float() for k, v in self.stages.items()}, self.embedding.float(), self.logits.float())
+        """The same in float32: what relation losses need after a forward pass in lower precision; maps when tapped."""
+        return Outputs(self.stages, self.embedding.float(), self.logits.float())
 
 
 class Backbone(nn.Module):
@@ -44,13 +44,27 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
+class CosineHead(nn.Linear):
+    """Cosines between embedding and class rows, times a learnt scale: logits of LUCIR (Hou et al., CVPR 2019)."""
+
+    def __init__(self, rows: Tensor, scale: float) -> None:
+        super().__init__(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
+        self.weight = nn.Parameter(rows.detach().clone())
+        self.scale = nn.Parameter(torch.tensor(scale, device=rows.device))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Embeddings B x D to logits B x classes; a row of zeros has cosine 0 to everything."""
+        unit = nn.functional.normalize
+        return self.scale * nn.functional.linear(unit(embedding, dim=1), unit(self.weight, dim=1))
+
+
 class Network(nn.Module):
     """A backbone and a linear head over ``classes`` classes."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.dim, classes)
+        self.head: nn.Linear = nn.Linear(backbone.dim, classes)
 
     def forward(self, images: Tensor) -> Outputs:
         stages, embedding = self.backbone(images)

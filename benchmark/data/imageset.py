@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +24,8 @@ class ImageSet:
     near-duplicates of each other (one drawing by two designers, two frames of one scene) and must never stand on
     both sides of a split or an episode; splits: class indices of ``train``, ``val`` and ``test``;
     background: the pixel value that surrounds an image when it is padded; mirrors: whether a mirrored image still
-    belongs to its class. A wrong shape, type or label raises ``InputError``.
+    belongs to its class; orders: the published order of all classes for a purpose (``distillation``, ``incremental``),
+    where there is one. A wrong shape, type or label raises ``InputError``.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ImageSet:
     splits: Mapping[str, tuple[int, ...]]
     background: int = 255
     mirrors: bool = False
+    orders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -50,6 +52,9 @@ class ImageSet:
         chosen = [c for classes in self.splits.values() for c in classes]
         if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(self.classes))):
             raise InputError(f"data set {self.name}: splits share a class or name one that is not there")
+        for purpose, order in self.orders.items():
+            if sorted(order) != list(range(len(self.classes))):
+                raise InputError(f"data set {self.name}: the order for {purpose} must name every class once")
 
     @cached_property
     def fingerprint(self) -> str:

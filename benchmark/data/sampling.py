@@ -24,6 +24,15 @@ def batches(labels: IntArray, training: Training, seed: int) -> Iterator[IntArra
     return _balanced(labels, training.batch_size, training.classes_per_batch, rng)
 
 
+def balanced_walk(labels: IntArray, training: Training, seed: int) -> Iterator[IntArray]:
+    """Endless uniform batches of a subset, drawn once, with as many images of each class as the smallest one has."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    fewest = min(map(len, members), default=0)
+    subset = np.concatenate([np.sort(rng.permutation(own)[:fewest]) for own in members])
+    return (subset[batch] for batch in _uniform(len(subset), training.batch_size, rng))
+
+
 def _uniform(count: int, size: int, rng: np.random.Generator) -> Iterator[IntArray]:
     if count < 1:
         raise InputError("there is no image to train on")

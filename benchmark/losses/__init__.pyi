@@ -5,6 +5,10 @@ from .contrastive import negative_pool as negative_pool
 from .contrastive import sample_negatives as sample_negatives
 from .contrastive import update_memory_ as update_memory_
 from .embeddings import pkt_loss as pkt_loss
+from .incremental import feature_distillation_loss as feature_distillation_loss
+from .incremental import margin_ranking_loss as margin_ranking_loss
+from .incremental import sigmoid_distillation_loss as sigmoid_distillation_loss
+from .incremental import subset_cross_entropy as subset_cross_entropy
 from .local_classifier import adaptive_weights as adaptive_weights
 from .local_classifier import class_centers as class_centers
 from .local_classifier import local_classifier_loss as local_classifier_loss

@@ -42,10 +42,11 @@ def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 def _pooled_alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     size = min(a.shape[2], b.shape[2]), min(a.shape[3], b.shape[3])
-    return _pooled(a, size), _pooled(b, size)
+    return pooled(a, size), pooled(b, size)
 
 
-def _pooled(x: Tensor, size: tuple[int, int]) -> Tensor:
+def pooled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, C, H, W) adaptively average-pooled to a size, themselves where they have it."""
     return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmark.methods.method import Batch, LabelSpaces, Method, Needs, Shapes, Situation, Stage
+from benchmark.methods.method import Batch, LabelSpaces, Method, Needs, Shapes, Situation, Slots, Stage
 from benchmark.registry import Registry
 
 METHODS: Registry[type[Method]] = Registry("method", room="benchmark.methods", group="benchmark.methods")
 
-__all__ = ["METHODS", "Batch", "LabelSpaces", "Method", "Needs", "Shapes", "Situation", "Stage"]
+__all__ = ["METHODS", "Batch", "LabelSpaces", "Method", "Needs", "Shapes", "Situation", "Slots", "Stage"]

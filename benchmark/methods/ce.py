@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmark.methods import METHODS, Batch, Method
+from benchmark import losses
+from benchmark.methods import METHODS, Batch, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class CrossEntropy(Method):
     """Cross-entropy on the labels; no teacher. The floor every distillation method has to beat."""
 
+    needs = Needs(start="fresh")
+
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """``CE(z_s, y)``."""
-        from torch.nn.functional import cross_entropy
-
-        return {"ce": cross_entropy(student.logits, batch.labels)}
+        return {"ce": losses.ce_loss(student.logits, batch.labels)}

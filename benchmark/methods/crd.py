@@ -54,16 +54,16 @@ class CRD(Method):
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
         """A row of memory for every training image, and which of them are negatives of whom."""
+        if not self.settings.crd:
+            return
         self.memory.reserve(len(labels), labels.device)
         self._pool = losses.negative_pool(labels, len(self.labels.student))
         self._negatives = min(self.settings.negatives, len(labels) - int(self._pool.sizes.max()))
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the contrast; moves the memory."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.crd:
             terms["crd"] = self.settings.crd * self._contrast(batch, student, teacher)
         return terms

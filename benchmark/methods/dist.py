@@ -39,13 +39,11 @@ class DIST(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the two correlations."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
         s = self.settings
         terms = {}
         if s.ce:
-            terms["ce"] = s.ce * cross_entropy(student.logits, batch.labels)
+            terms["ce"] = s.ce * losses.ce_loss(student.logits, batch.labels)
         if s.dist:
             terms["dist"] = s.dist * losses.dist_loss(*self.shared_logits(student, teacher), s.temperature)
         return terms

@@ -41,11 +41,9 @@ class DKD(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the two parts together."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
         s = self.settings
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         weight = min(1.0, batch.progress / s.warmup) if s.warmup else 1.0
         if weight and (s.alpha or s.beta):
             ours, theirs = self.shared_logits(student, teacher)

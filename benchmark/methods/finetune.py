@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmark.methods import METHODS, Batch, Method, Needs
+from benchmark import losses
+from benchmark.methods import METHODS, Batch, Method, Needs, Slots
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +19,12 @@ class FineTune(Method):
 
     loss = CE(z_s, y), from the teacher's backbone and, for the classes that both have, its head's rows; the other rows
     are drawn. It applies only where student and teacher have the same backbone. The steps and the rate are those of
-    every other method.
+    every other method. Where classes are added, it sees images of the new ones alone: the floor of what is kept.
     """
 
     needs = Needs(start="teacher")
+    slots = Slots(memory="none")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy."""
-        from torch.nn.functional import cross_entropy
-
-        return {"ce": cross_entropy(student.logits, batch.labels)}
+        return {"ce": losses.ce_loss(student.logits, batch.labels)}

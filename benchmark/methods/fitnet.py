@@ -46,7 +46,8 @@ class FitNet(Method):
     @classmethod
     def applies(cls, situation: Situation, settings: Any = None) -> str | None:
         """As ever; and the second stage of two compares outputs class by class."""
-        if settings is not None and settings.form == "two-stage" and situation.relation == "disjoint":
+        compares = settings is not None and settings.form == "two-stage" and settings.hint_share < 1 and settings.kd
+        if compares and situation.relation == "disjoint":
             return "its second stage compares outputs class by class and teacher and student share no class"
         return super().applies(situation, settings)
 
@@ -54,28 +55,28 @@ class FitNet(Method):
         """The regressor from the student's map to the teacher's."""
         from benchmark.backbones.connectors import MapRegressor
 
-        return MapRegressor(student.map(self.settings.tap), teacher.map(self.settings.tap))
+        self._tap, self._teacher_tap = student.one(self.settings.tap), teacher.one(self.settings.tap)
+        return MapRegressor(student.map(self._tap), teacher.map(self._teacher_tap))
 
     def stages(self) -> list[Stage]:
         """One, or hint and distillation."""
         if self.settings.form == "joint":
             return [Stage()]
         share = self.settings.hint_share if self.settings.hint else 0.0
-        return [stage for stage in (Stage("hint", share), Stage("kd", 1 - share)) if stage.share > 0]
+        return [stage for stage in (Stage("hint", share, head=False), Stage("kd", 1 - share)) if stage.share > 0]
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """The terms of the stage at hand."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
         assert self.connector is not None
         s = self.settings
         terms = {}
         if batch.stage != "hint" and (s.form == "joint" or s.kd < 1):
             weight = 1.0 if s.form == "joint" else 1 - s.kd
-            terms["ce"] = weight * cross_entropy(student.logits, batch.labels)
+            terms["ce"] = weight * losses.ce_loss(student.logits, batch.labels)
         if batch.stage != "kd" and s.hint:
-            terms["hint"] = s.hint * losses.hint_loss(self.connector(student.tap(s.tap)), teacher.tap(s.tap))
+            bridged = self.connector(student.tap(self._tap))
+            terms["hint"] = s.hint * losses.hint_loss(bridged, teacher.tap(self._teacher_tap))
         if batch.stage == "kd" and s.kd:
             terms["kd"] = s.kd * losses.kd_loss(*self.shared_logits(student, teacher), s.temperature)
         return terms

@@ -38,13 +38,11 @@ class KD(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the tempered divergence."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
         s = self.settings
         terms = {}
         if s.ce:
-            terms["ce"] = s.ce * cross_entropy(student.logits, batch.labels)
+            terms["ce"] = s.ce * losses.ce_loss(student.logits, batch.labels)
         if s.kd:
             terms["kd"] = s.kd * losses.kd_loss(*self.shared_logits(student, teacher), s.temperature)
         return terms

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
+from benchmark import losses
 from benchmark.methods import METHODS, Batch, Method, Needs
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ class L2SP(Method):
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the two penalties."""
         from torch import stack
-        from torch.nn.functional import cross_entropy
 
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.start:
             moved = [(w - start).square().sum() for w, start in zip(self._backbone, self._start, strict=True)]
             terms["start"] = self.settings.start / 2 * stack(moved).sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmark import losses
 from benchmark.methods import METHODS, Batch, Method, Needs, Stage
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class LinearProbe(Method):
     """Train a new linear head on the frozen teacher. A reference: what it takes to just use the teacher.
 
     loss = CE(z_s, y), in the head alone, drawn anew. The student is the teacher: its backbone, its statistics of batch
-    norm, its input. The steps and the rate are those of every other method.
+    norm, its input (Alain and Bengio 2016, arXiv 1610.01644). The steps and the rate are those of every other method.
     """
 
     needs = Needs(start="teacher", trains="head")
@@ -28,6 +29,4 @@ class LinearProbe(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy."""
-        from torch.nn.functional import cross_entropy
-
-        return {"ce": cross_entropy(student.logits, batch.labels)}
+        return {"ce": losses.ce_loss(student.logits, batch.labels)}

@@ -5,6 +5,7 @@ Files in this folder import torch nowhere at their top, so that listing the meth
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,11 +13,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from benchmark.backbones.network import Network, Outputs
 
-Relation = Literal["same", "overlap", "disjoint"]
+Relation = Literal["same", "overlap", "disjoint", "extended"]
+Start = Literal["fresh", "teacher"]
+
+
+@functools.lru_cache(maxsize=64)
+def index_tensor(indices: tuple[int, ...], device: torch.device) -> Tensor:
+    """The indices on a device, sent there once: sending them at every step would make the host wait."""
+    import torch
+
+    return torch.tensor(indices, dtype=torch.int64, device=device)
 
 
 @dataclass(frozen=True)
@@ -26,15 +37,12 @@ class LabelSpaces:
     student: tuple[int, ...]
     teacher: tuple[int, ...]
 
-    @property
-    def relation(self) -> Relation:
-        """``same`` (equal sets), ``overlap`` (some shared) or ``disjoint``."""
-        if set(self.student) == set(self.teacher):
-            return "same"
-        return "overlap" if set(self.student) & set(self.teacher) else "disjoint"
-
     def shared(self) -> tuple[list[int], list[int]]:
         """Student outputs and teacher outputs of the classes both have, matched by identity."""
+        return self._shared
+
+    @functools.cached_property
+    def _shared(self) -> tuple[list[int], list[int]]:
         position = {c: i for i, c in enumerate(self.teacher)}
         pairs = [(i, position[c]) for i, c in enumerate(self.student) if c in position]
         return [i for i, _ in pairs], [j for _, j in pairs]
@@ -42,11 +50,18 @@ class LabelSpaces:
 
 @dataclass(frozen=True)
 class Situation:
-    """Where a method is to be used: how the student's classes stand to the teacher's, and both backbones by name."""
+    """Where a method is to be used: how the student's classes stand to the teacher's, and both backbones by name.
+
+    start: how a student starts whose method takes either; exemplars: images kept per class of earlier classes, None
+    where there are no such classes; judged: what of the student is.
+    """
 
     relation: Relation
     student: str
     teacher: str
+    start: Start = "fresh"
+    exemplars: int | None = None
+    judged: Literal["embedding", "logits"] = "logits"
 
 
 @dataclass(frozen=True)
@@ -57,30 +72,56 @@ class Needs:
     say others, beside logits and embedding; labels: which label spaces it makes sense for; train_embeddings: whether
     ``prepare`` is to be given the teacher's embeddings of all training images.
 
-    start: whether the student's weights are drawn, or are the teacher's (with its head's rows of the classes that both
-    have, by identity); trains: the whole student, its head alone on a frozen backbone, or nothing. Where not all is
-    trained the student is the teacher itself.
+    start: whether the student's weights are drawn, are the teacher's (with its head's rows of the classes that both
+    have, by identity), or either, as ``student.start`` says; trains: the whole student, its head alone on a frozen
+    backbone, or nothing. Where not all is trained the student is the teacher itself.
     """
 
     teacher: bool = False
     taps: tuple[str, ...] = ()
-    labels: Literal["any", "overlap", "same"] = "any"
+    labels: Literal["any", "overlap", "same", "extended"] = "any"
     train_embeddings: bool = False
-    start: Literal["fresh", "teacher"] = "fresh"
+    start: Literal["fresh", "teacher", "any"] = "any"
     trains: Literal["all", "head", "nothing"] = "all"
+
+
+Rebalance = Literal["none", "balanced", "align"]
+Head = Literal["net", "ncm", "nme"]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What completes a method where earlier classes are to be kept; settings of the protocol may say otherwise.
+
+    memory: the images of earlier classes that it trains on (``all`` for an upper bound); rebalance: ``balanced`` ends
+    training with as many images of each class, at a tenth of the rate, ``align`` scales the head's new rows to the mean
+    norm of the old ones; head: the network's own, the nearest mean of the training images (``ncm``) or of as many
+    exemplars of every class (``nme``).
+    """
+
+    memory: Literal["exemplars", "none", "all"] = "exemplars"
+    rebalance: Rebalance = "none"
+    head: Head = "net"
 
 
 @dataclass(frozen=True)
 class Stage:
     """A part of training with its own loss. ``share``: its part of the steps all methods are given alike.
 
-    fresh_head: draw the head anew at its start; final_lr: the rate at its end, as a share of the initial rate.
+    fresh_head: draw the head anew at its start, unless the student has it from the teacher and goes on with it;
+    lr: the rate at its start, as a share of the run's; final_lr: the rate at its end, as a share of that; balanced:
+    train on as many images of each class as the smallest one has; head, teacher: whether its loss reaches the head,
+    and reads the teacher.
     """
 
     name: str = "train"
     share: float = 1.0
     fresh_head: bool = False
+    lr: float = 1.0
     final_lr: float = 0.0
+    balanced: bool = False
+    head: bool = True
+    teacher: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,7 +147,16 @@ class Shapes:
         found = [self.stages[-1] if name.strip() == "last" else name.strip() for name in names.split(",")]
         for name in found:
             self.map(name)
+        if len(set(found)) < len(found):
+            raise InputError(f"taps {names!r} name a stage twice")
         return found
+
+    def one(self, name: str) -> str:
+        """A single stage by its name or ``last``; several raise ``InputError``."""
+        found = self.named(name)
+        if len(found) > 1:
+            raise InputError(f"method.tap = {name!r}: this method takes one stage")
+        return found[0]
 
 
 @dataclass(frozen=True)
@@ -133,6 +183,7 @@ class Method:
 
     Settings: ClassVar[type] = NoSettings
     needs: ClassVar[Needs] = Needs()
+    slots: ClassVar[Slots] = Slots()
     version: ClassVar[int] = 1
 
     def __init__(self, settings: Any, labels: LabelSpaces, student: Shapes, teacher: Shapes) -> None:
@@ -147,18 +198,36 @@ class Method:
             return "it compares outputs class by class and needs the teacher's own label space"
         if cls.needs.labels == "overlap" and situation.relation == "disjoint":
             return "it compares outputs class by class and teacher and student share no class"
-        if cls.needs.start == "teacher" and situation.student != situation.teacher:
+        if cls.needs.labels == "extended" and situation.relation != "extended":
+            return "it adds classes to those of its teacher; the incremental protocols do that"
+        stages = cls.outline(cls.Settings() if settings is None else settings)
+        if situation.judged == "logits" and stages and not any(stage.head for stage in stages):
+            return "its settings leave the head untrained, and the head is what is judged"
+        if situation.exemplars == 0 and cls.slots.head != "net":
+            return "its head is the nearest class mean, and without exemplars earlier classes have none"
+        if cls.starts(situation.start) == "teacher" and situation.student != situation.teacher:
             what = "the student starts from" if cls.needs.trains == "all" else "the student is"
             return (
                 f"{what} the teacher and takes its backbone, which is {situation.teacher}, not {situation.student}; "
                 f"set student.backbone={situation.teacher}"
+                + (" or student.start=fresh" if cls.needs.start == "any" else "")
             )
         return None
+
+    @classmethod
+    def starts(cls, wanted: Start) -> Start:
+        """How its student starts: as wanted where it takes either."""
+        return wanted if cls.needs.start == "any" else cls.needs.start
 
     @classmethod
     def backbone(cls, student: str, teacher: str) -> str:
         """The student's backbone where nobody asks for one: the teacher's where the student is the teacher itself."""
         return student if cls.needs.trains == "all" else teacher
+
+    @property
+    def reads_train_embeddings(self) -> bool:
+        """Whether ``prepare`` uses the teacher's embeddings with these settings."""
+        return self.needs.train_embeddings
 
     @classmethod
     def outline(cls, settings: Any) -> list[Stage]:
@@ -185,8 +254,9 @@ class Method:
         """Logits of both networks over the classes that both have, matched by identity: B x shared, twice."""
         if self.labels.student == self.labels.teacher:
             return student.logits, teacher.logits
-        columns, teacher_columns = self.labels.shared()
-        return student.logits[:, columns], teacher.logits[:, teacher_columns]
+        device = student.logits.device
+        columns, teacher_columns = (index_tensor(tuple(part), device) for part in self.labels.shared())
+        return student.logits.index_select(1, columns), teacher.logits.index_select(1, teacher_columns)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Named, weighted terms; their sum is what the student minimises. ``teacher`` is None unless needed."""

@@ -19,13 +19,14 @@ class NearestClassMean(Method):
     """Assign images to the nearest class mean of the frozen teacher's embedding. A reference: nothing is trained.
 
     The student is the teacher; means are over the training images, not augmented. ``normalised``: embeddings have unit
-    length, and so have their means m_k: the logits are <e, m_k>, whose order the length of e does not change.
+    length, and so have their means m_k: the logits are <e, m_k>, whose order the length of e does not change. This is
+    the nearest class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915).
     ``euclidean``: the logits are <e, m_k> - ||m_k||^2 / 2, largest at the nearest mean.
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """What is nearest; the default is that of the few-shot protocols' head."""
+        """What is nearest: the mean of least angle, or of least distance."""
 
         head: Literal["normalised", "euclidean"] = "normalised"
 

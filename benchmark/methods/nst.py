@@ -23,7 +23,8 @@ class NST(Method):
     loss = CE(z_s, y) + nst * sum over stages of [mean k(t, t') + mean k(s, s') - 2 mean k(s, t)], with k(x, y) =
     <x, y>^2 over pairs of channels, each an L2-normalised map; the larger map is average-pooled to the smaller.
 
-    Defaults (50, the polynomial kernel, three stages) are those of RepDistiller and mdistiller, whose value this is.
+    Defaults (50, the polynomial kernel, three stages, on conv4 the first three of four) are those of
+    RepDistiller and mdistiller, whose value this is.
     """
 
     @dataclass(frozen=True)
@@ -42,10 +43,9 @@ class NST(Method):
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the discrepancy of all stages."""
         from torch import stack
-        from torch.nn.functional import cross_entropy
 
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.nst:
             pairs = zip(*self._taps, strict=True)
             stages = [losses.nst_loss(student.tap(ours), teacher.tap(theirs)) for ours, theirs in pairs]

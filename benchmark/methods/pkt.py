@@ -36,10 +36,8 @@ class PKT(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the divergence of similarities."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.pkt:
             terms["pkt"] = self.settings.pkt * losses.pkt_loss(student.embedding, teacher.embedding)
         return terms

@@ -15,6 +15,8 @@ from benchmark.methods.refilled import Refilled
 class RefilledCVPR20(Refilled):
     """REFILLED of CVPR 2020: triplets, batch centres, a decaying local term. Ye, Lu, Zhan; later arXiv 2205.01915.
 
+    "Distilling Cross-Task Knowledge via Relationship Matching".
+
     ``refilled`` with other defaults. Stage 1: every positive pair takes one negative, the closest that is farther, and
     the loss is 500 * mean KL of the two Bernoulli distributions (tuple_weight / 2, as the released code's mean divides
     by twice the number). Stage 2: CE(z_s, y) + 1000 exp(-0.05 epoch) / (B |C_B|) * sum KL(softmax(t / 2) || softmax(z_s

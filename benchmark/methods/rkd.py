@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 class RKD(Method):
     """Match pairwise distances and triplet angles of embeddings. Park et al., CVPR 2019, arXiv 1904.05068.
 
-    loss = CE(z_s, y) + distance * RKD-D(f_s, f_t) + angle * RKD-A(f_s, f_t). Defaults (25, 50) are the authors'.
+    loss = CE(z_s, y) + distance * mean_ij H(d_s - d_t) + angle * mean_ijk H(cos_s - cos_t), H the Huber function of
+    threshold 1, d_ij = ||f_i - f_j|| over the mean of the positive distances, cos_ijk the cosine of the angle at j.
+
+    Defaults (25, 50) are those of RepDistiller and mdistiller, whose value this is. The authors' own code, for metric
+    learning, has the same terms with other weights.
     """
 
     @dataclass(frozen=True)
@@ -34,10 +38,8 @@ class RKD(Method):
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy, distances and angles."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.distance:
             terms["distance"] = self.settings.distance * losses.rkd_distance_loss(student.embedding, teacher.embedding)
         if self.settings.angle:

@@ -38,14 +38,12 @@ class SimilarityPreserving(Method):
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
         """None: the maps need no bridge. A stage that is not there is refused."""
-        (self._tap,), (self._teacher_tap,) = student.named(self.settings.tap), teacher.named(self.settings.tap)
+        self._tap, self._teacher_tap = student.one(self.settings.tap), teacher.one(self.settings.tap)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the similarities."""
-        from torch.nn.functional import cross_entropy
-
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.similarity:
             matching = losses.similarity_preserving_loss(student.tap(self._tap), teacher.tap(self._teacher_tap))
             terms["similarity"] = self.settings.similarity * matching

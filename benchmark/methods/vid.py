@@ -24,8 +24,8 @@ class VID(Method):
     1e-5 per channel; Reg is a chain of three 1 x 1 convolutions and two ReLUs, and both it and the scale are trained
     along with the student. The term may be negative.
 
-    Defaults (1, three stages, a first variance of 5) are those of RepDistiller, whose value this is. mdistiller has the
-    same formula, but its list of learnt parameters leaves the scale out.
+    Defaults (1, three stages, on conv4 the first three of four, a first variance of 5) are those of RepDistiller, whose
+    value this is. mdistiller has the same formula, but its list of learnt parameters leaves the scale out.
     """
 
     @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class VID(Method):
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the negative log-likelihood of all stages."""
         from torch import stack
-        from torch.nn.functional import cross_entropy
 
         assert teacher is not None
-        terms = {"ce": cross_entropy(student.logits, batch.labels)}
+        terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.vid:
             stages = []
             for ours, theirs, regressor in zip(*self._taps, self.regressors, strict=True):

@@ -4,7 +4,9 @@ from .inference import accuracy as accuracy
 from .inference import embed as embed
 from .loop import Fitted as Fitted
 from .loop import fit as fit
+from .nearest_centroid import class_means as class_means
 from .nearest_centroid import correct_queries as correct_queries
+from .nearest_centroid import nearest_mean_scores as nearest_mean_scores
 from .progress import Progress as Progress
 from .progress import Silent as Silent
 from .teachers import TeacherBank as TeacherBank

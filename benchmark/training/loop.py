@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.backbones.network import Network, Outputs
 from benchmark.data.augmentation import Images, Normalisation
-from benchmark.data.sampling import batches
+from benchmark.data.sampling import balanced_walk, batches
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.methods import Batch, Method, Stage
@@ -53,27 +53,32 @@ def fit(
     device: Device,
     progress: Progress,
     title: str,
+    stages: Sequence[Stage] | None = None,
+    fresh_heads: bool = True,
     rows: int = 20,
 ) -> Fitted:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
     Batches and crops follow from ``seed`` alone, so every method meets the same ones; the stages of a method share
-    ``training.steps``. The teacher runs in eval mode without gradient. Weights that are all 0 raise ``InputError``, a
+    ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a stage
+    asks for a new one. The teacher runs in eval mode without gradient. Weights that are all 0 raise ``InputError``, a
     loss that is not finite ``DivergedError``.
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
     images = Images(task.data, task.train, normalisation, padding=training.crop_padding, device=device.torch)
     targets = torch.from_numpy(labels).to(device.torch)
-    order = batches(labels, training, derive_seed(seed, "batches"))
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
     progress.begin(title, training.steps)
     try:
-        for stage, steps in _shares(method.stages(), training.steps):
-            if stage.fresh_head:
+        order = batches(labels, training, derive_seed(seed, "batches"))
+        for stage, steps in _shares(method.stages() if stages is None else stages, training.steps):
+            if stage.balanced:
+                order = balanced_walk(labels, training, derive_seed(seed, "batches", stage.name))
+            if stage.fresh_head and fresh_heads:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
@@ -90,7 +95,7 @@ def fit(
                 with device.autocast():
                     outputs = student(pixels)
                 guide: Outputs | None = None
-                if teacher is not None and retune is not None:
+                if teacher is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
                         guide = teacher(retune(pixels)).float()
                 batch = Batch(targets[index], index, stage.name, step / steps)
@@ -123,7 +128,7 @@ def fit(
     return fitted
 
 
-def _shares(stages: list[Stage], steps: int) -> list[tuple[Stage, int]]:
+def _shares(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
     total = sum(stage.share for stage in stages)
     if not math.isclose(total, 1.0, abs_tol=1e-6):
         raise ValueError(f"the shares of a method's stages sum to {total}, not to 1")
@@ -143,7 +148,7 @@ def _optimiser(
         learned += list(method.connector.parameters())
     optimiser = torch.optim.SGD(
         learned,
-        lr=training.lr,
+        lr=training.lr * stage.lr,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         nesterov=training.momentum > 0,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.imageset import IntArray
+from benchmark.losses import class_centers
 
 _GRAM_ROWS = 16_384
 _CHUNK = 1 << 22
@@ -41,6 +42,21 @@ def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, nor
         truth = torch.arange(ways, device=x.device).view(1, ways, 1)
         counts.append((scores.argmax(3) == truth).sum((1, 2)).cpu().numpy())
     return np.concatenate(counts).astype(np.int64)
+
+
+def class_means(features: Tensor, labels: IntArray, classes: int) -> Tensor:
+    """Unit mean of the L2-normalised features (M x D) of each class: classes x D, NaN for a class without any."""
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    at = torch.from_numpy(labels).to(unit.device)
+    means = class_centers(unit, at, classes)
+    means[torch.bincount(at, minlength=classes) == 0] = torch.nan
+    return means
+
+
+def nearest_mean_scores(features: Tensor, means: Tensor) -> Tensor:
+    """Cosine of each feature (M x D) to each unit mean (K x D): M x K; -inf for a mean of NaN."""
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    return torch.where(means.isnan().any(1), -torch.inf, unit @ means.nan_to_num().T)
 
 
 def _by_gram(gram: Tensor, support: Tensor, query: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmark.backbones.network import Network, build_network
 from benchmark.data.augmentation import Images, Normalisation
 from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
-from benchmark.methods import METHODS, LabelSpaces, Method, Shapes
+from benchmark.methods import METHODS, LabelSpaces, Method, Shapes, Slots, Stage
+from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed
 from benchmark.training import loop
 from benchmark.training.device import Device
@@ -78,10 +80,16 @@ class Workshop:
             },
         )  # fmt: skip
 
-    def student(self, task: Task, teacher: Trained) -> Trained:
+    @property
+    def slots(self) -> Slots:
+        """What completes the run's method where earlier classes are to be kept."""
+        return METHODS.get(self._spec.method).entry.slots
+
+    def student(self, task: Task, teacher: Trained, rebalance: Rebalance = "none") -> Trained:
         """A student of ``task``, started and trained as the run's method has it, with ``teacher`` as guide.
 
         What is drawn comes from the run's seed. A student that starts from the teacher sees the input as it does.
+        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher.
         """
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
@@ -89,31 +97,46 @@ class Workshop:
         method = _method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
         needs = method.needs
         normalisation = Normalisation.of(task.data, task.train)
-        if needs.start == "teacher":
+        start = method.starts(spec.student.start)
+        if start == "teacher":
             normalisation = teacher.normalisation
             _start_from(teacher.network, network, labels)
         network.backbone.requires_grad_(needs.trains == "all")
         started = time.perf_counter()
         embeddings = None
-        if needs.train_embeddings:
+        if method.reads_train_embeddings:
             embeddings = embed(teacher.network, task.data, task.train, teacher.normalisation, self.device).clone()
         method.prepare(network, torch.from_numpy(task.labels(task.train)).to(self.device.torch), embeddings)
         guide = teacher if needs.teacher else None
         title = f"{spec.method} seed {spec.seed}"
         fitted = loop.Fitted()
         if needs.trains != "nothing":
-            fitted = self._fit(network, method, task, spec.training, normalisation, guide, spec.seed, title)
+            fitted = self._fit(
+                network, method, task, spec.training, normalisation, guide, spec.seed, title,
+                stages=_with_balance(method.stages()) if rebalance == "balanced" else None,
+                fresh_heads=start == "fresh" or needs.trains != "all",
+            )  # fmt: skip
+        if rebalance == "align":
+            _align_head(network, labels)
         network.eval()
         seconds = time.perf_counter() - started
         network.requires_grad_(False)
         return Trained(
             network, task, normalisation,
             {
-                "backbone": spec.student.backbone, "parameters": network.parameter_count, "steps": fitted.steps,
-                "images": fitted.images, "seconds": seconds, "loop_seconds": fitted.seconds, "history": fitted.history,
+                "backbone": spec.student.backbone, "start": start, "parameters": network.parameter_count,
+                "steps": fitted.steps, "images": fitted.images, "seconds": seconds, "loop_seconds": fitted.seconds,
+                "history": fitted.history,
                 "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
             },
         )  # fmt: skip
+
+    def try_out(self, data: ImageSet) -> None:
+        """Build both networks and the method once, untrained: settings that do not fit them raise ``InputError``."""
+        spec = self._spec
+        task = Task(data, (0, 1, 2), np.empty(0, np.int64), np.empty(0, np.int64))
+        student, teacher = (self._build(name, task, 0) for name in (spec.student.backbone, spec.teacher.backbone))
+        _method(spec.method, spec.method_settings, LabelSpaces((0, 1, 2), (0, 1)), student, teacher, data, 0)
 
     def embed(self, trained: Trained, data: ImageSet, indices: IntArray) -> torch.Tensor:
         """Embeddings of images as ``trained`` sees them: len(indices) x D float32."""
@@ -163,7 +186,7 @@ class Workshop:
 
     def _fit(
         self, network: Network, method: Method, task: Task, training: Training, normalisation: Normalisation,
-        teacher: Trained | None, seed: int, title: str,
+        teacher: Trained | None, seed: int, title: str, stages: list[Stage] | None = None, fresh_heads: bool = True,
     ) -> loop.Fitted:  # fmt: skip
         if method.connector is not None:
             method.connector.to(self.device.torch).train()
@@ -172,6 +195,7 @@ class Workshop:
             teacher=teacher.network if teacher else None,
             teacher_normalisation=teacher.normalisation if teacher else None,
             seed=seed, device=self.device, progress=self._progress, title=title,
+            stages=stages, fresh_heads=fresh_heads,
         )  # fmt: skip
 
 
@@ -196,6 +220,24 @@ def _start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None
     with torch.no_grad():
         student.head.weight[rows] = teacher.head.weight[teacher_rows]
         student.head.bias[rows] = teacher.head.bias[teacher_rows]
+
+
+_BALANCED_SHARE = 0.3
+
+
+def _with_balance(stages: list[Stage]) -> list[Stage]:
+    """The stages, and a last one on balanced classes at a tenth of the rate, within the same budget."""
+    shorter = [dataclasses.replace(stage, share=stage.share * (1 - _BALANCED_SHARE)) for stage in stages]
+    return [*shorter, Stage("balanced", _BALANCED_SHARE, lr=0.1, balanced=True)]
+
+
+def _align_head(student: Network, labels: LabelSpaces) -> None:
+    """Scale the head's rows of new classes to the mean norm of the old ones' (Zhao et al., CVPR 2020)."""
+    old, _ = labels.shared()
+    new = sorted(set(range(len(labels.student))) - set(old))
+    weight = student.head.weight
+    with torch.no_grad():
+        weight[new] *= weight[old].norm(dim=1).mean() / weight[new].norm(dim=1).mean().clamp_min(1e-12)
 
 
 def _method(

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from benchmark.data.sampling import batches
+from benchmark.data.sampling import balanced_walk, batches
 from benchmark.errors import InputError
 from benchmark.spec import Training
 
@@ -55,3 +55,13 @@ def test_batches_that_cannot_be_filled(labels: np.ndarray, size: int, classes: i
         next(batches(labels, training, 0))
     with pytest.raises(InputError, match="no image"):
         next(batches(labels[:0], Training(), 0))
+
+
+def test_a_balanced_walk_has_as_many_images_of_each_class() -> None:
+    labels = np.repeat([0, 1, 4], [3, 50, 20])
+    walk = balanced_walk(labels, Training(batch_size=9), seed=0)
+    seen = np.concatenate([next(walk) for _ in range(5)])
+    assert np.bincount(labels[seen], minlength=5).tolist() == [15, 15, 0, 0, 15]
+    assert len(np.unique(seen)) == 9
+    again = balanced_walk(labels, Training(batch_size=9), seed=0)
+    assert np.array_equal(seen[:9], next(again))

@@ -51,6 +51,10 @@ LOSSES = {
     "cold tuples": lambda: L.tuple_matching_loss(real(12, 5), real(12, 7), whole(12), temperature=0.01),
     "triplets": lambda: L.tuple_matching_loss(real(12, 5), real(12, 7), whole(12), tuples="triplet"),
     "local classifier": local_classifier,
+    "subset": lambda: L.subset_cross_entropy(real(12, 5), whole(12), whole(3)),
+    "sigmoid": lambda: L.sigmoid_distillation_loss(real(12, 5), real(12, 3), whole(12), whole(3)),
+    "features": lambda: L.feature_distillation_loss(real(12, 5), real(12, 5)),
+    "ranking": lambda: L.margin_ranking_loss(real(12, 5), whole(12), whole(3)),
 }
 
 

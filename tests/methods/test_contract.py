@@ -98,14 +98,19 @@ def test_settings_reject_what_they_do_not_know(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_label_spaces_are_data(name: str) -> None:
     method = METHODS.get(name).entry
-    assert method.applies(Situation("same", "a", "a")) is None
+    home = "extended" if method.needs.labels == "extended" else "same"
+    assert method.applies(Situation(home, "a", "a")) is None
     if method.applies(Situation("disjoint", "a", "a")) is None:
         toy = make_toy(name, teacher_classes=DISJOINT)
         for stage in toy.method.stages():
             assert all(torch.isfinite(value) for value in toy.terms(stage).values())
     else:
-        assert method.needs.labels in ("same", "overlap")
-    assert (method.applies(Situation("same", "a", "b")) is None) == (method.needs.start == "fresh")
+        assert method.needs.labels in ("same", "overlap", "extended")
+    assert (method.applies(Situation(home, "a", "b")) is None) == (method.needs.start != "teacher")
+    assert (method.applies(Situation(home, "a", "b", start="teacher")) is None) == (method.needs.start == "fresh")
+    assert (method.applies(Situation("extended", "a", "a", exemplars=0)) is None) == (
+        method.needs.labels in ("any", "overlap", "extended") and method.slots.head == "net"
+    )
     assert method.backbone("a", "b") == ("a" if method.needs.trains == "all" else "b")
 
 

@@ -46,6 +46,8 @@ def make_toy(name: str, teacher_classes: tuple[int, ...] = tuple(range(CLASSES))
     labels = torch.arange(CLASSES).repeat_interleave(4)
     images = prototypes[labels] + 0.5 * torch.randn(24, 3, 16, 16, generator=generator)
     chosen = METHODS.get(name).entry
+    if chosen.needs.labels == "extended":
+        teacher_classes = teacher_classes[: CLASSES // 2]
     reuses = chosen.needs.start == "teacher"
     student = build_network("conv4-32" if reuses else "conv4-16", channels=3, size=16, classes=CLASSES, seed=1)
     teacher = build_network("conv4-32", channels=3, size=16, classes=len(teacher_classes), seed=2)
@@ -57,5 +59,5 @@ def make_toy(name: str, teacher_classes: tuple[int, ...] = tuple(range(CLASSES))
     method = chosen(chosen.Settings(**settings), spaces, shapes(student, images), shapes(teacher, images))
     trains_all = method.needs.trains == "all"
     student.backbone.train(trains_all).requires_grad_(trains_all)
-    method.prepare(student, labels, teacher.embed(images) if method.needs.train_embeddings else None)
+    method.prepare(student, labels, teacher.embed(images) if method.reads_train_embeddings else None)
     return Toy(student, teacher, method, images, labels)

@@ -13,10 +13,9 @@ from benchmark.data.task import three_sides
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.runner import Plan, Request, situation
-from benchmark.training import Silent, TeacherBank, Trained, Workshop, select_device
+from benchmark.training import Silent, TeacherBank, Trained, Workshop, class_means, select_device
 from protocols import PROTOCOLS
-from protocols.distillation import Distillation
-from protocols.protocol import Result
+from protocols.protocol import Result, class_order
 
 DEVICE = select_device("cpu", "float32")
 NAMES = ("distill-same", "distill-overlap50", "distill-cross")
@@ -35,13 +34,10 @@ def result(root: Path, made: Plan, seed: int = 0) -> Result:
     return made.protocol.run(made.data, workshop(root, made, seed), seed)
 
 
-def protocol(made: Plan) -> Distillation:
-    assert isinstance(made.protocol, Distillation)
-    return made.protocol
-
-
 def centres(root: Path, made: Plan, found: Result) -> torch.Tensor:
-    return protocol(made).centres(workshop(root, made), found.teacher, found.student.task)
+    task = found.student.task
+    embeddings = workshop(root, made).embed(found.teacher, task.data, task.train)
+    return class_means(embeddings, task.labels(task.train), len(task.classes))
 
 
 def weights_equal(a: Trained, b: Trained) -> bool:
@@ -67,7 +63,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str, shared: int) -> None:
     """15 of the 30 classes each, from one order: the student's begin where the shared ones do."""
     made = plan(tmp_path, name)
-    order = protocol(made).order(made.data)
+    order = class_order(made.data, "distillation")
     teacher, student = (task.classes for task in made.protocol.tasks(made.data))
     assert sorted(order) == list(range(30))
     assert order != tuple(range(30))
@@ -83,6 +79,7 @@ def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str,
     [
         ("distill-overlap101", (), r"overlap of 101 % .* 0\.\.100"),
         ("distill-overlap3", (), r"3 % of the 15 classes .* rounds to 0; take distill-cross"),
+        ("distill-overlap7", (), r"7 % of the 15 classes .* rounds to 1; take distill-cross"),
         ("distill-overlap98", (), r"98 % of the 15 classes .* rounds to 15; take distill-same"),
         ("distill-overlap-5", (), "unknown protocol"),
         ("distill-overlap", (), "unknown protocol 'distill-overlap'; did you mean"),
@@ -173,7 +170,7 @@ def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
     train, held_out = (embed(found.teacher, made.data, i).double().numpy() for i in (task.train, task.held_out))
     unit = [x / np.linalg.norm(x) for x in train]
     means = [np.mean([x for x, y in zip(unit, task.labels(task.train), strict=True) if y == k], 0) for k in range(15)]
-    nearest = [np.argmin([np.linalg.norm(x / np.linalg.norm(x) - m) for m in means]) for x in held_out]
+    nearest = [np.argmax([x @ m / np.linalg.norm(x) / np.linalg.norm(m) for m in means]) for x in held_out]
     assert found.arrays["predicted_teacher_ncm"].tolist() == nearest
     assert found.references["teacher_ncm"].value == pytest.approx(np.mean(nearest == labels))
     assert found.references["teacher_ncm"].value > 0.3
@@ -243,13 +240,44 @@ def test_every_method_that_applies_runs(teachers: Path, name: str, method: str) 
         made = plan(teachers, name, method, *alike, limit_steps=3)
     except InputError as error:
         assert entry.needs.labels != "any"
-        assert "class by class" in str(error)  # noqa: PT017
+        assert any(words in str(error) for words in ("class by class", "adds classes"))  # noqa: PT017
         return
     found = result(teachers, made)
     labels = found.arrays["labels"]
     assert found.score.value == pytest.approx(np.mean(found.arrays["predicted_student"] == labels))
     assert found.student.facts["steps"] == (3 if entry.needs.trains != "nothing" else 0)
     assert all(torch.isfinite(p).all() for p in found.student.network.parameters())
+
+
+def test_a_published_order_of_classes_is_followed(tiny: ImageSet) -> None:
+    order = tuple(reversed(range(30)))
+    ordered = dataclasses.replace(tiny, orders={"distillation": order})
+    match = PROTOCOLS.get("distill-cross")
+    teacher, student = match.entry("distill-cross", match.entry.Settings(), match.fields).tasks(ordered)
+    assert teacher.classes + student.classes == order
+    with pytest.raises(InputError, match="order for distillation must name every class once"):
+        dataclasses.replace(tiny, orders={"distillation": (0, 1)})
+
+
+def test_a_student_whose_head_is_never_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leave the head untrained"):
+        plan(tmp_path, "distill-cross", "refilled", "method.embedding_share=1")
+    with pytest.raises(InputError, match="leave the head untrained"):
+        plan(tmp_path, "distill-cross", "fitnet", "method.form=two-stage", "method.hint_share=1")
+    Plan(Request("fewshot-5way1shot", "refilled", "tiny", overrides=("method.embedding_share=1",)), tmp_path)
+
+
+def test_a_student_may_start_from_the_teacher(tmp_path: Path) -> None:
+    alike = ("student.start=teacher", "student.backbone=conv4-64")
+    with pytest.raises(InputError, match=r"takes its backbone.*or student\.start=fresh"):
+        plan(tmp_path, "distill-same", "kd", alike[0])
+    made = plan(tmp_path, "distill-same", "kd", *alike, "training.lr=1e-9", limit_steps=2)
+    assert made.spec(0).preset.count("student.start=teacher") == 1
+    found = result(tmp_path, made)
+    for own, theirs in zip(found.student.network.parameters(), found.teacher.network.parameters(), strict=True):
+        assert torch.allclose(own, theirs, atol=1e-5)
+    fresh = plan(tmp_path, "distill-same", "ce", *alike, limit_steps=2)
+    assert result(tmp_path, fresh).student.facts["start"] == "fresh"
 
 
 def test_shuffled_training_labels_fall_to_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

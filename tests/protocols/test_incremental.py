@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data import DATASETS, ImageSet
+from benchmark.data.herding import herd
+from benchmark.data.task import three_sides
+from benchmark.errors import InputError
+from benchmark.methods import METHODS
+from benchmark.runner import Plan, Request, situation
+from benchmark.training import Silent, TeacherBank, Workshop, select_device
+from protocols import PROTOCOLS
+from protocols.incremental import harmonic_mean
+from protocols.protocol import Result
+
+DEVICE = select_device("cpu", "float32")
+SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
+LEARNT = ("training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120")
+
+
+def plan(root: Path, exemplars: int, method: str, *overrides: str, smoke: bool = True, **options: Any) -> Plan:
+    given = (*(SMOKE if smoke else LEARNT), *overrides)
+    return Plan(Request(f"incremental-1step-{exemplars}exemplars", method, "tiny", overrides=given, **options), root)
+
+
+def result(root: Path, made: Plan, seed: int = 0) -> Result:
+    workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
+    return made.protocol.run(made.data, workshop, seed)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bank")
+
+
+def learnt(root: Path, exemplars: int, method: str, *overrides: str) -> Result:
+    return result(root, plan(root, exemplars, method, *overrides, smoke=False))
+
+
+@pytest.mark.parametrize(
+    ("exemplars", "overrides", "message"),
+    [
+        (13, (), r"13 exemplars per class: class .* of tiny has \d+ training images"),
+        (4, ("protocol.old=30",), r"protocol\.old = 30: tiny has 30 classes"),
+        (0, ("protocol.head=ncm",), r"protocol\.head = ncm needs exemplars"),
+        (4, ("protocol.rebalance=maybe",), r"protocol\.rebalance"),
+    ],
+)
+def test_impossible_settings_are_told(tmp_path: Path, exemplars: int, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(tmp_path, exemplars, "ce", *overrides)
+
+
+def test_the_name_alone_tells_which_methods_apply() -> None:
+    def reason(exemplars: int, method: str) -> str | None:
+        entry = METHODS.get(method).entry
+        return entry.applies(situation(f"incremental-1step-{exemplars}exemplars", entry))
+
+    assert "without exemplars" in str(reason(0, "icarl"))
+    assert reason(5, "icarl") is None
+    assert "own label space" in str(reason(5, "dkd"))
+    assert reason(0, "kd") is None
+    assert reason(0, "refilled") is None
+
+
+@pytest.mark.parametrize("name", DATASETS.names())
+def test_every_data_set_carries_it(name: str) -> None:
+    data = DATASETS.get(name).entry(Path())
+    match = PROTOCOLS.get("incremental-1step-5exemplars")
+    protocol = match.entry(match.name, match.entry.Settings(), match.fields)
+    protocol.check(data)
+    teacher, student = protocol.tasks(data)
+    assert student.classes[: len(teacher.classes)] == teacher.classes
+    assert sorted(student.classes) == list(range(len(data.classes)))
+    assert len(teacher.classes) == len(data.classes) // 2
+    trained = set(data.groups[teacher.train]) | set(data.groups[student.train])
+    assert not trained & set(data.groups[student.held_out])
+    counts = np.bincount(student.labels(student.train))
+    assert counts[: len(teacher.classes)].tolist() == [5] * len(teacher.classes)
+    new = set(student.classes) - set(teacher.classes)
+    train = three_sides(data, test=0.4, val=0.2)["train"]
+    assert sum(counts[len(teacher.classes) :]) == np.isin(data.labels[train], list(new)).sum()
+
+
+def test_metrics_come_from_the_saved_predictions(teachers: Path) -> None:
+    found = learnt(teachers, 4, "replay")
+    labels, predicted = found.arrays["labels"], found.arrays["predicted_student"]
+    assert np.array_equal(found.arrays["classes"][labels], found.student.task.data.labels[found.arrays["images"]])
+    old, new = (float(np.mean(predicted[side] == labels[side])) for side in (labels < 15, labels >= 15))
+    values = {name: score.value for name, score in found.references.items()}
+    assert found.score.value == pytest.approx(np.mean(predicted == labels))
+    assert values["old"] == pytest.approx(old)
+    assert values["new"] == pytest.approx(new)
+    assert values["harmonic"] == pytest.approx(2 * old * new / (old + new))
+    teacher_old = np.mean(found.arrays["predicted_teacher"] == labels[labels < 15])
+    assert values["teacher_old"] == pytest.approx(teacher_old) == pytest.approx(found.teacher.facts["accuracy"])
+    assert values["old_within_old"] >= old
+    assert found.n == len(labels) == len(found.student.task.held_out)
+    assert found.facts["exemplars_held"] == 60
+    assert harmonic_mean(0.0, 0.0) == 0
+
+
+def test_exemplars_are_herded_with_the_teacher(teachers: Path) -> None:
+    made = plan(teachers, 3, "replay", limit_steps=3)
+    workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+    found = result(teachers, made)
+    task, data = found.student.task, made.data
+    train = three_sides(data, test=0.4, val=0.2)["train"]
+    for c in found.teacher.task.classes:
+        pool = train[data.labels[train] == c]
+        expected = pool[herd(workshop.embed(found.teacher, data, pool).numpy(), 3)]
+        assert set(task.train[data.labels[task.train] == c]) == set(expected)
+
+
+def test_slots_of_memory(teachers: Path) -> None:
+    def images(method: str) -> tuple[int, int]:
+        found = result(teachers, plan(teachers, 3, method, limit_steps=2))
+        labels = found.student.task.labels(found.student.task.train)
+        return int((labels < 15).sum()), int((labels >= 15).sum())
+
+    joint, replay, finetune = images("joint"), images("replay"), images("finetune")
+    assert replay == (45, joint[1])
+    assert finetune == (0, joint[1])
+    assert joint[0] > 100
+
+
+def test_slots_of_rebalancing(teachers: Path) -> None:
+    made = {how: plan(teachers, 3, "kd", f"protocol.rebalance={how}", limit_steps=10) for how in ("none", "align")}
+    plain, aligned = (result(teachers, m).student.network.head.weight for m in made.values())
+    assert torch.equal(plain[:15], aligned[:15])
+    assert float(aligned[15:].norm(dim=1).mean()) == pytest.approx(float(plain[:15].norm(dim=1).mean()), rel=1e-5)
+    assert not torch.allclose(plain[15:], aligned[15:])
+    balanced = result(teachers, plan(teachers, 3, "kd", "protocol.rebalance=balanced", limit_steps=10)).student
+    assert balanced.facts["steps"] == 10
+    assert [row["stage"] for row in balanced.facts["history"]].count("balanced") == 3
+
+
+def test_slots_of_the_head(teachers: Path) -> None:
+    """The nearest mean of all images at hand, and of as many exemplars of every class, by a plain loop."""
+    for head in ("ncm", "nme"):
+        made = plan(teachers, 3, "replay", f"protocol.head={head}", limit_steps=4)
+        workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+        found = result(teachers, made)
+        task, data = found.student.task, made.data
+
+        def unit(images: Any, shop: Workshop = workshop, run: Result = found) -> Any:
+            rows = shop.embed(run.student, run.student.task.data, images).double().numpy()
+            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+        means = []
+        for number, c in enumerate(task.classes):
+            pool = task.train[data.labels[task.train] == c]
+            if head == "nme" and number >= 15:
+                pool = pool[herd(unit(pool).astype(np.float32), 3)]
+            mean = unit(pool).mean(0)
+            means.append(mean / np.linalg.norm(mean))
+        expected = (unit(task.held_out) @ np.stack(means).T).argmax(1)
+        assert np.mean(expected == found.arrays["predicted_student"]) > 0.99
+    assert result(teachers, plan(teachers, 3, "icarl", limit_steps=2)).facts["head"] == "nme"
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("exemplars", [0, 3])
+def test_every_method_that_applies_runs(teachers: Path, exemplars: int, method: str) -> None:
+    entry = METHODS.get(method).entry
+    try:
+        made = plan(teachers, exemplars, method, limit_steps=5)
+    except InputError as error:
+        assert "does not apply" in str(error)  # noqa: PT017
+        assert entry.needs.labels == "same" or entry.slots.head != "net"
+        return
+    found = result(teachers, made)
+    assert found.student.facts["steps"] == (5 if entry.needs.trains != "nothing" else 0)
+    assert found.student.facts["start"] == entry.starts("teacher")
+    assert all(torch.isfinite(p).all() for p in found.student.network.parameters())
+
+
+def test_lucir_starts_from_the_teachers_rows_and_imprints_the_new(teachers: Path) -> None:
+    made = plan(teachers, 3, "lucir", "training.lr=1e-9", limit_steps=1)
+    found = result(teachers, made)
+    rows, task = found.student.network.head.weight, found.student.task
+    normalise = torch.nn.functional.normalize
+    assert torch.allclose(rows[:15], normalise(found.teacher.network.head.weight, dim=1), atol=1e-5)
+    workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+    new = task.train[made.data.labels[task.train] == task.classes[-1]]
+    mean = normalise(workshop.embed(found.teacher, made.data, new), dim=1).mean(0)
+    assert torch.allclose(rows[-1], normalise(mean, dim=0), atol=1e-5)
+
+
+def test_a_fresh_student_may_have_a_larger_foreign_teacher(teachers: Path) -> None:
+    foreign = ("student.start=fresh", "teacher.backbone=conv4-64", "student.backbone=conv4-16")
+    found = result(teachers, plan(teachers, 3, "refilled", *foreign, limit_steps=4))
+    assert found.student.facts["start"] == "fresh"
+    with pytest.raises(InputError, match=r"conv4-64, not conv4-16"):
+        plan(teachers, 3, "wa", *foreign)
+
+
+def test_a_head_from_the_teacher_is_not_drawn_anew(teachers: Path) -> None:
+    """REFILLED's second stage asks for a fresh head; a student that has the teacher's keeps it."""
+    found = result(teachers, plan(teachers, 0, "refilled", "training.lr=1e-9", limit_steps=4))
+    kept = found.student.network.head.weight[:15]
+    assert torch.allclose(kept, found.teacher.network.head.weight, atol=1e-5)
+
+
+def test_test_images_touch_nothing_but_their_own_predictions(tmp_path: Path) -> None:
+    made = plan(tmp_path, 3, "refilled", "protocol.head=nme", limit_steps=10)
+    clean = result(tmp_path / "clean", made)
+    images = made.data.images.copy()
+    side = three_sides(made.data, test=0.4, val=0.2)["test"]
+    images[side] = 255 - images[side]
+    made.data = dataclasses.replace(made.data, images=images)
+    poisoned = result(tmp_path / "poisoned", made)
+    for name in ("student", "teacher"):
+        a, b = (getattr(found, name).network.state_dict() for found in (clean, poisoned))
+        assert all(torch.equal(value, b[key]) for key, value in a.items())
+    assert np.array_equal(clean.student.task.train, poisoned.student.task.train)
+    assert not np.array_equal(clean.arrays["predicted_student"], poisoned.arrays["predicted_student"])
+
+
+def test_without_exemplars_finetuning_loses_the_old_classes(teachers: Path) -> None:
+    found = learnt(teachers, 0, "finetune")
+    assert found.references["teacher_old"].value > 0.6
+    assert found.references["old"].value < 0.05
+    assert found.references["new"].value > 0.5
+
+
+def test_joint_training_is_the_upper_bound(teachers: Path) -> None:
+    joint = learnt(teachers, 4, "joint").score
+    noise = 2 * (joint.intervals[0].half_width or 0)
+    for method in ("finetune", "replay", "lwf", "icarl", "eeil", "wa", "lucir", "kd", "refilled"):
+        assert learnt(teachers, 4, method).score.value <= joint.value + noise, method
+
+
+def test_distillation_keeps_what_finetuning_forgets(teachers: Path) -> None:
+    kept = {m: learnt(teachers, 0, m).references["old_within_old"].value for m in ("finetune", "lwf")}
+    assert kept["lwf"] > kept["finetune"] + 0.2
+
+
+def test_shuffled_labels_fall_to_chance(tmp_path: Path, tiny: ImageSet) -> None:
+    made = plan(tmp_path, 4, "replay", smoke=False)
+    labels = tiny.labels.copy()
+    train = three_sides(tiny, test=0.4, val=0.2)["train"]
+    new = set(made.protocol.classes(tiny)[1])  # type: ignore[attr-defined]
+    for side in (True, False):  # within old and within new classes, so that each keeps its images
+        own = train[np.isin(tiny.labels[train], list(new)) == side]
+        labels[own] = labels[own][np.random.default_rng(1).permutation(len(own))]
+    sides = three_sides(tiny, test=0.4, val=0.2)
+    made.data = dataclasses.replace(tiny, labels=labels)
+
+    def split(data: ImageSet) -> Any:
+        return sides
+
+    made.protocol._sides = split  # type: ignore[attr-defined]
+    found = result(tmp_path, made)
+    assert found.score.value < 0.12
