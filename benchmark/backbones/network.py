@@ -58,6 +58,14 @@ class CosineHead(nn.Linear):
         return self.scale * nn.functional.linear(unit(embedding, dim=1), unit(self.weight, dim=1))
 
 
+class NormalisedHead(nn.Linear):
+    """A linear head on L2-normalised embeddings."""
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Embeddings B x D to logits B x classes."""
+        return super().forward(nn.functional.normalize(embedding, dim=1))
+
+
 class Network(nn.Module):
     """A backbone and a linear head over ``classes`` classes."""
 

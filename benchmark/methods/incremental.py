@@ -206,7 +206,7 @@ class LUCIR(Incremental):
         rivals: Annotated[int, Ge(1)] = 2
         scale: Annotated[float, Gt(0)] = 10.0
 
-    needs = Needs(teacher=True, labels="extended", start="teacher", train_embeddings=True)
+    needs = Needs(teacher=True, weights=True, labels="extended", start="teacher", train_embeddings=True)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
         """None. Embeddings of different lengths are refused."""

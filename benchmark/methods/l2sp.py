@@ -35,7 +35,7 @@ class L2SP(Method):
         start: Annotated[float, Ge(0)] = 0.01
         head: Annotated[float, Ge(0)] = 0.01
 
-    needs = Needs(start="teacher")
+    needs = Needs(start="teacher", weights=True)
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
         """Keep the weights that the student starts from."""

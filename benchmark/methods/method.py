@@ -53,7 +53,8 @@ class Situation:
     """Where a method is to be used: how the student's classes stand to the teacher's, and both backbones by name.
 
     start: how a student starts whose method takes either; exemplars: images kept per class of earlier classes, None
-    where there are no such classes; judged: what of the student is.
+    where there are no such classes; judged: what of the student is; origin: the backbone of the network a student may
+    start from, where that is not the teacher; many: students are trained side by side, on embeddings and logits alone.
     """
 
     relation: Relation
@@ -62,6 +63,8 @@ class Situation:
     start: Start = "fresh"
     exemplars: int | None = None
     judged: Literal["embedding", "logits"] = "logits"
+    origin: str | None = None
+    many: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class Needs:
     """What a method asks for, as data.
 
     teacher: whether the teacher's outputs enter the loss; taps: stages it reads on both networks unless its settings
-    say others, beside logits and embedding; labels: which label spaces it makes sense for; train_embeddings: whether
-    ``prepare`` is to be given the teacher's embeddings of all training images.
+    say others, beside logits and embedding; weights: whether its loss reads the student's weights; labels: which label
+    spaces it makes sense for; train_embeddings: whether ``prepare`` is to be given the teacher's embeddings of all
+    training images.
 
     start: whether the student's weights are drawn, are the teacher's (with its head's rows of the classes that both
     have, by identity), or either, as ``student.start`` says; trains: the whole student, its head alone on a frozen
@@ -79,6 +83,7 @@ class Needs:
 
     teacher: bool = False
     taps: tuple[str, ...] = ()
+    weights: bool = False
     labels: Literal["any", "overlap", "same", "extended"] = "any"
     train_embeddings: bool = False
     start: Literal["fresh", "teacher", "any"] = "any"
@@ -205,12 +210,17 @@ class Method:
             return "its settings leave the head untrained, and the head is what is judged"
         if situation.exemplars == 0 and cls.slots.head != "net":
             return "its head is the nearest class mean, and without exemplars earlier classes have none"
-        if cls.starts(situation.start) == "teacher" and situation.student != situation.teacher:
+        if situation.many:
+            if cls.needs.taps or cls.needs.weights or cls.build_connector is not Method.build_connector:
+                return "many students learn side by side here; it needs more of each than embedding and logits"
+            if cls.needs.trains == "head":
+                return "it would train nothing but heads step by step; logistic-regression fits them"
+        origin = situation.origin or situation.teacher
+        if cls.starts(situation.start) == "teacher" and situation.student != origin:
             what = "the student starts from" if cls.needs.trains == "all" else "the student is"
             return (
-                f"{what} the teacher and takes its backbone, which is {situation.teacher}, not {situation.student}; "
-                f"set student.backbone={situation.teacher}"
-                + (" or student.start=fresh" if cls.needs.start == "any" else "")
+                f"{what} the teacher and takes its backbone, which is {origin}, not {situation.student}; "
+                f"set student.backbone={origin}" + (" or student.start=fresh" if cls.needs.start == "any" else "")
             )
         return None
 

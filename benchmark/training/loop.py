@@ -39,6 +39,17 @@ class Fitted:
     seconds: float = 0.0
     history: list[dict[str, float | str]] = field(default_factory=list)
 
+    def joined(self, other: Fitted) -> Fitted:
+        """Both trainings as one; the history is the mean over images, row by row."""
+        if not self.images:
+            return other
+        share = other.images / (self.images + other.images)
+        history = [
+            {k: v if isinstance(v, str) else (1 - share) * v + share * float(theirs[k]) for k, v in ours.items()}
+            for ours, theirs in zip(self.history, other.history, strict=True)
+        ]
+        return Fitted(self.steps + other.steps, self.images + other.images, self.seconds + other.seconds, history)
+
 
 def fit(
     student: Network,

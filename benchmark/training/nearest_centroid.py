@@ -20,9 +20,9 @@ def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, nor
     to unit length before centroids are taken (Wang et al. 2019, arXiv 1911.04623, "L2N"). Returns E counts of N * Q
     queries. A query equally near to several centroids goes to the first of them.
 
-    A distance to a centroid is made of inner products alone, so with few support images per query all of them are
-    read off one Gram matrix and no feature is gathered; with many, or too many images for the matrix, centroids are
-    formed.
+    A distance to a centroid is made of inner products alone, so with long features and few support images all of them
+    are read off one Gram matrix and no feature is gathered; else, or with too many images for the matrix, centroids
+    are formed.
     """
     if features.ndim != 2 or support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2]:
         shapes = f"{tuple(features.shape)}, {support.shape}, {query.shape}"
@@ -31,7 +31,8 @@ def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, nor
     if normalise:
         x = torch.nn.functional.normalize(x, dim=1)
     ways, shots = support.shape[1:]
-    gram = x @ x.T if ways * shots <= x.shape[1] and len(x) <= _GRAM_ROWS else None
+    # measured: a number scattered in the matrix costs as much as eight in a row of features
+    gram = x @ x.T if 64 + 8 * ways * shots <= x.shape[1] and len(x) <= _GRAM_ROWS else None
     per_episode = ways * query.shape[2] * (ways * shots if gram is not None else x.shape[1])
     size = max(1, _CHUNK // per_episode)
     counts = []

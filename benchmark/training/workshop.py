@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.backbones.network import Network, build_network
+from benchmark.backbones.network import Network, Outputs, build_network
 from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.episodes import Episodes
 from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.methods import METHODS, LabelSpaces, Method, Shapes, Slots, Stage
 from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed
 from benchmark.training import loop
+from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.progress import Progress
@@ -43,18 +45,22 @@ class Workshop:
         self.device = device
         self._progress = progress
 
-    def teacher(self, task: Task) -> Trained:
-        """The teacher of ``task``, trained by cross-entropy on its training images unless the bank holds it."""
-        training, recipe = self._teacher_recipe(task)
+    def teacher(self, task: Task, backbone: str | None = None) -> Trained:
+        """The teacher of ``task``, trained by cross-entropy on its training images unless the bank holds it.
+
+        ``backbone``: another than the teacher's, for a network to start from.
+        """
+        backbone = backbone or self._spec.teacher.backbone
+        training, recipe = self._teacher_recipe(task, backbone)
         key = content_key(recipe)
         settings = self._spec.teacher
-        network = self._build(settings.backbone, task, derive_seed(settings.seed, "teacher"))
+        network = self._build(backbone, task, derive_seed(settings.seed, "teacher"))
         normalisation = Normalisation.of(task.data, task.train)
 
         def train() -> dict[str, Any]:
             method = _method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
             fitted = self._fit(
-                network, method, task, training, normalisation, None, settings.seed, f"teacher {settings.backbone}"
+                network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}"
             )
             return {
                 "recipe": recipe,
@@ -70,12 +76,12 @@ class Workshop:
         origin = "from the bank" if found else f"trained in {facts['seconds']:.0f} s"
         share = facts["accuracy"]
         judged = "no image held out" if share is None else f"held-out accuracy {100 * share:.1f} %"
-        what = f"teacher {settings.backbone} ({network.parameter_count:,} parameters), {len(task.classes)} classes"
+        what = f"teacher {backbone} ({network.parameter_count:,} parameters), {len(task.classes)} classes"
         self._progress.say(f"{what}: {judged} ({origin})")
         return Trained(
             network, task, normalisation,
             {
-                "backbone": settings.backbone, "key": key, "seed": settings.seed, "accuracy": facts["accuracy"],
+                "backbone": backbone, "key": key, "seed": settings.seed, "accuracy": facts["accuracy"],
                 "parameters": network.parameter_count, "seconds": facts["seconds"],
             },
         )  # fmt: skip
@@ -131,6 +137,89 @@ class Workshop:
             },
         )  # fmt: skip
 
+    def students(
+        self, tasks: Episodes, base: Task, teacher: Trained, crops: int, held: int = 1 << 26
+    ) -> tuple[Trained, torch.Tensor]:
+        """A student for each of many small tasks, and the logits of all queries: tasks x queries x classes.
+
+        Every student learns from its support images in so many crops, the first the image itself, the same crops for
+        all tasks, with ``teacher`` as guide; where the method starts trained, from a network that has learnt ``base``
+        as the teacher has. ``held``: numbers of pixels kept at a time. The first student stands for all in what is
+        returned, with the facts of all.
+        """
+        spec, data, device = self._spec, base.data, self.device.torch
+        count, ways, _ = tasks.support.shape
+        needs = METHODS.get(spec.method).entry.needs
+        start = METHODS.get(spec.method).entry.starts(spec.student.start)
+        origin = None
+        if start == "teacher":
+            origin = teacher if needs.trains == "nothing" else self.teacher(base, spec.student.backbone)
+        began = time.perf_counter()
+        support = tasks.support.reshape(count, -1)
+        pool, at = np.unique(support, return_inverse=True)
+        at = at.reshape(support.shape)
+        normalisation = teacher.normalisation
+        images = Images(data, pool, normalisation, padding=spec.training.crop_padding, device=device)
+        drawn = torch.Generator().manual_seed(derive_seed(spec.seed, "crops"))
+        every = torch.arange(len(pool), device=device)
+        views = torch.stack([images.plain(every), *(images.augmented(every, drawn) for _ in range(1, crops))], 1)
+        guides = self._outputs(teacher.network, views) if needs.teacher else None
+        plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
+        queries = Images(data, tasks.query.ravel(), normalisation, padding=0, device=device)
+        labels = torch.arange(ways, device=device).repeat_interleave(support.shape[1] // ways)
+        fitted, logits, first = loop.Fitted(), [], None
+        size = max(1, held // (support.shape[1] * views[0].numel()))
+        for low in range(0, count, size):
+            group = range(low, min(low + size, count))
+            networks, methods = [], []
+            for t in group:
+                task = Task(data, tuple(tasks.classes[t].tolist()), support[t], tasks.query[t].ravel())
+                network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student", t))
+                spaces = LabelSpaces(task.classes, base.classes)
+                seed = derive_seed(spec.seed, "task", t)
+                method = _method(spec.method, spec.method_settings, spaces, network, teacher.network, data, seed)
+                if origin is not None:
+                    _start_from(origin.network, network, spaces)
+                method.prepare(network, labels, plain[at[t]] if plain is not None else None)
+                networks.append(network)
+                methods.append(method)
+            if needs.trains != "nothing":
+                chosen = torch.from_numpy(at[low : group.stop]).to(device)
+                own = views[chosen].flatten(1, 2)
+                guide = guides and Outputs({}, *(x[chosen].flatten(1, 2) for x in (guides.embedding, guides.logits)))
+                part = fit_many(
+                    networks, methods, own, labels.repeat_interleave(crops).expand(len(group), -1), guide,
+                    spec.training, seeds=[derive_seed(spec.seed, "task", t) for t in group], device=self.device,
+                    progress=self._progress, fresh_heads=start == "fresh",
+                    title=f"{spec.method} seed {spec.seed}, tasks {low + 1} to {group.stop} of {count}",
+                )  # fmt: skip
+                fitted = fitted.joined(part)
+            each = tasks.query[0].size
+            asked = queries.plain(torch.arange(low * each, group.stop * each, device=device))
+            logits.append(self._answers(networks, asked.unflatten(0, (len(group), each)), needs.trains))
+            first = first or networks[0].eval().requires_grad_(False)
+        assert first is not None
+        facts = {
+            "backbone": spec.student.backbone, "start": start, "parameters": first.parameter_count,
+            "steps": fitted.steps // count, "images": fitted.images // count, "students": count,
+            "seconds": time.perf_counter() - began, "loop_seconds": fitted.seconds, "history": fitted.history,
+        }  # fmt: skip
+        return Trained(first, base, normalisation, facts), torch.cat(logits)
+
+    def _outputs(self, network: Network, views: torch.Tensor) -> Outputs:
+        """Embedding and logits of views P x V x C x H x W: P x V x D and P x V x classes."""
+        with torch.inference_mode(), self.device.autocast():
+            parts = [network(x).float() for x in views.flatten(0, 1).split(64)]
+        both = [torch.cat([getattr(part, tap) for part in parts]).clone() for tap in ("embedding", "logits")]
+        return Outputs({}, *(x.unflatten(0, views.shape[:2]) for x in both))
+
+    def _answers(self, networks: list[Network], queries: torch.Tensor, trains: str) -> torch.Tensor:
+        """Logits of each network on its queries: T x Q x classes."""
+        if trains == "all":
+            return predict_many(networks, queries, device=self.device)
+        with torch.inference_mode(), self.device.autocast():
+            return torch.stack([network.eval()(x).logits.float() for network, x in zip(networks, queries, strict=True)])
+
     def try_out(self, data: ImageSet) -> None:
         """Build both networks and the method once, untrained: settings that do not fit them raise ``InputError``."""
         spec = self._spec
@@ -144,13 +233,13 @@ class Workshop:
 
     def has_teacher(self, task: Task) -> bool:
         """Whether the bank holds the teacher of ``task``."""
-        return self._bank.has(content_key(self._teacher_recipe(task)[1]))
+        return self._bank.has(content_key(self._teacher_recipe(task, self._spec.teacher.backbone)[1]))
 
     def rehearse(self, teacher_task: Task, student_task: Task, steps: int = 8) -> tuple[float, float]:
         """Seconds per training step of teacher and student, timed on throw-away networks that nobody keeps."""
         seconds = (0.0, 0.0)
         for count in (2, steps):  # the first round warms up
-            training, _ = self._teacher_recipe(teacher_task)
+            training, _ = self._teacher_recipe(teacher_task, self._spec.teacher.backbone)
             teacher = self._build(self._spec.teacher.backbone, teacher_task, 0)
             normalisation = Normalisation.of(teacher_task.data, teacher_task.train)
             method = _method("ce", None, LabelSpaces(teacher_task.classes, ()), teacher, None, teacher_task.data, 0)
@@ -163,7 +252,7 @@ class Workshop:
             seconds = (taught.seconds / count, learnt.facts["loop_seconds"] / count)
         return seconds
 
-    def _teacher_recipe(self, task: Task) -> tuple[Training, dict[str, Any]]:
+    def _teacher_recipe(self, task: Task, backbone: str) -> tuple[Training, dict[str, Any]]:
         settings = self._spec.teacher
         training = dataclasses.replace(
             self._spec.training,
@@ -171,7 +260,7 @@ class Workshop:
             sampler="uniform",
         )  # fmt: skip
         return training, {
-            "backbone": settings.backbone,
+            "backbone": backbone,
             "seed": settings.seed,
             "training": dataclasses.asdict(training),
             "task": task.key,

@@ -295,3 +295,22 @@ def test_shuffled_training_labels_fall_to_chance(tmp_path: Path, monkeypatch: py
     for score in (found.score, found.references["teacher_ncm"]):
         assert abs(score.value - chance) < 3 * np.sqrt(chance * (1 - chance) / found.n)
     assert learnt > 0.4
+
+
+def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path: Path) -> None:
+    """70 % of the student's training labels are wrong; the teacher, taught by right ones, tells which."""
+    learns = ("training.steps=200", "teacher.steps=250", "training.batch_size=32", "teacher.batch_size=32",
+              "protocol.images_per_class=0")  # fmt: skip
+    values = {}
+    for method, settings in (("ce", ()), ("refilled", ("method.local=3",))):
+        made = Plan(Request("distill-same", method, "tiny", overrides=(*learns, *settings)), tmp_path)
+        teacher, student = made.protocol.tasks(made.data)
+        rng, labels = np.random.default_rng(0), made.data.labels.copy()
+        wrong = student.train[rng.random(len(student.train)) < 0.7]
+        labels[wrong] = rng.choice(student.classes, len(wrong))
+        noisy = Task(dataclasses.replace(made.data, labels=labels), student.classes, student.train, student.held_out)
+        made.protocol.tasks = lambda *_, found=(teacher, noisy): found  # type: ignore[method-assign]
+        found = result(tmp_path, made)
+        assert found.teacher.facts["accuracy"] > 0.95
+        values[method] = found.score.value
+    assert values["refilled"] > values["ce"] + 0.15

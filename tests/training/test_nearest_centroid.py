@@ -33,7 +33,7 @@ def episodes(rows: int, count: int, way: int, shot: int, query: int) -> tuple[In
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-@pytest.mark.parametrize(("way", "shot", "dim"), [(5, 1, 64), (5, 5, 64), (3, 2, 8), (20, 5, 16)])
+@pytest.mark.parametrize(("way", "shot", "dim"), [(5, 1, 128), (5, 5, 300), (5, 5, 64), (3, 2, 8), (20, 5, 16)])
 def test_equals_the_naive_loop(way: int, shot: int, dim: int, normalise: bool) -> None:
     features = torch.randn(400, dim, generator=torch.Generator().manual_seed(1)) * 3
     support, query = episodes(400, 40, way, shot, 7)
@@ -43,7 +43,7 @@ def test_equals_the_naive_loop(way: int, shot: int, dim: int, normalise: bool) -
 
 
 def test_both_ways_of_computing_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = torch.randn(500, 64, generator=torch.Generator().manual_seed(2))
+    features = torch.randn(500, 300, generator=torch.Generator().manual_seed(2))
     support, query = episodes(500, 60, 5, 5, 15)
     by_gram = correct_queries(features, support, query, normalise=True)
     monkeypatch.setattr(nearest_centroid, "_GRAM_ROWS", 0)

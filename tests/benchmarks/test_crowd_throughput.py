@@ -1,0 +1,93 @@
+"""What training many students at once gains over an ordinary loop over one student after the other.
+
+    pytest -o addopts= -s tests/benchmarks/test_crowd_throughput.py
+
+Milliseconds of a step of one student (conv4-16, images 32 x 32 x 1, five classes), with what a step needs beside the
+networks, and the ratio. Both sides run in turn, on one thread and in processor time, because the machine may be busy.
+Where the batch is large the arithmetic of the student is all there is to a step, and there is little to gain. Prints a
+table; it passes whatever the numbers are.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from torch import Tensor
+
+from benchmark.backbones.network import Network, Outputs, build_network
+from benchmark.data.sampling import batches
+from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Shapes
+from benchmark.spec import Training, derive_seed
+from benchmark.training import Silent, select_device
+from benchmark.training.crowd import fit_many
+
+WAYS, SIZE, STEPS, ROUNDS = 5, 32, 40, 3
+DEVICE = select_device("cpu", "float32")
+
+
+def report(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def build(name: str, count: int, images: int) -> tuple[list[Network], list[Method], Tensor, Tensor, Outputs]:
+    entry = METHODS.get(name).entry
+    labels = (torch.arange(images) % WAYS).expand(count, -1)
+    guides = Outputs({}, torch.randn(count, images, 256), torch.randn(count, images, WAYS))
+    students = [build_network("conv4-16", channels=1, size=SIZE, classes=WAYS, seed=t) for t in range(count)]
+    space = LabelSpaces(tuple(range(WAYS)), tuple(range(WAYS)))
+    methods = [entry(entry.Settings(), space, Shapes({}), Shapes({})) for _ in students]
+    for method, student, own, embeddings in zip(methods, students, labels, guides.embedding, strict=True):
+        method.prepare(student, own, embeddings)
+    return students, methods, torch.randn(count, images, 1, SIZE, SIZE), labels, guides
+
+
+def alone(name: str, training: Training, images: int) -> float:
+    """Seconds of a step in an ordinary loop."""
+    (student,), (method,), (pixels,), (labels,), guides = build(name, 1, images)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    start = time.process_time()
+    order = batches(labels.numpy(), training, derive_seed(0, "batches"))
+    student.train()
+    for stage in method.stages():
+        optimiser = torch.optim.SGD(student.parameters(), training.lr, 0.9, weight_decay=5e-4, nesterov=True)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.steps)
+        for _ in range(round(stage.share * training.steps)):
+            index = torch.from_numpy(next(order))
+            guide = Outputs({}, guides.embedding[0, index], guides.logits[0, index])
+            terms = method.loss(Batch(labels[index], index, stage.name, 0.5), student(pixels[index]), guide)
+            optimiser.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            optimiser.step()
+            scheduler.step()
+    return (time.process_time() - start) / training.steps
+
+
+def together(name: str, training: Training, images: int, count: int) -> float:
+    """Seconds of a step of one student among others."""
+    students, methods, pixels, labels, guides = build(name, count, images)
+    start = time.process_time()
+    fit_many(
+        students, methods, pixels, labels, guides, training,
+        seeds=range(count), device=DEVICE, progress=Silent(), title="", at_once=count,
+    )  # fmt: skip
+    return (time.process_time() - start) / training.steps / count
+
+
+def test_ratios() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    sizes = (4, 20)
+    report(f"\n{'method':10}{'batch':>6}{'alone':>8}" + "".join(f"{f'{n} at once':>18}" for n in sizes))
+    for name in ("ce", "refilled"):
+        for batch in (5, 25, 50):
+            training = Training(steps=STEPS, batch_size=batch, lr=0.01)
+            one, many = [], [[] for _ in sizes]  # type: ignore[var-annotated]
+            for _ in range(ROUNDS):
+                one.append(alone(name, training, max(25, batch)))
+                for times, count in zip(many, sizes, strict=True):
+                    times.append(together(name, training, max(25, batch), count))
+            cells = "".join(f"{1000 * min(times):10.2f}{min(one) / min(times):6.2f} x" for times in many)
+            report(f"{name:10}{batch:6}{1000 * min(one):8.2f}{cells}")
+    torch.set_num_threads(threads)
