@@ -42,13 +42,14 @@ def build(name: str) -> tuple[Network, Network, Method]:
     chosen = METHODS.get(name).entry
     backbone = "conv4-64" if chosen.needs.start == "teacher" else "conv4-16"
     student = build_network(backbone, channels=1, size=32, classes=CLASSES, seed=0)
-    teacher = build_network("conv4-64", channels=1, size=32, classes=CLASSES, seed=1)
-    spaces = LabelSpaces(tuple(range(CLASSES)), tuple(range(CLASSES)))
+    taught = CLASSES // 2 if chosen.needs.labels == "extended" else CLASSES
+    teacher = build_network("conv4-64", channels=1, size=32, classes=taught, seed=1)
+    spaces = LabelSpaces(tuple(range(CLASSES)), tuple(range(taught)))
     method = chosen(chosen.Settings(), spaces, shapes(student), shapes(teacher))
     trains_all = chosen.needs.trains == "all"
     student.backbone.train(trains_all).requires_grad_(trains_all)
     teacher.eval().requires_grad_(False)
-    embeddings = torch.randn(IMAGES, teacher.backbone.dim) if chosen.needs.train_embeddings else None
+    embeddings = torch.randn(IMAGES, teacher.backbone.dim) if method.reads_train_embeddings else None
     method.prepare(student, torch.arange(IMAGES) % CLASSES, embeddings)
     return student, teacher, method
 
@@ -68,7 +69,7 @@ def step_times(name: str, stage: Stage) -> list[float]:
         batch = Batch(index % CLASSES, index, stage.name, 0.5)
         start = time.perf_counter()
         guide = None
-        if method.needs.teacher:
+        if method.needs.teacher and stage.teacher:
             with torch.no_grad():
                 guide = teacher(images)
         outputs = student(images)
