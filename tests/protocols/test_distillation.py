@@ -129,7 +129,7 @@ def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, 
     assert np.array_equal(teacher.train, teacher_val.train)
     for task in (teacher, student, teacher_val, student_val):
         assert set(task.labels(task.train)) == set(task.labels(task.held_out)) == set(range(len(task.classes)))
-    assert np.bincount(student.labels(student.train)).tolist() == [5] * len(student.classes)
+    assert np.bincount(student.labels(student.train)).tolist() == [2] * len(student.classes)
     every = set(teacher.train) | set(teacher.held_out) | set(teacher_val.held_out)
     assert every == set(data.where(teacher.classes))
 
@@ -149,7 +149,8 @@ def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
-    made = plan(tmp_path, "distill-cross", "ce", "training.steps=60", "teacher.steps=60")
+    learns = ("training.steps=60", "teacher.steps=60", "protocol.images_per_class=5")
+    made = plan(tmp_path, "distill-cross", "ce", *learns)
     found = result(tmp_path, made)
     labels = found.arrays["labels"]
     assert found.n == len(labels) == len(found.arrays["images"]) == 150
