@@ -183,11 +183,12 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     spec = plan.spec(seeds[0])
     workshop = Workshop(spec, TeacherBank(data_root / "teachers"), device, Silent())
     teacher_task, student_task = plan.protocol.tasks(plan.data)
-    teacher_step, student_step = workshop.rehearse(teacher_task, student_task)
+    teacher_step, student_step = workshop.rehearse(lambda brief: plan.protocol.rehearse(plan.data, brief))
     missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
     teacher_steps = 0 if workshop.has_teacher(teacher_task) or not missing else spec.teacher.steps
     student_steps = spec.training.steps if plan.method.needs.trains != "nothing" else 0
-    seconds = teacher_steps * teacher_step + len(missing) * student_steps * student_step
+    students = plan.protocol.students
+    seconds = teacher_steps * teacher_step + len(missing) * students * student_steps * student_step
     config = spec.config()
     return {
         "key": spec.key,
@@ -198,7 +199,8 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
             "seeds": list(seeds),
             "seeds_already_measured": [seed for seed in seeds if seed not in missing],
             "teacher_steps_to_train": teacher_steps,
-            "student_steps_per_seed": student_steps,
+            "students_per_seed": students,
+            "student_steps_per_seed": students * student_steps,
             "training_images": len(student_task.train),
             "training_classes": len(student_task.classes),
             "device": device.torch.type,

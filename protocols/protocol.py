@@ -88,6 +88,17 @@ class Protocol:
         """What the teacher is trained on, and what the student of that seed is."""
         raise NotImplementedError
 
+    @property
+    def students(self) -> int:
+        """How many students a run trains."""
+        return 1
+
+    def rehearse(self, data: ImageSet, workshop: Workshop) -> tuple[Trained, Trained]:
+        """Have a teacher and a student (or some of many) made, to see what a step takes."""
+        teacher_task, task = self.tasks(data)
+        teacher = workshop.teacher(teacher_task)
+        return teacher, workshop.student(task, teacher)
+
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
         """Have teacher and student made by ``workshop`` and measure the student."""
         raise NotImplementedError

@@ -215,7 +215,7 @@ class Method:
                 return "many students learn side by side here; it needs more of each than embedding and logits"
             if cls.needs.trains == "head":
                 return "it would train nothing but heads step by step; logistic-regression fits them"
-        origin = situation.origin or situation.teacher
+        origin = situation.teacher if cls.needs.trains != "all" else situation.origin or situation.teacher
         if cls.starts(situation.start) == "teacher" and situation.student != origin:
             what = "the student starts from" if cls.needs.trains == "all" else "the student is"
             return (

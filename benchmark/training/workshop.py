@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from benchmark.training import loop
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.inference import accuracy, embed
-from benchmark.training.progress import Progress
+from benchmark.training.progress import Progress, Silent
 from benchmark.training.teachers import TeacherBank
 
 
@@ -162,7 +165,8 @@ class Workshop:
         images = Images(data, pool, normalisation, padding=spec.training.crop_padding, device=device)
         drawn = torch.Generator().manual_seed(derive_seed(spec.seed, "crops"))
         every = torch.arange(len(pool), device=device)
-        views = torch.stack([images.plain(every), *(images.augmented(every, drawn) for _ in range(1, crops))], 1)
+        shown = crops if needs.trains != "nothing" else 1
+        views = torch.stack([images.plain(every), *(images.augmented(every, drawn) for _ in range(1, shown))], 1)
         guides = self._outputs(teacher.network, views) if needs.teacher else None
         plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
         queries = Images(data, tasks.query.ravel(), normalisation, padding=0, device=device)
@@ -235,22 +239,21 @@ class Workshop:
         """Whether the bank holds the teacher of ``task``."""
         return self._bank.has(content_key(self._teacher_recipe(task, self._spec.teacher.backbone)[1]))
 
-    def rehearse(self, teacher_task: Task, student_task: Task, steps: int = 8) -> tuple[float, float]:
-        """Seconds per training step of teacher and student, timed on throw-away networks that nobody keeps."""
-        seconds = (0.0, 0.0)
-        for count in (2, steps):  # the first round warms up
-            training, _ = self._teacher_recipe(teacher_task, self._spec.teacher.backbone)
-            teacher = self._build(self._spec.teacher.backbone, teacher_task, 0)
-            normalisation = Normalisation.of(teacher_task.data, teacher_task.train)
-            method = _method("ce", None, LabelSpaces(teacher_task.classes, ()), teacher, None, teacher_task.data, 0)
-            brief = dataclasses.replace(training, steps=count)
-            taught = self._fit(teacher, method, teacher_task, brief, normalisation, None, 0, "timing the teacher")
-            spec = dataclasses.replace(self._spec, training=dataclasses.replace(self._spec.training, steps=count))
-            learnt = Workshop(spec, self._bank, self.device, self._progress).student(
-                student_task, Trained(teacher.requires_grad_(False), teacher_task, normalisation, {})
-            )
-            seconds = (taught.seconds / count, learnt.facts["loop_seconds"] / count)
-        return seconds
+    def rehearse(self, make: Callable[[Workshop], tuple[Trained, Trained]], steps: int = 8) -> tuple[float, float]:
+        """Seconds per training step of the teacher and of one student, timed on throw-away networks.
+
+        ``make`` has teacher and student made by the workshop it is given, where both train for a few steps.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            for count in (2, steps):  # the first round warms up
+                brief = dataclasses.replace(
+                    self._spec,
+                    training=dataclasses.replace(self._spec.training, steps=count),
+                    teacher=dataclasses.replace(self._spec.teacher, steps=count),
+                )
+                teacher, student = make(Workshop(brief, TeacherBank(Path(folder)), self.device, Silent()))
+        learnt = max(1, student.facts["steps"] * student.facts.get("students", 1))
+        return teacher.facts["seconds"] / steps, student.facts["loop_seconds"] / learnt
 
     def _teacher_recipe(self, task: Task, backbone: str) -> tuple[Training, dict[str, Any]]:
         settings = self._spec.teacher

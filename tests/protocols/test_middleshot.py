@@ -11,7 +11,8 @@ import torch
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, situation
+from benchmark.runner import Plan, Request, estimate, situation
+from benchmark.store import Store
 from benchmark.training import Silent, TeacherBank, Workshop, select_device
 from protocols import PROTOCOLS
 from protocols.middleshot import MiddleShot
@@ -183,3 +184,17 @@ def test_students_learn_their_tasks_and_shuffled_labels_fall_to_chance(tmp_path:
     mixed = np.random.default_rng(0).permuted(drawn.support.reshape(12, -1), axis=1).reshape(drawn.support.shape)
     monkeypatch.setattr(made.protocol, "episodes", lambda *_: dataclasses.replace(drawn, support=mixed))
     assert abs(result(tmp_path, made).score.value - 1 / 3) < 0.15
+
+
+def test_a_student_that_is_the_teacher_has_its_backbone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the student is the teacher"):
+        plan(tmp_path, "ncm", "student.backbone=conv4-16")
+
+
+@pytest.mark.parametrize("method", ["finetune", "ncm"])
+def test_an_estimate_counts_every_student(tmp_path: Path, method: str) -> None:
+    work = estimate(plan(tmp_path, method), [0, 1], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
+    assert work["students_per_seed"] == 6
+    assert work["student_steps_per_seed"] == (18 if method == "finetune" else 0)
+    assert work["estimated_training_seconds"] > 0
+    assert not list(tmp_path.rglob("*.safetensors"))
