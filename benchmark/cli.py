@@ -34,6 +34,9 @@ app.add_typer(data_app, name="data")
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130
+_signals: list[int] = []
+"""Those that asked the run to stop."""
+
 DEFAULT_RESULTS = Path("results/runs")
 
 
@@ -114,7 +117,7 @@ def run(
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
     from benchmark import runner
-    from benchmark.console import Bar, print_records
+    from benchmark.console import Bar, Heeding, print_records
     from benchmark.spec import parse_seeds
     from benchmark.store import Store
 
@@ -128,7 +131,7 @@ def run(
     if dry_run:
         _print_dry_run(plan, numbers, Store(results), root, chosen, as_json)
         return
-    progress = Silent() if as_json else Bar()
+    progress = Heeding(Silent() if as_json else Bar(), stopped=lambda: bool(_signals))
     records = runner.run(
         plan, numbers, store=Store(results), data_root=root, device=chosen, progress=progress, mode=mode.value
     )
@@ -251,7 +254,8 @@ def data_show(
 
 def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     # threads that spin for long while they wait stall one another as soon as another process wants a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
@@ -270,6 +274,7 @@ def main() -> NoReturn:
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    _signals.append(signum)
     raise KeyboardInterrupt
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from benchmark.store import Record
+    from benchmark.training import Progress as Shown
 
 
 class Bar:
@@ -51,6 +52,39 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+class Heeding:
+    """A ``training.Progress`` that raises ``KeyboardInterrupt`` at its next step once ``stopped``.
+
+    The one that the signal raised may have fallen into code that swallows it, such as a library being imported.
+    """
+
+    def __init__(self, progress: Shown, stopped: Callable[[], bool]) -> None:
+        self._progress = progress
+        self._stopped = stopped
+
+    def say(self, message: str) -> None:
+        """As the progress it stands before."""
+        self._progress.say(message)
+
+    def begin(self, title: str, steps: int) -> None:
+        """As the progress it stands before."""
+        self._heed()
+        self._progress.begin(title, steps)
+
+    def advance(self, done: int, facts: str) -> None:
+        """As the progress it stands before."""
+        self._heed()
+        self._progress.advance(done, facts)
+
+    def end(self) -> None:
+        """As the progress it stands before."""
+        self._progress.end()
+
+    def _heed(self) -> None:
+        if self._stopped():
+            raise KeyboardInterrupt
 
 
 def print_table(
