@@ -185,7 +185,7 @@ def show(
     text, settings, needs, stages = describe(METHODS.get(name).entry)
     print(text)  # noqa: T201
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
-    print_table("\nneeds", ["what", "value"], needs)
+    print_table("\nneeds and slots", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
 
 

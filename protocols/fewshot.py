@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from benchmark.methods import Situation
-from benchmark.spec import derive_seed
-from protocols import PROTOCOLS, Protocol, Result, Score
+from protocols import PROTOCOLS, Result
+from protocols.episodic import Episodic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "fewshot-{way}way{shot}shot",
     examples=("fewshot-5way1shot", "fewshot-5way5shot", "fewshot-10way1shot", "fewshot-20way5shot"),
 )
-class FewShot(Protocol):
+class FewShot(Episodic):
     """Distil on base classes, judge the student's embedding by nearest centroids on episodes of novel classes.
 
     A teacher learns the base classes by cross-entropy; a student is distilled on the same base classes by the method;
@@ -63,14 +63,10 @@ class FewShot(Protocol):
         """Teacher and student have the base classes."""
         return Situation("same", student, teacher, start, judged="embedding")
 
-    def check(self, data: ImageSet) -> None:
-        """Enough novel classes, and enough images in each, for such episodes."""
-        from benchmark.data.episodes import check_episodes
-
-        data.split("train")
-        check_episodes(
-            data, data.split(self.settings.split), self.fields["way"], self.fields["shot"], self.settings.queries
-        )
+    @property
+    def count(self) -> int:
+        """As many as the settings say."""
+        return self.settings.episodes
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
         """The base classes, for both and for every seed."""
@@ -81,7 +77,6 @@ class FewShot(Protocol):
 
     def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
         """Teacher and student on the base classes, then all three embeddings on one stream of episodes."""
-        import numpy as np
         import torch
 
         teacher_task, student_task = self.tasks(data)
@@ -95,30 +90,7 @@ class FewShot(Protocol):
             "pixels": torch.from_numpy(data.images[novel]).to(workshop.device.torch).flatten(1).float(),
         }
         correct = {name: self.judge(features, novel, episodes) for name, features in embeddings.items()}
-        scores = {name: self._score(counts, episodes) for name, counts in correct.items()}
-        return Result(
-            metric="accuracy",
-            score=scores.pop("student"),
-            n=len(episodes.classes),
-            student=student,
-            teacher=teacher,
-            references=scores,
-            arrays={
-                "classes": episodes.classes.astype(np.int32),
-                **{f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()},
-            },
-            facts={"episodes_hash": episodes.hash, "queries_per_episode": int(episodes.query[0].size)},
-        )
-
-    def episodes(self, data: ImageSet, seed: int) -> Episodes:
-        """The episodes of a seed: the same for every method."""
-        from benchmark.data.episodes import sample_episodes
-
-        return sample_episodes(
-            data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
-            query=self.settings.queries, episodes=self.settings.episodes, seed=derive_seed(seed, "episodes",
-            self.name, data.name),
-        )  # fmt: skip
+        return self.result(episodes, correct, student, teacher)
 
     def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
         """Correct queries of each episode, for features (M x D) of the images ``novel``, ascending: E."""
@@ -130,10 +102,3 @@ class FewShot(Protocol):
         rows[novel] = np.arange(len(novel))
         normalise = self.settings.head == "normalised"
         return correct_queries(features, rows[episodes.support], rows[episodes.query], normalise=normalise)
-
-    def _score(self, correct: IntArray, episodes: Episodes) -> Score:
-        from benchmark.statistics import class_interval, episode_interval
-
-        accuracies = correct / episodes.query[0].size
-        intervals = episode_interval(accuracies), class_interval(episodes.classes, accuracies)
-        return Score(intervals[0].mean, intervals)

@@ -10,13 +10,11 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from benchmark.errors import InputError
 from benchmark.methods import Situation
-from benchmark.spec import derive_seed
-from protocols import PROTOCOLS, Protocol, Result, Score
+from protocols import PROTOCOLS, Result
+from protocols.episodic import Episodic
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
-    from benchmark.data.episodes import Episodes
-    from benchmark.data.imageset import IntArray
     from benchmark.methods.method import Start
     from benchmark.training import Trained, Workshop
 
@@ -27,7 +25,7 @@ MOST_SHOTS = 30
     "middleshot-{way}way{shot}shot",
     examples=("middleshot-5way1shot", "middleshot-5way5shot", "middleshot-5way10shot", "middleshot-5way30shot"),
 )
-class MiddleShot(Protocol):
+class MiddleShot(Episodic):
     """Train a student on each of many small novel tasks, guided by a teacher of base classes; judge it on queries.
 
     A teacher learns the base classes by cross-entropy. For every task, N novel classes with K images each, a student is
@@ -72,13 +70,10 @@ class MiddleShot(Protocol):
             raise InputError(f"{fields['shot']} shots: middle-shot tasks have 1 to {MOST_SHOTS}")
         return Situation("disjoint", student, teacher, start, origin=student, many=True)
 
-    def check(self, data: ImageSet) -> None:
-        """Enough novel classes, and enough images in each, for such tasks."""
-        from benchmark.data.episodes import check_episodes
-
-        data.split("train")
-        novel = data.split(self.settings.split)
-        check_episodes(data, novel, self.fields["way"], self.fields["shot"], self.settings.queries)
+    @property
+    def count(self) -> int:
+        """As many as the settings say."""
+        return self.settings.tasks
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
         """The base classes; and the first novel task, whose queries are held out."""
@@ -123,34 +118,4 @@ class MiddleShot(Protocol):
             "teacher": correct_queries(workshop.embed(teacher, data, images), *rows, normalise=True),
             "pixels": correct_queries(pixels, *rows, normalise=True),
         }
-        scores = {name: self._score(counts, drawn) for name, counts in correct.items()}
-        return Result(
-            metric="accuracy",
-            score=scores.pop("student"),
-            n=len(drawn.classes),
-            student=student,
-            teacher=teacher,
-            references=scores,
-            arrays={
-                "classes": drawn.classes.astype(np.int32),
-                **{f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()},
-            },
-            facts={"episodes_hash": drawn.hash, "queries_per_episode": int(drawn.query[0].size)},
-        )
-
-    def episodes(self, data: ImageSet, seed: int) -> Episodes:
-        """The tasks of a seed: the same for every method."""
-        from benchmark.data.episodes import sample_episodes
-
-        return sample_episodes(
-            data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
-            query=self.settings.queries, episodes=self.settings.tasks,
-            seed=derive_seed(seed, "episodes", self.name, data.name),
-        )  # fmt: skip
-
-    def _score(self, correct: IntArray, drawn: Episodes) -> Score:
-        from benchmark.statistics import class_interval, episode_interval
-
-        accuracies = correct / drawn.query[0].size
-        intervals = episode_interval(accuracies), class_interval(drawn.classes, accuracies)
-        return Score(intervals[0].mean, intervals)
+        return self.result(drawn, correct, student, teacher)

@@ -13,15 +13,16 @@ Rows = list[list[str]]
 
 
 def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
-    """Docstring; settings (name, type, default); needs (name, value); stages (name, share of steps, head, last rate).
+    """Docstring; settings (name, type, default); needs and slots (name, value); stages.
 
-    The stages are those of the default settings.
+    Rows of stages are name, share of steps, head, last rate. The stages are those of the default settings.
     """
     hints = get_type_hints(method.Settings, include_extras=True)
     settings = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(method.Settings)]
     for row in settings:
         row[2] = f"{float(row[2]):.6g}" if row[1].startswith("float") else row[2]
-    needs = [[f.name, _value(getattr(method.needs, f.name))] for f in dataclasses.fields(method.needs)]
+    parts = (method.needs, method.slots)
+    needs = [[f.name, _value(getattr(part, f.name))] for part in parts for f in dataclasses.fields(part)]
     stages = [
         [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", f"{stage.final_lr:g}"]
         for stage in method.outline(method.Settings())
