@@ -148,7 +148,10 @@ def test_an_interrupted_run_exits_130_and_can_be_repeated(tmp_path: Path, number
     assert "teacher" in process.stderr.readline()
     time.sleep(0.5)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in errors
