@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
 
-from benchmark.methods import METHODS, Batch, Method, Needs
+from benchmark.methods import METHODS, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.backbones.network import Network, Outputs
+    from benchmark.backbones.network import Network
 
 
 @METHODS.register("logistic-regression")
@@ -56,7 +56,3 @@ class LogisticRegression(Method):
                 head.weight[present] = torch.from_numpy(rows).to(head.weight)
                 head.bias[present] = torch.from_numpy(biases).to(head.bias)
         student.head = head
-
-    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Never asked for: there are no stages."""
-        raise NotImplementedError("logistic-regression trains nothing by steps")

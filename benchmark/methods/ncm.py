@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from benchmark import losses
-from benchmark.methods import METHODS, Batch, Method, Needs
+from benchmark.methods import METHODS, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.backbones.network import Network, Outputs
+    from benchmark.backbones.network import Network
 
 
 @METHODS.register("ncm")
@@ -48,7 +48,3 @@ class NearestClassMean(Method):
             means = sums / torch.bincount(labels, minlength=classes).clamp_min(1)[:, None]
             student.head.weight.copy_(means)
             student.head.bias.copy_(-means.square().sum(1) / 2)
-
-    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Never asked for: there are no stages."""
-        raise NotImplementedError("ncm trains nothing")
