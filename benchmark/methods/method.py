@@ -115,7 +115,8 @@ class Stage:
 
     fresh_head: draw the head anew at its start, unless the student has it from the teacher and goes on with it;
     lr: the rate at its start, as a share of the run's; final_lr: the rate at its end, as a share of that; balanced:
-    train on as many images of each class as the smallest one has; head, teacher: whether its loss reaches the head,
+    train on as many images of each class as the smallest one has; goes_on: the stage whose loss, as at its end, this
+    one has in place of its own; head, teacher: whether its loss reaches the head,
     and reads the teacher.
     """
 
@@ -125,6 +126,7 @@ class Stage:
     lr: float = 1.0
     final_lr: float = 0.0
     balanced: bool = False
+    goes_on: str | None = None
     head: bool = True
     teacher: bool = True
 
@@ -169,7 +171,7 @@ class Batch:
     """What the loss learns of a batch beside the networks' outputs.
 
     labels: B, in the student's label space; index: B, positions among the training images; stage: the name of the
-    stage; progress: share of the stage's steps that are done, in [0, 1).
+    stage; progress: share of its steps that are done, in [0, 1), or 1 where another stage goes on with its loss.
     """
 
     labels: Tensor
@@ -269,5 +271,8 @@ class Method:
         return student.logits.index_select(1, columns), teacher.logits.index_select(1, teacher_columns)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Named, weighted terms; their sum is what the student minimises. ``teacher`` is None unless needed."""
+        """Named, weighted terms; their sum is what the student minimises. ``teacher`` is None unless needed.
+
+        Abstract, but for methods without stages, which are never asked for a loss.
+        """
         raise NotImplementedError

@@ -24,7 +24,7 @@ from benchmark.errors import InputError
 from benchmark.methods import Batch, Method
 from benchmark.spec import Training, derive_seed
 from benchmark.training.device import Device
-from benchmark.training.loop import DivergedError, Fitted, _optimiser, _shares
+from benchmark.training.loop import DivergedError, Fitted, build_optimiser, share_steps
 from benchmark.training.progress import Progress
 
 # how many students stand side by side: with more, a step of each costs the same; fewer where their images are many,
@@ -174,7 +174,7 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
     orders = [batches(y, training, derive_seed(seed, "batches")) for y, seed in own_labels]
     task = torch.arange(len(orders), device=device.torch)[:, None]
     done = 0
-    for stage, steps in _shares(tasks.methods[0].stages(), training.steps):
+    for stage, steps in share_steps(tasks.methods[0].stages(), training.steps):
         if stage.balanced:
             orders = [balanced_walk(y, training, derive_seed(seed, "batches", stage.name)) for y, seed in own_labels]
         if stage.fresh_head and fresh_heads:
@@ -183,7 +183,7 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
             crowd.take_heads()
-        optimiser, scheduler = _optimiser(crowd.network, tasks.methods[0], stage, steps, training)
+        optimiser, scheduler = build_optimiser(crowd.network, tasks.methods[0], stage, steps, training)
         sums, since = torch.zeros((), device=device.torch), 0
         for step in range(steps):
             index = torch.from_numpy(np.stack([next(order) for order in orders])).to(device.torch)

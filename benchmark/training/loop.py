@@ -86,14 +86,14 @@ def fit(
     progress.begin(title, training.steps)
     try:
         order = batches(labels, training, derive_seed(seed, "batches"))
-        for stage, steps in _shares(method.stages() if stages is None else stages, training.steps):
+        for stage, steps in share_steps(method.stages() if stages is None else stages, training.steps):
             if stage.balanced:
                 order = balanced_walk(labels, training, derive_seed(seed, "batches", stage.name))
             if stage.fresh_head and fresh_heads:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
-            optimiser, scheduler = _optimiser(student, method, stage, steps, training)
+            optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
             sums: dict[str, Tensor] = {}
             since = 0
             last = time.perf_counter()
@@ -109,7 +109,8 @@ def fit(
                 if teacher is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
                         guide = teacher(retune(pixels)).float()
-                batch = Batch(targets[index], index, stage.name, step / steps)
+                named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
+                batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), guide)
                 if not terms:
                     raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
@@ -139,7 +140,8 @@ def fit(
     return fitted
 
 
-def _shares(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
+def share_steps(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
+    """The stages that get steps, with how many; ``ValueError`` where their shares do not sum to 1."""
     total = sum(stage.share for stage in stages)
     if not math.isclose(total, 1.0, abs_tol=1e-6):
         raise ValueError(f"the shares of a method's stages sum to {total}, not to 1")
@@ -151,9 +153,10 @@ def _shares(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
     return [(stage, end - start) for stage, start, end in zip(stages, edges, edges[1:], strict=False) if end > start]
 
 
-def _optimiser(
+def build_optimiser(
     student: Network, method: Method, stage: Stage, steps: int, training: Training
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then a cosine."""
     learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         learned += list(method.connector.parameters())

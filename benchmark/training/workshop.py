@@ -318,9 +318,13 @@ _BALANCED_SHARE = 0.3
 
 
 def _with_balance(stages: list[Stage]) -> list[Stage]:
-    """The stages, and a last one on balanced classes at a tenth of the rate, within the same budget."""
+    """The stages, and one more that goes on with the last on balanced classes at a tenth of the rate, in one budget."""
     shorter = [dataclasses.replace(stage, share=stage.share * (1 - _BALANCED_SHARE)) for stage in stages]
-    return [*shorter, Stage("balanced", _BALANCED_SHARE, lr=0.1, balanced=True)]
+    last = dataclasses.replace(
+        stages[-1], name="balanced", goes_on=stages[-1].name, share=_BALANCED_SHARE, fresh_head=False, lr=0.1,
+        balanced=True,
+    )  # fmt: skip
+    return [*shorter, last]
 
 
 def _align_head(student: Network, labels: LabelSpaces) -> None:

@@ -141,6 +141,17 @@ def test_slots_of_rebalancing(teachers: Path) -> None:
     assert [row["stage"] for row in balanced.facts["history"]].count("balanced") == 3
 
 
+def test_the_balanced_stage_goes_on_with_the_loss_of_the_last(teachers: Path) -> None:
+    def terms(method: str, *settings: str) -> set[str]:
+        made = plan(teachers, 3, method, "protocol.rebalance=balanced", *settings, limit_steps=10)
+        history = result(teachers, made).student.facts["history"]
+        return {name for row in history if row["stage"] == "balanced" for name in row} - {"stage", "step"}
+
+    assert terms("fitnet", "method.form=two-stage") == {"ce", "kd"}
+    assert terms("refilled", "method.embedding_share=1", "protocol.head=ncm") == {"tuples"}
+    assert terms("refilled") == {"ce", "local"}
+
+
 def test_slots_of_the_head(teachers: Path) -> None:
     """The nearest mean of all images at hand, and of as many exemplars of every class, by a plain loop."""
     for head in ("ncm", "nme"):
