@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,20 @@ class Store:
             record = {**record, "arrays": path.with_suffix(".npz").name}
         write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
         return path
+
+    def arrays(self, record: Record) -> dict[str, npt.NDArray[Any]]:
+        """What was saved beside a record, by name; empty where nothing was. Damaged or gone raises ``InputError``."""
+        if "arrays" not in record:
+            return {}
+        path = self.root / record["arrays"]
+        try:
+            # read whole first: numpy leaves a damaged file open
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"arrays {path} are damaged or gone ({error}); run with --mode force to replace them"
+            ) from None
 
     def records(self) -> Iterator[tuple[Path, Record | InputError]]:
         """Every record in the folder by file name; for a damaged one the error that says so."""

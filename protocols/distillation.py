@@ -15,11 +15,16 @@ from protocols import PROTOCOLS, Protocol, Result, Score
 from protocols.protocol import class_order
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.data import ImageSet, Task
     from benchmark.data.imageset import IntArray
     from benchmark.data.task import Side
     from benchmark.methods.method import Relation, Start
-    from benchmark.training import Workshop
+    from benchmark.training import Trained, Workshop
+
+PROJECTED_CLASSES, PROJECTED_IMAGES = 10, 20
+"""Of the judged images, those whose embeddings are kept: classes evenly spaced, the first images of each."""
 
 
 class Distillation(Protocol):
@@ -53,7 +58,7 @@ class Distillation(Protocol):
             "protocol": {"images_per_class": 2},
             "student": {"backbone": "conv4-16"},
             "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
-            "training": {"steps": 400, "batch_size": 64},
+            "training": {"steps": 300, "batch_size": 64},
         },
         "paper": {
             "protocol": {"images_per_class": 0},
@@ -137,9 +142,12 @@ class Distillation(Protocol):
         teacher_task, task = self.tasks(data, seed)
         teacher = workshop.teacher(teacher_task)
         student = workshop.student(task, teacher)
-        logits = student.network.head(workshop.embed(student, data, task.held_out))
-        centres = class_means(workshop.embed(teacher, data, task.train), task.labels(task.train), len(task.classes))
-        guide = nearest_mean_scores(workshop.embed(teacher, data, task.held_out), centres)
+        known = workshop.embed(teacher, data, task.train)
+        centres = class_means(known, task.labels(task.train), len(task.classes))
+        judged = {"student": workshop.embed(student, data, task.held_out)}
+        judged["teacher"] = workshop.embed(teacher, data, task.held_out)
+        logits = student.network.head(judged["student"])
+        guide = nearest_mean_scores(judged["teacher"], centres)
         predicted = {
             "student": logits.argmax(1).cpu().numpy(),
             "teacher_ncm": guide.argmax(1).cpu().numpy(),
@@ -159,6 +167,8 @@ class Distillation(Protocol):
                 "images": task.held_out.astype(np.int32),
                 "labels": labels.astype(np.int32),
                 **{f"predicted_{name}": classes.astype(np.int32) for name, classes in predicted.items()},
+                **_projections(labels, judged),
+                **self._weights(teacher, task, known),
             },
             facts={
                 "images_per_class": self.settings.images_per_class,
@@ -174,6 +184,31 @@ class Distillation(Protocol):
         from benchmark.data.task import three_sides
 
         return three_sides(data, test=self.settings.test, val=self.settings.val)
+
+    def _weights(self, teacher: Trained, task: Task, embeddings: Tensor) -> dict[str, Any]:
+        """How much the teacher is to be heard on each training image, and whether it knows the image's class."""
+        import numpy as np
+
+        from benchmark.losses import adaptive_weights
+
+        known = np.isin(task.data.labels[task.train], teacher.task.classes)
+        if known.all() or not known.any():
+            return {}
+        weights = adaptive_weights(teacher.network.head(embeddings)).cpu().numpy()
+        return {"train_weights": weights.astype(np.float32), "train_known": known}
+
+
+def _projections(labels: IntArray, embeddings: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Student's and teacher's embeddings of some judged images of some classes, few enough to keep with a record."""
+    import numpy as np
+
+    from benchmark.training import principal_components
+
+    found = np.unique(labels)
+    chosen = found[np.linspace(0, len(found) - 1, min(len(found), PROJECTED_CLASSES)).astype(int)]
+    rows = np.concatenate([np.flatnonzero(labels == c)[:PROJECTED_IMAGES] for c in chosen])
+    projections = {f"projected_{name}": principal_components(x[rows], 16) for name, x in embeddings.items()}
+    return {"projected": rows.astype(np.int32), **projections}
 
 
 @PROTOCOLS.register("distill-same")

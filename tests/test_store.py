@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import InputError
-from benchmark.store import SCHEMA, Store, write_atomically
+from benchmark.store import SCHEMA, Store, read_record, write_atomically
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -98,3 +98,17 @@ def test_an_unwritable_folder_is_an_input_error(tmp_path: Path) -> None:
         Store(blocker / "runs").check_writable()
     with pytest.raises(InputError, match="no results folder"):
         list(Store(tmp_path / "missing").records())
+
+
+def test_arrays_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.save(record(), {"correct": np.arange(4)})
+    saved = read_record(path)
+    np.testing.assert_array_equal(store.arrays(saved)["correct"], np.arange(4))
+    assert store.arrays(record()) == {}
+    path.with_suffix(".npz").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(InputError, match=r"arrays .*\.npz are damaged or gone"):
+        store.arrays(saved)
+    path.with_suffix(".npz").unlink()
+    with pytest.raises(InputError, match=r"arrays .*\.npz are damaged or gone"):
+        store.arrays(saved)

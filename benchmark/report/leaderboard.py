@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from benchmark.statistics import seed_interval
+from benchmark.report.cells import Cell, Pool, make_cells, make_pools
 from benchmark.store import Record
 
 COLUMNS = (
     "protocol", "dataset", "preset", "teacher", "backbone", "method", "metric", "n_seeds", "mean", "ci95",
     "episode_ci95", "best", "rank", "status", "provenance",
 )  # fmt: skip
-_CELL = ("protocol", "dataset", "preset", "teacher", "backbone", "method", "provenance")
-_POOL = ("protocol", "dataset", "preset_pool", "teacher", "backbone", "provenance")
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
@@ -29,54 +26,35 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     ``incomplete``, those whose runs failed ``failed``. Where the same seed was measured more than once, the latest
     record counts.
     """
-    cells: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
-    for record in sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"])):
-        cell = tuple(str(record[name]) for name in _CELL)
-        cells[cell][record["seed"]] = record
-    rows = [_row(key, by_seed) for key, by_seed in sorted(cells.items())]
-    pools: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        pools[tuple(row[name] for name in _POOL)].append(row)
-    for pool in pools.values():
-        _rank(pool)
+    pools = make_pools(make_cells(records))
+    rows = [_row(pool, cell) for pool in pools for cell in pool.cells]
+    rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     return frame.astype({"n_seeds": "int64", "rank": "Int64", "best": "boolean"})
 
 
-def _row(key: tuple[str, ...], by_seed: dict[int, Record]) -> dict[str, Any]:
-    protocol, dataset, preset, teacher, backbone, method, provenance = key
-    done = {seed: r for seed, r in by_seed.items() if r["status"] == "done"}
+def _row(pool: Pool, cell: Cell) -> dict[str, Any]:
+    where = cell.conditions
+    done = cell.done
     row: dict[str, Any] = {
-        "protocol": protocol, "dataset": dataset, "preset": preset, "teacher": teacher, "backbone": backbone,
-        "method": method, "metric": next((r["metric"] for r in done.values()), ""), "n_seeds": len(done), "mean":
-        math.nan, "ci95": math.nan, "episode_ci95": math.nan, "best": pd.NA, "rank": pd.NA, "status": "failed",
-        "provenance": provenance, "preset_pool": _without_method(preset), "seeds": set(by_seed), "done": set(done),
+        "protocol": where.protocol, "dataset": where.dataset, "preset": cell.preset, "teacher": where.teacher,
+        "backbone": where.backbone, "method": cell.method, "metric": cell.metric, "n_seeds": len(done),
+        "mean": math.nan, "ci95": math.nan, "episode_ci95": math.nan, "best": pd.NA, "rank": pd.NA,
+        "status": "failed", "provenance": where.provenance,
     }  # fmt: skip
-    if done:
-        interval = seed_interval([done[seed]["value"] for seed in sorted(done)])
-        row |= {"mean": interval.mean, "status": "done"}
-        if interval.half_width is not None:
-            row["ci95"] = interval.half_width
-        halves = [done[seed]["intervals"].get("episode", {}).get("half_width") for seed in sorted(done)]
-        if all(half is not None for half in halves):
-            row["episode_ci95"] = math.sqrt(sum(half**2 for half in halves)) / len(halves)
-    return row
-
-
-def _without_method(preset: str) -> str:
-    """A pool holds equal conditions: a method's own settings do not part it from the others."""
-    return "+".join(part for part in preset.split("+") if not part.startswith("method."))
-
-
-def _rank(pool: Sequence[dict[str, Any]]) -> None:
-    wanted = set().union(*(row["seeds"] for row in pool))
-    complete = [row for row in pool if row["done"] == wanted]
-    for row in pool:
-        if row["status"] == "done" and row["done"] != wanted:
-            row["status"] = "incomplete"
-    for row in complete:
-        row["rank"] = 1 + sum(other["mean"] > row["mean"] for other in complete)
+    if not done:
+        return row
+    interval = cell.interval()
+    row |= {"mean": interval.mean, "status": "incomplete" if pool.missing(cell) else "done"}
+    if interval.half_width is not None:
+        row["ci95"] = interval.half_width
+    halves = [run["intervals"].get("episode", {}).get("half_width") for run in done.values()]
+    if all(half is not None for half in halves):
+        row["episode_ci95"] = math.sqrt(sum(half**2 for half in halves)) / len(halves)
+    if row["status"] == "done":
+        row["rank"] = 1 + sum(other.interval().mean > interval.mean for other in pool.complete)
         row["best"] = row["rank"] == 1
+    return row
 
 
 def to_csv(frame: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from .nearest_centroid import correct_queries as correct_queries
 from .nearest_centroid import nearest_mean_scores as nearest_mean_scores
 from .progress import Progress as Progress
 from .progress import Silent as Silent
+from .projection import principal_components as principal_components
 from .teachers import TeacherBank as TeacherBank
 from .workshop import Trained as Trained
 from .workshop import Workshop as Workshop

@@ -13,7 +13,15 @@ from benchmark.data.task import three_sides
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.runner import Plan, Request, situation
-from benchmark.training import Silent, TeacherBank, Trained, Workshop, class_means, select_device
+from benchmark.training import (
+    Silent,
+    TeacherBank,
+    Trained,
+    Workshop,
+    class_means,
+    principal_components,
+    select_device,
+)
 from protocols import PROTOCOLS
 from protocols.protocol import Result, class_order
 
@@ -315,3 +323,30 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
         assert found.teacher.facts["accuracy"] > 0.95
         values[method] = found.score.value
     assert values["refilled"] > values["ce"] + 0.15
+
+
+def test_projections_of_some_judged_images_are_kept(teachers: Path) -> None:
+    """Of 10 of the 15 classes, as both networks see them, on 16 axes."""
+    made = plan(teachers, "distill-same", limit_steps=2)
+    found = result(teachers, made)
+    rows = found.arrays["projected"]
+    kept = found.arrays["labels"][rows]
+    assert len(np.unique(kept)) == 10
+    assert np.bincount(kept)[np.unique(kept)].max() <= 20
+    for name, trained in (("student", found.student), ("teacher", found.teacher)):
+        projected = found.arrays[f"projected_{name}"]
+        embeddings = workshop(teachers, made).embed(trained, made.data, found.arrays["images"][rows])
+        assert projected.shape == (len(rows), 16)
+        assert np.array_equal(projected, principal_components(embeddings, 16))
+
+
+def test_the_teachers_weights_are_kept_where_it_knows_some_of_the_classes(teachers: Path) -> None:
+    made = plan(teachers, "distill-overlap50", limit_steps=2)
+    found = result(teachers, made)
+    weights, known = found.arrays["train_weights"], found.arrays["train_known"]
+    assert len(weights) == len(known) == found.facts["training_images"]
+    assert known.sum() == 2 * found.facts["classes_shared"]
+    assert weights.max() == 1
+    assert weights.min() == pytest.approx(2 / (1 + np.e))
+    for name in ("distill-same", "distill-cross"):
+        assert "train_weights" not in result(teachers, plan(teachers, name, limit_steps=2)).arrays
