@@ -11,8 +11,21 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from benchmark.report.compare import Comparison
     from benchmark.store import Record
     from benchmark.training import Progress as Shown
+
+MEANINGS = {
+    "episode": "draws of episodes from these images (what papers print)",
+    "image": "other images of these classes",
+    "class": "other novel classes (jackknife)",
+}
+"""What the intervals within one run cover."""
+
+_IDENTITY = (
+    "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed", "n",
+    "started", "seconds", "peak_memory_mb", "arrays",
+)  # fmt: skip
 
 
 class Bar:
@@ -143,6 +156,59 @@ def print_records(records: Sequence[Record]) -> None:
         print(line)  # noqa: T201
 
 
+def print_run(record: Record) -> None:
+    """One record: what was run and measured, every setting, cost and environment."""
+    head = [[name, str(record[name])] for name in _IDENTITY if name in record]
+    if record["status"] == "done":
+        scores = {record["metric"]: record, **record["references"]}
+        kinds = list(dict.fromkeys(kind for score in scores.values() for kind in score["intervals"]))
+        rows = [
+            [name, _percent(score["value"]), *(_half(score, kind) for kind in kinds)] for name, score in scores.items()
+        ]
+        print_table(f"{record['protocol']}  {record['dataset']}  {record['method']}", ["what", "value"], head)
+        print_table("\nmeasured", ["what", "%", *(f"± {kind}" for kind in kinds)], rows)
+        for kind in kinds:
+            print(f"± {kind}: 95 %, {MEANINGS.get(kind, kind)}")  # noqa: T201
+    else:
+        print_table("run", ["what", "value"], [*head, ["error", str(record.get("error"))]])
+    for section in ("facts", "student_facts", "teacher_facts", "environment"):
+        if record.get(section):
+            rows = [[name, str(value)] for name, value in record[section].items()]
+            print_table(f"\n{section.replace('_', ' ')}", ["what", "value"], rows)
+    settings = [
+        [f"{section}.{name}" if isinstance(part, dict) else section, str(value)]
+        for section, part in record.get("config", {}).items()
+        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
+    ]
+    print_table("\nsettings", ["name", "value"], settings)
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """A row for each pair and set of conditions, then a sentence for each."""
+    rows = []
+    for c in comparisons:
+        where = c.conditions
+        conditions = ["all of these", "", ""] if where is None else [where.protocol, where.dataset, where.backbone]
+        halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
+        rows.append([
+            *conditions, c.a, c.b, *map(_percent, c.means), f"{100 * c.paired.interval.mean:+.2f}",
+            *("" if half is None else f"± {_percent(half)}" for half in (c.paired.interval.half_width, *halves)),
+            str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.paired.t_p, c.paired.wilcoxon_p)),
+            _number(c.adjusted_p),
+        ])  # fmt: skip
+    columns = [
+        "protocol", "dataset", "backbone", "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
+        "± class", "n", "d", "p (t)", "p (ranks)", "p (Holm)",
+    ]  # fmt: skip
+    print_table("differences", columns, rows)
+    for c in comparisons:
+        where = c.conditions
+        print(f"{'all' if where is None else f'{where.protocol} {where.dataset}'}: {c.sentence}")  # noqa: T201
+    print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
+    if any(c.test == "paired t" and len(c.differences) < 6 for c in comparisons):
+        print("signed ranks cannot reach p = .05 with fewer than 6 differences")  # noqa: T201
+
+
 def _summary(done: Sequence[Record]) -> list[str]:
     if not done:
         return []
@@ -155,12 +221,7 @@ def _summary(done: Sequence[Record]) -> list[str]:
         lines.append(f"mean over {interval.n} seeds: {mean} ± {half} (95 % Student t over seeds)")
     else:
         lines.append("one seed: no interval for the method; --seeds 0,1,2,3,4 gives one")
-    meanings = {
-        "episode": "draws of episodes from these images (what papers print)",
-        "class": "other novel classes (jackknife)",
-        "image": "other images of these classes",
-    }
-    told = [f"± {kind}: 95 %, {meanings[kind]}" for kind in done[0]["intervals"] if kind in meanings]
+    told = [f"± {kind}: 95 %, {MEANINGS[kind]}" for kind in done[0]["intervals"] if kind in MEANINGS]
     return lines + told
 
 
@@ -171,3 +232,7 @@ def _half(record: dict[str, Any], kind: str) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else "< .001" if 0 <= value < 0.001 else f"{value:.3f}"

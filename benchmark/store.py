@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,10 @@ SCHEMA = 1
 Record = dict[str, Any]
 """One run as JSON values. See ``benchmark.runner.measure`` for what it holds."""
 
-_REQUIRED = ("schema", "key", "status", "protocol", "dataset", "preset", "method", "seed")
+_REQUIRED = {
+    "schema", "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed",
+}  # fmt: skip
+_REQUIRED_DONE = {"metric", "value", "intervals", "references"}
 
 
 class Store:
@@ -94,24 +98,63 @@ class Store:
             except InputError as error:
                 yield path, error
 
+    def read(self) -> tuple[list[Record], list[InputError]]:
+        """The whole records of the folder by file name, and the errors that say what is wrong with the others."""
+        found = [record for _, record in self.records()]
+        return (
+            [record for record in found if not isinstance(record, InputError)],
+            [record for record in found if isinstance(record, InputError)],
+        )
+
+    def resolve(self, name: str) -> Record:
+        """The one record that a file's path or name, a key or the beginning of a key stands for.
+
+        None or several raise ``InputError``.
+        """
+        path = Path(name)
+        if path.suffix == ".json":
+            return read_record(path if path.exists() else self.root / path.name)
+        if not re.fullmatch("[0-9a-f]{4,64}", name):
+            raise InputError(f"{name!r} is no run: give the path of its record, or 4 digits or more of its key")
+        found = [
+            path for path in sorted(self.root.glob("*.json")) if path.stem.rpartition(".")[2].startswith(name[:12])
+        ]
+        records = [record for record in map(read_record, found) if record["key"].startswith(name)]
+        if len(records) == 1:
+            return records[0]
+        if not records:
+            raise InputError(f"no record in {self.root} has a key that begins with {name}; use --results DIR")
+        raise InputError(f"{name} is the beginning of {len(records)} keys in {self.root}; give more of it")
+
 
 def read_record(path: Path) -> Record:
     """The record in a file. What is no whole record of a known schema raises ``InputError``."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"record {path} is damaged ({error}); move it away, or run with --mode force to replace it"
         ) from None
-    if not isinstance(record, dict) or not set(_REQUIRED) <= set(record):
+    missing = sorted(_lacking(record)) if isinstance(record, dict) else ["schema"]
+    if missing:
         raise InputError(
-            f"record {path} is damaged (it lacks fields); move it away, or run with --mode force to replace it"
+            f"record {path} is damaged (it lacks {', '.join(missing)}); move it away, or run with --mode force to "
+            "replace it"
         )
     if record["schema"] != SCHEMA:
         raise InputError(
             f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"
         )
     return record
+
+
+def _lacking(record: Record) -> set[str]:
+    done = record.get("status") == "done"
+    return (_REQUIRED | _REQUIRED_DONE if done else _REQUIRED) - set(record)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

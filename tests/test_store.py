@@ -14,7 +14,8 @@ from benchmark.store import SCHEMA, Store, read_record, write_atomically
 def record(**changes: Any) -> dict[str, Any]:
     return {
         "schema": SCHEMA, "key": "ab" * 32, "status": "done", "protocol": "fewshot-5way1shot", "dataset": "tiny",
-        "preset": "quick", "method": "kd", "seed": 0, "value": 0.1 + 0.2, **changes,
+        "preset": "quick", "method": "kd", "seed": 0, "value": 0.1 + 0.2, "backbone": "conv4-16", "teacher": "conv4-64",
+        "provenance": "measured", "metric": "accuracy", "intervals": {}, "references": {}, **changes,
     }  # fmt: skip
 
 
@@ -112,3 +113,36 @@ def test_arrays_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
     path.with_suffix(".npz").unlink()
     with pytest.raises(InputError, match=r"arrays .*\.npz are damaged or gone"):
         store.arrays(saved)
+
+
+def test_a_run_is_found_by_file_name_and_key(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keys = ["abc" + "1" * 61, "abc" + "2" * 61, "def" + "3" * 61]
+    paths = [store.save(record(key=key), {}) for key in keys]
+    assert store.resolve(str(paths[0]))["key"] == keys[0]
+    assert store.resolve(paths[1].name)["key"] == keys[1]
+    for name in ("def3", keys[2], keys[2][:20]):
+        assert store.resolve(name)["key"] == keys[2]
+    for name, message in (
+        ("abc", "no run"), ("abcd", "no record .* begins with abcd"), ("abc1" * 2, "no record"), ("x" * 8, "no run"),
+        ("nowhere.json", "damaged"), (keys[2][:40] + "4" * 24, "no record"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            store.resolve(name)
+    store.save(record(key="abc1" + "4" * 60), {})
+    with pytest.raises(InputError, match="beginning of 2 keys"):
+        store.resolve("abc1")
+
+
+def test_numbers_that_are_none_and_lacking_fields_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for content, message in (
+        (json.dumps(record(value=float("nan"))), "NaN is no JSON"),
+        (json.dumps({k: v for k, v in record().items() if k != "teacher"}), "lacks teacher"),
+        (json.dumps({k: v for k, v in record().items() if k != "metric"}), "lacks metric"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_record(path)
+    path.write_text(json.dumps({k: v for k, v in record(status="failed").items() if k != "metric"}))
+    assert read_record(path)["status"] == "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.spec import SECTIONS
 from benchmark.statistics import Interval, seed_interval
 from benchmark.store import Record
 
@@ -40,7 +42,8 @@ class Cell:
     @property
     def label(self) -> str:
         """The method's name, with its own settings where they differ from the preset's."""
-        own = [part.removeprefix("method.") for part in self.preset.split("+")[1:] if part.startswith("method.")]
+        changed = split_preset(self.preset)[1]
+        own = [setting.removeprefix("method.") for setting in changed if setting.startswith("method.")]
         return f"{self.method} ({', '.join(own)})" if own else self.method
 
     @property
@@ -85,15 +88,22 @@ class Pool:
         return [cell for cell in self.cells if not self.missing(cell)]
 
 
+def split_preset(preset: str) -> tuple[str, list[str]]:
+    """A preset's label taken apart: its name, and the settings that differ from it as ``section.name=value``."""
+    name, *changed = re.split(rf"\+(?=(?:{'|'.join(SECTIONS)})\.\w+=)", preset)
+    return name, changed
+
+
 def make_cells(records: Iterable[Record]) -> list[Cell]:
     """The records by cell, sorted. Where a seed was measured more than once, the latest finished record counts."""
     found: dict[tuple[Conditions, str, str], dict[int, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"])):
         preset = str(record["preset"])
+        name, changed = split_preset(preset)
         conditions = Conditions(
             str(record["protocol"]),
             str(record["dataset"]),
-            "+".join(part for part in preset.split("+") if not part.startswith("method.")),
+            "+".join([name, *(setting for setting in changed if not setting.startswith("method."))]),
             str(record["teacher"]),
             str(record["backbone"]),
             str(record["provenance"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from typing import Any
 
 import pandas as pd
@@ -29,7 +31,28 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     rows = [row for pool in make_pools(make_cells(records)) for row in _rows(pool)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
-    return frame.astype({"n_seeds": "int64", "rank": "Int64", "best": "boolean"})
+    return _typed(frame)
+
+
+def reported() -> pd.DataFrame:
+    """The numbers of publications, as rows of the leaderboard that are neither ranked nor best; ``source`` says whose.
+
+    From the table ``reported.csv`` beside this file. Their conditions are the publication's own (``as published``).
+    """
+    table = pd.read_csv(io.StringIO(files("benchmark.report").joinpath("reported.csv").read_text()))
+    table["mean"] = table.pop("accuracy_percent") / 100
+    fixed = {"preset": "as published", "metric": "accuracy", "status": "reported", "provenance": "reported-in-paper"}
+    return _typed(table.assign(**fixed).reindex(columns=[*COLUMNS, "source"]))
+
+
+def with_reported(frame: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard with the rows of publications at its end."""
+    return pd.concat([frame, reported()[[*COLUMNS]]], ignore_index=True)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    whole = {"n_seeds": "Int64", "rank": "Int64", "best": "boolean"}
+    return frame.astype({**whole, **dict.fromkeys(("mean", "ci95", "episode_ci95"), "float64")})
 
 
 def _rows(pool: Pool) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.report.leaderboard import COLUMNS, leaderboard, to_csv
+from benchmark.report.cells import make_cells
+from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, to_csv, with_reported
 
 
 def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
@@ -101,3 +102,25 @@ def test_csv_is_the_same_text_whatever_the_order() -> None:
     random.Random(0).shuffle(records)
     assert to_csv(leaderboard(records)) == text
     assert text.startswith(",".join(COLUMNS) + "\n")
+
+
+def test_published_numbers_stand_unranked_with_their_source() -> None:
+    published = reported()
+    assert published["source"].str.contains("arXiv").all()
+    assert published["mean"].between(0.6, 0.9).all()
+    assert not published.duplicated(["protocol", "dataset", "teacher", "backbone", "method"]).any()
+    frame = with_reported(leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.4)]))
+    added = frame[frame["provenance"] == "reported-in-paper"]
+    assert tuple(frame.columns) == COLUMNS
+    assert len(added) == len(published) == 80
+    assert added[["rank", "best", "n_seeds", "ci95"]].isna().all().all()
+    assert frame["rank"].dropna().tolist() == [2, 1]
+    here = added["backbone"].eq("wrn-16-2") & added["method"].eq("refilled")
+    assert added[here]["mean"].tolist() == pytest.approx([0.7401])
+
+
+def test_settings_with_a_plus_in_them_stay_whole() -> None:
+    preset = "quick+method.margin=1e+20+training.lr=0.2"
+    (cell,) = make_cells([record("refilled", 0, 0.5, preset=preset)])
+    assert cell.label == "refilled (margin=1e+20)"
+    assert cell.conditions.preset == "quick+training.lr=0.2"

@@ -1,0 +1,69 @@
+"""The command line: parse, call, print. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import typer
+
+from benchmark.cli import data, results, running
+from benchmark.cli.options import complain, signals
+from benchmark.errors import InputError
+
+app = typer.Typer(
+    name="benchmark",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Benchmark suite for generalized knowledge distillation.",
+)
+
+# typer carries its own copy of click or uses the installed one, by version: this is the base of usage errors in both
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+_INTERRUPTED = 130
+
+
+@app.callback()
+@data.app.callback()
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
+        raise typer.Exit(2)
+
+
+for _command in (
+    running.run, running.list_, running.show, running.verify,
+    results.leaderboard, results.compare, results.plot, results.report,
+):  # fmt: skip
+    app.command(_command.__name__.rstrip("_"))(_command)
+app.add_typer(data.app, name="data")
+
+
+def main() -> NoReturn:
+    """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    # threads that spin for long while they wait stall one another as soon as another process wants a core
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    try:
+        status = app(standalone_mode=False, prog_name="python -m benchmark") or 0
+    except InputError as error:
+        complain(str(error))
+        status = 2
+    except _UsageError as error:
+        complain(f"{error.format_message()} (--help says what is possible)")  # type: ignore[attr-defined]
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
+        complain("interrupted; records already saved are kept, and the same command goes on from there")
+    sys.exit(status)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    signals.append(signum)
+    raise KeyboardInterrupt

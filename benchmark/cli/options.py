@@ -1,0 +1,43 @@
+"""What commands have in common: options, and messages on standard error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_RESULTS = Path("results/runs")
+
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        envvar="BENCHMARK_DATA",
+        help="Folder of data sets and trained teachers [default: user cache].",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+signals: list[int] = []
+"""Those that asked the process to stop."""
+
+
+def data_root(given: Path | None) -> Path:
+    """The folder named, else the user's cache folder."""
+    import platformdirs
+
+    return given if given is not None else platformdirs.user_cache_path("distillation-benchmark")
+
+
+def tell(message: str) -> None:
+    """A line on standard error."""
+    print(message, file=sys.stderr)  # noqa: T201
+
+
+def complain(message: str) -> None:
+    """An error in one line on standard error."""
+    tell("error: " + " ".join(message.split()))

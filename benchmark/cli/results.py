@@ -1,0 +1,245 @@
+"""Commands that turn records into tables, comparisons, figures and a page."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from benchmark.cli.options import DEFAULT_RESULTS, Results, complain, tell
+from benchmark.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.report.tables import Table
+    from benchmark.store import Record
+
+
+class Format(StrEnum):
+    """How a leaderboard is written."""
+
+    csv = "csv"
+    markdown = "md"
+    latex = "tex"
+    json = "json"
+
+
+Protocol = Annotated[
+    str | None, typer.Option("--protocol", help="Only protocols whose name is this or begins so, as `distill`.")
+]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+
+
+def leaderboard(
+    results: Results = DEFAULT_RESULTS,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write this .csv, .md, .tex or .json instead of printing a table."),
+    ] = None,
+    protocol: Protocol = None,
+    dataset: Dataset = None,
+    reported: Annotated[
+        bool, typer.Option("--reported", help="CSV and JSON: add numbers of publications, unranked.")
+    ] = False,
+) -> None:
+    """Rank methods over the records of a folder.
+
+    The CSV has a row per protocol, data set, preset, teacher, backbone and method; Markdown and LaTeX have methods by
+    protocols. Methods that lack a seed are not ranked but listed with what they lack.
+
+    Example: python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
+    """
+    from benchmark.report.leaderboard import leaderboard as make
+    from benchmark.report.leaderboard import with_reported
+
+    if output is not None and output.suffix[1:] not in [*Format]:
+        raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
+    if reported and (output is None or output.suffix not in (".csv", ".json")):
+        raise InputError("--reported goes with --output FILE.csv or FILE.json")
+    records, damaged = _read(results, protocol, dataset)
+    frame = make(records)
+    if output is None:
+        _print_leaderboard(frame)
+        _print_missing(records)
+    else:
+        _write(output, _formatted(Format(output.suffix[1:]), with_reported(frame) if reported else frame, records))
+    _exit(damaged)
+
+
+def compare(
+    methods: Annotated[list[str], typer.Argument(metavar="A B [C ...]", help="Methods, as `leaderboard` names them.")],
+    results: Results = DEFAULT_RESULTS,
+    protocol: Protocol = None,
+    dataset: Dataset = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparisons alone, as JSON.")] = False,
+) -> None:
+    """Say whether methods differ: differences on common seeds, their intervals, paired tests, and a sentence.
+
+    The unit is the training seed: more episodes of the same two networks say nothing new about two methods.
+
+    Example: python -m benchmark compare refilled ce --protocol distill
+    """
+    from benchmark.report.cells import make_cells
+    from benchmark.report.compare import compare as make
+    from benchmark.report.compare import to_rows
+    from benchmark.store import Store
+
+    records, damaged = _read(results, protocol, dataset)
+    comparisons, left_out = make(make_cells(records), methods, Store(results))
+    if as_json:
+        print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
+    else:
+        from benchmark.console import print_comparisons
+
+        print_comparisons(comparisons)
+    for line in left_out:
+        tell(f"not compared: {line}")
+    _exit(damaged)
+
+
+def plot(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[all | NAME ...]", help="Figures; see `plot --list`.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for PDF, PNG and CSV.")] = Path("results/figures"),
+    protocol: Protocol = None,
+    dataset: Dataset = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the figures there are.")] = False,
+) -> None:
+    """Draw figures for papers: PDF and PNG at print size, and the data drawn as CSV beside them.
+
+    Example: python -m benchmark plot overlap --results results/reference --out results/figures
+    """
+    from benchmark.report.figures import FIGURES, Evidence, draw
+
+    if list_:
+        from benchmark.console import print_table
+
+        print_table("figures", ["name", "what it shows"], [[n, FIGURES.help(n)] for n in FIGURES.names()])
+        return
+    from benchmark.report.cells import make_cells
+    from benchmark.store import Store
+
+    every = not names or names == ["all"]
+    wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
+    records, damaged = _read(results, protocol, dataset)
+    written, skipped = draw(wanted, Evidence(make_cells(records), Store(results)), out)
+    for path in written:
+        tell(f"wrote {path}")
+    for name, reason in skipped.items():
+        if not every:
+            raise InputError(f"figure {name}: {reason}")
+        tell(f"no figure {name}: {reason}")
+    _exit(damaged)
+
+
+def report(
+    results: Results = DEFAULT_RESULTS,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("results/report.html"),
+) -> None:
+    """Make one HTML file of leaderboard, figures and every run, that needs no network.
+
+    Example: python -m benchmark report --results results/reference --out results/report.html
+    """
+    from benchmark.report.cells import make_cells
+    from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg
+    from benchmark.report.page import Illustration, make_page
+    from benchmark.store import Store
+
+    records, damaged = _read(results, None, None)
+    evidence = Evidence(make_cells(records), Store(results))
+    shown = [
+        Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
+        for name in FIGURES.names()
+        for drawing in drawings(name, evidence)[0]
+    ]
+    _write(out, make_page(records, shown, [str(problem) for problem in damaged]))
+    tell(f"wrote {out}")
+    _exit(damaged)
+
+
+def _read(results: Path, protocol: str | None, dataset: str | None) -> tuple[list[Record], list[InputError]]:
+    """The records wanted of a folder, and what is wrong with others; no record at all is an error."""
+    from benchmark.store import Store
+
+    good, damaged = Store(results).read()
+    if not good and not damaged:
+        raise InputError(
+            f"there are no records in {results}; make some with `run`, or name another folder with --results DIR"
+        )
+    wanted = [
+        record
+        for record in good
+        if (protocol is None or record["protocol"] == protocol or record["protocol"].startswith(f"{protocol}-"))
+        and dataset in (None, record["dataset"])
+    ]
+    if good and not wanted:
+        there = sorted({f"{record['protocol']} {record['dataset']}" for record in good})
+        raise InputError(f"no record in {results} is of that protocol and data set; there are {', '.join(there)}")
+    return wanted, damaged
+
+
+def _exit(damaged: list[InputError]) -> None:
+    for problem in damaged:
+        complain(str(problem))
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _write(path: Path, text: str) -> None:
+    from benchmark.store import write_atomically
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _formatted(form: Format, frame: pd.DataFrame, records: list[Record]) -> str:
+    from benchmark.report.leaderboard import to_csv
+    from benchmark.report.tables import make_tables, to_json, to_latex, to_markdown
+
+    if form is Format.csv:
+        return to_csv(frame)
+    tables: list[Table] = make_tables(records)
+    if form is Format.json:
+        return to_json(frame, tables)
+    return to_markdown(tables) if form is Format.markdown else to_latex(tables)
+
+
+def _print_leaderboard(frame: pd.DataFrame) -> None:
+    import pandas as pd
+
+    from benchmark.console import print_table
+
+    def number(value: Any) -> str:
+        return "" if pd.isna(value) else f"{100 * value:.2f}"
+
+    pool = ["protocol", "dataset", "preset", "teacher", "backbone"]
+    for _, rows in frame.groupby(pool, sort=False):
+        protocol, dataset, preset, teacher, backbone = rows[pool].iloc[0]
+        title = f"{protocol}  {dataset}  {preset}  {backbone} from {teacher}"
+        columns = ["rank", "method", f"{rows['metric'].max()} %", "± seeds", "± episodes", "seeds", "status"]
+        ordered = rows.sort_values(["rank", "method"]).astype(object)
+        cells = [
+            ["" if pd.isna(row["rank"]) else str(row["rank"]), row["method"], number(row["mean"]), number(row["ci95"]),
+             number(row["episode_ci95"]), str(row["n_seeds"]), row["status"]]
+            for row in ordered.to_dict("records")
+        ]  # fmt: skip
+        print_table(title, columns, cells)
+
+
+def _print_missing(records: list[Record]) -> None:
+    from benchmark.report.cells import make_cells, make_pools
+
+    for pool in make_pools(make_cells(records)):
+        for cell in pool.cells:
+            if missing := pool.missing(cell):
+                where = f"{pool.conditions.protocol} {pool.conditions.dataset} {cell.label}"
+                tell(f"not ranked: {where} lacks seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")

@@ -1,0 +1,139 @@
+"""How training went."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from benchmark.report.cells import Cell
+from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.figures.figure import identity
+from benchmark.report.figures.labels import spread
+
+_ACROSS = 4
+"""Panels in a row."""
+
+
+@FIGURES.register("curves")
+def curves(evidence: Evidence) -> list[Drawing]:
+    """Loss terms along training, a panel per method, with the stages' boundaries."""
+    drawings = []
+    for group in evidence.groups():
+        trained = group.only(cell for cell in group.cells if any(run["history"] for run in cell.done.values()))
+        if trained.cells:
+            panels = [(cell, history(cell)) for cell in trained.ranked()]
+            data = pd.concat([table.assign(**identity(c), label=group.label(c)) for c, table in panels])
+            drawings.append(Drawing(group.name("curves"), _draw(trained, panels), data))
+    if not drawings:
+        raise NothingToDraw("no finished run of a method that trains anything")
+    return drawings
+
+
+def history(cell: Cell) -> pd.DataFrame:
+    """A row per step and term: its mean, least and largest value over the seeds, and how many these are."""
+    found = pd.DataFrame(
+        (
+            {"step": int(report["step"]), "stage": report["stage"], "term": term, "value": value}
+            for run in cell.done.values()
+            for report in run["history"]
+            for term, value in report.items()
+            if term not in ("stage", "step")
+        )
+    )
+    table = found.groupby(["step", "stage", "term"])["value"].agg(["mean", "min", "max", "count"])
+    return table.rename(columns={"count": "n_seeds"}).reset_index()
+
+
+def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
+    across = max(2, min(len(panels), _ACROSS))
+    down = math.ceil(len(panels) / across)
+    wide, high, foot = style.DOUBLE / _ACROSS, 35.0, 12.0
+    figure = style.canvas(across * wide, down * high + foot + 5)
+    stages = max(table["stage"].nunique() for _, table in panels)
+    for i, (cell, table) in enumerate(panels):
+        row, column = divmod(i, across)
+        frame = style.axes(figure, column * wide + 8, foot + (down - 1 - row) * high + 5, wide - 23.5, high - 14)
+        _panel(figure, frame, cell, table)
+        color = style.legible(style.look(cell.method).color)
+        frame.set_title(
+            group.label(cell).replace(" (", "\n("), loc="left", pad=(3, 9, 15)[min(stages, 3) - 1], color=color
+        )
+        if i + across >= len(panels):
+            frame.set_xlabel("step", labelpad=1)
+    style.title(figure, group.title)
+    several = any(len(cell.done) > 1 for cell, _ in panels)
+    style.footnote(
+        figure,
+        "weighted loss terms" + (": means over seeds, bands from the least to the largest" if several else ""),
+        "dotted: the next stage begins",
+        group.footnote,
+    )
+    return figure
+
+
+def _panel(figure: Figure, frame: Axes, cell: Cell, table: pd.DataFrame) -> None:
+    """Cross-entropy in black, the method's own terms in its colour with dashes of their own.
+
+    They are named to the right, those of an earlier stage where they begin.
+    """
+    least, most = float(table["min"].min()), float(table["max"].max())
+    frame.yaxis.set_major_locator(MaxNLocator(4))
+    if most > 10 * least > 0:
+        frame.set_yscale("log")
+        frame.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
+        frame.yaxis.set_major_formatter("{x:g}")
+        frame.yaxis.set_minor_formatter(NullFormatter())
+    frame.set_xlim(0, float(table["step"].max()))
+    own = itertools.cycle(["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))])
+    ends: list[tuple[str, str, float]] = []
+    for term, rows in table.groupby("term"):
+        color, dashes = (style.INK, "-") if term == "ce" else (style.look(cell.method).color, next(own))
+        frame.plot(rows["step"], rows["mean"], color=color, linestyle=dashes)
+        frame.fill_between(rows["step"], rows["min"], rows["max"], color=color, alpha=0.2, linewidth=0)
+        if rows["step"].max() == table["step"].max():
+            ends.append((str(term), style.legible(color), float(rows["mean"].iloc[-1])))
+        else:
+            frame.annotate(
+                str(term), (rows["step"].iloc[0], rows["mean"].iloc[0]), (1, 3), textcoords="offset points",
+                size=style.SMALL, color=style.legible(color),
+            )  # fmt: skip
+    _name_stages(frame, table.groupby("stage")["step"].max().sort_values())
+    _name_ends(figure, frame, ends)
+
+
+def _name_stages(frame: Axes, lasts: pd.Series[int]) -> None:
+    """Names above the frame and boundaries within, of stages with their last steps; nothing where there is but one."""
+    if len(lasts) < 2:
+        return
+    options: dict[str, Any] = {
+        "xycoords": frame.get_xaxis_transform(), "textcoords": "offset points", "size": 5.5, "color": style.GREY,
+    }  # fmt: skip
+    for i, (name, start, end) in enumerate(zip(lasts.index, [0, *lasts], lasts, strict=False)):
+        if start:
+            frame.axvline(start, color=style.GREY, linewidth=0.6, linestyle=(0, (1, 1.5)))
+        if i == 0:
+            frame.annotate(name, (0, 1), (-4, 1), ha="left", **options)
+        elif i == len(lasts) - 1:
+            frame.annotate(name, (end, 1), (4, 1), ha="right", **options)
+        else:
+            frame.annotate(name, ((start + end) / 2, 1), (0, 7), ha="center", **options)
+
+
+def _name_ends(figure: Figure, frame: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
+    """Names to the right of the frame, each with its colour, joined to the value at which its line ends."""
+    to_points = frame.transData + style.points(figure).inverted()
+    box = frame.get_window_extent().transformed(style.points(figure).inverted())
+    heights = [float(to_points.transform((frame.get_xlim()[1], y))[1]) for _, _, y in ends]
+    places = spread(heights, 7.5, box.y0 + 3, box.y1 - 3)
+    for (term, color, _), y, place in zip(ends, heights, places, strict=True):
+        options: dict[str, Any] = {"transform": style.points(figure), "color": color}
+        figure.add_artist(Line2D([box.x1 + 1, box.x1 + 5], [y, place], linewidth=0.4, **options))
+        figure.text(box.x1 + 6, place, term, size=style.SMALL, va="center_baseline", **options)

@@ -1,0 +1,88 @@
+"""Few-shot accuracy of each method, with what is known of its error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmark.report.cells import Cell
+from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.figures.figure import beside, identity, is_variant, seed_bars
+from benchmark.statistics import Interval
+
+REFERENCES = {"teacher": "teacher", "pixels": "raw pixels"}
+
+
+@FIGURES.register("fewshot")
+def fewshot(evidence: Evidence) -> list[Drawing]:
+    """Accuracy of each method on few-shot episodes, bars over seeds, beside the teacher and raw pixels."""
+    groups = evidence.groups(lambda protocol: protocol if protocol.startswith("fewshot-") else None)
+    if not groups:
+        raise NothingToDraw("no finished run of a fewshot-{N}way{K}shot protocol")
+    return [Drawing(group.name("fewshot"), _draw(group), _table(group)) for group in groups]
+
+
+def _table(group: Group) -> pd.DataFrame:
+    """A row per method, best first, then the references; half-widths by what they cover."""
+    rows = [{**identity(cell), "label": group.label(cell), **_measures(cell)} for cell in group.ranked()]
+    for name, label in REFERENCES.items():
+        if (cell := beside(group.cells, name)) is not None:
+            rows.append({**identity(cell), "method": None, "label": label, **_measures(cell, name)})
+    return pd.DataFrame(rows)
+
+
+def _measures(cell: Cell, reference: str | None = None) -> dict[str, float | None]:
+    """Mean, and half-widths by what they cover: draws of episodes, other images, other classes."""
+    interval = cell.interval(reference)
+    scores = [run if reference is None else run["references"][reference] for run in cell.done.values()]
+    measures = {"mean": interval.mean, "ci95": interval.half_width, "n_seeds": interval.n}
+    for kind in ("episode", "image", "class"):
+        halves = [score["intervals"].get(kind, {}).get("half_width") for score in scores]
+        if None in halves:
+            measures[f"{kind}_ci95"] = None
+        elif kind == "episode":
+            measures["episode_ci95"] = math.hypot(*halves) / len(halves)
+        else:
+            # images and classes are the same in every seed: more seeds do not narrow these
+            measures[f"{kind}_ci95"] = sum(halves) / len(halves)
+    return measures
+
+
+def _draw(group: Group) -> Figure:
+    """A row per method and reference, best first; a reference is a grey line through all of them."""
+    cells = group.ranked()
+    rows = [(group.label(cell), cell.interval(), style.look(cell.method).dot(is_variant(cell))) for cell in cells]
+    references: list[tuple[str, Interval, dict[str, Any]]] = []
+    for name, label in REFERENCES.items():
+        if (cell := beside(cells, name)) is not None:
+            references.append((label, cell.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
+    rows = sorted(rows + references, key=lambda row: -row[1].mean)
+    names = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
+    wide = style.SINGLE if names < style.SINGLE / 2 else style.DOUBLE
+    high = 4.2 * len(rows)
+    figure = style.canvas(wide, high + 23)
+    frame = style.axes(figure, names, 16, wide - names - 3, high)
+    for _, interval, _ in references:
+        frame.axvline(100 * interval.mean, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    for row, (_, interval, dot) in enumerate(rows):
+        frame.plot([100 * interval.mean], [row], **dot, zorder=3)
+        if interval.half_width is not None:
+            frame.errorbar(
+                [100 * interval.mean], [row], xerr=[100 * interval.half_width], fmt="none", ecolor=dot["color"],
+                elinewidth=0.9, capsize=1.5, capthick=0.6, zorder=2,
+            )  # fmt: skip
+    frame.set_ylim(len(rows) - 0.5, -0.5)
+    frame.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    for tick, (_, _, dot) in zip(frame.get_yticklabels(), rows, strict=True):
+        tick.set_color(style.GREY if dot["color"] == style.GREY else style.INK)
+    frame.tick_params(axis="y", length=0)
+    frame.spines["left"].set_visible(False)
+    frame.grid(axis="y", color=style.PALE, linewidth=0.4)
+    frame.set_axisbelow(True)
+    frame.set_xlabel(f"{cells[0].metric} (%)")
+    style.title(figure, group.title)
+    style.footnote(figure, seed_bars(cells), group.footnote)
+    return figure

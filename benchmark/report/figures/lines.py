@@ -1,0 +1,164 @@
+"""Lines of accuracy along a condition, with intervals over seeds, each named beside its right end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from benchmark.report.cells import Cell
+from benchmark.report.figures import style
+from benchmark.report.figures.figure import Group, beside, identity, is_variant, percent, seed_bars
+from benchmark.report.figures.labels import spread
+from benchmark.statistics import Interval
+
+_ROW = 3.3
+"""Millimetres from one name to the next."""
+
+_DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method, or without one a reference: by position, the cell and its interval in [0, 1]."""
+
+    label: str
+    method: str | None
+    points: Mapping[float, tuple[Cell, Interval]]
+    hollow: bool = False
+
+
+def make_lines(group: Group, position: Callable[[str], float], references: Mapping[str, str]) -> list[Line]:
+    """The group's cells as lines by label, and its references by their labels.
+
+    position: from a protocol's name to where its cells stand.
+    """
+    found: dict[tuple[str, str, bool], dict[float, tuple[Cell, Interval]]] = {}
+    by_place: dict[float, list[Cell]] = {}
+    for cell in group.cells:
+        x = position(cell.conditions.protocol)
+        found.setdefault((group.label(cell), cell.method, is_variant(cell)), {})[x] = cell, cell.interval()
+        by_place.setdefault(x, []).append(cell)
+    lines = [
+        Line(label, method, dict(sorted(points.items())), hollow) for (label, method, hollow), points in found.items()
+    ]
+    for name, label in references.items():
+        carriers = {x: beside(cells, name) for x, cells in sorted(by_place.items())}
+        points = {x: (cell, cell.interval(name)) for x, cell in carriers.items() if cell is not None}
+        if points:
+            lines.append(Line(label, None, points))
+    return lines
+
+
+def table(lines: Sequence[Line], position: str) -> pd.DataFrame:
+    """What the lines show: a row per line and position. References have no method."""
+    return pd.DataFrame([
+        {
+            "line": line.label, position: x, "mean": interval.mean, "ci95": interval.half_width,
+            "n_seeds": interval.n, **identity(cell), "method": line.method,
+        }
+        for line in lines
+        for x, (cell, interval) in line.points.items()
+    ])  # fmt: skip
+
+
+def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = False) -> Figure:
+    """The lines in one frame, as high as their names ask for. ``along``: what the horizontal axis shows."""
+    high = max(68.0, _ROW * len(lines))
+    figure = style.canvas(style.DOUBLE, high + 23)
+    names = max(style.text_width(line.label, 7) for line in lines) * 25.4 / 72
+    frame = style.axes(figure, 13, 16, style.DOUBLE - 13 - names - 11, high)
+    ticks = sorted({x for line in lines for x in line.points})
+    frame.set_xscale("log" if log else "linear")
+    frame.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    frame.minorticks_off()
+    methods = [line for line in lines if line.method is not None]
+    for line in lines:
+        if line.method is None:
+            _draw_reference(frame, line)
+    for i, line in enumerate(methods):
+        _draw_method(frame, line, 9.0 * ((i + 0.5) / len(methods) - 0.5))
+    _limit(frame, lines)
+    frame.set_xlabel(along)
+    frame.set_ylabel(f"{group.cells[0].metric} (%)")
+    _name(figure, frame, lines)
+    style.title(figure, group.title)
+    style.footnote(figure, seed_bars(group.cells), group.footnote)
+    return figure
+
+
+def _limit(frame: Axes, lines: Sequence[Line]) -> None:
+    """Room for all values and bars, and to the left and right for bars that are shifted."""
+    intervals = [percent(interval) for line in lines for _, interval in line.points.values()]
+    low = min(i.mean - (i.half_width or 0) for i in intervals)
+    high = max(i.mean + (i.half_width or 0) for i in intervals)
+    room = 0.04 * (high - low) or 1
+    frame.set_ylim(max(low, 0) - room, min(high, 100) + room)
+    to_axis = frame.xaxis.get_transform()
+    places = to_axis.transform([x for line in lines for x in line.points])
+    room = 0.05 * float(np.ptp(places))
+    frame.set_xlim(*to_axis.inverted().transform([min(places) - room, max(places) + room]))
+
+
+def _draw_reference(frame: Axes, line: Line) -> None:
+    """A dashed line, in a band over the places with more than one seed."""
+    found = {x: percent(interval) for x, (_, interval) in line.points.items()}
+    frame.plot(list(found), [i.mean for i in found.values()], color=style.GREY, **_DASHED, zorder=1)
+    banded = [(x, i.mean - i.half_width, i.mean + i.half_width) for x, i in found.items() if i.half_width is not None]
+    if banded:
+        places, low, high = zip(*banded, strict=True)
+        frame.fill_between(places, low, high, color=style.PALE, alpha=0.5, linewidth=0, zorder=0)
+
+
+def _draw_method(frame: Axes, line: Line, shift: float) -> None:
+    """Means joined by a line, and a bar where there is more than one seed; shifted by points, so that bars part."""
+    assert line.method is not None
+    look, figure = style.look(line.method), frame.get_figure(root=True)
+    assert figure is not None
+    moved = frame.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
+    found = {x: percent(interval) for x, (_, interval) in line.points.items()}
+    frame.plot(list(found), [i.mean for i in found.values()], transform=moved, **look.dot(line.hollow), zorder=3)
+    bars = [(x, i.mean, i.half_width) for x, i in found.items() if i.half_width is not None]
+    if bars:
+        places, means, halves = zip(*bars, strict=True)
+        frame.errorbar(
+            places, means, yerr=halves, transform=moved, fmt="none", ecolor=look.color, elinewidth=0.6, alpha=0.7,
+            zorder=2,
+        )  # fmt: skip
+
+
+def _name(figure: Figure, frame: Axes, lines: Sequence[Line]) -> None:
+    """Names in a column to the right, in the order of the lines' ends, joined to those ends that are nearby.
+
+    A line to the end of one that stops short of the last place would look like its continuation.
+    """
+    to_points = frame.transData + style.points(figure).inverted()
+    box = frame.get_window_extent().transformed(style.points(figure).inverted())
+    last = max(x for line in lines for x in line.points)
+    ends = []
+    for line in lines:
+        x, (_, interval) = list(line.points.items())[-1]
+        ends.append((x == last, *map(float, to_points.transform((x, 100 * interval.mean)))))
+    gap = _ROW * 72 / 25.4
+    places = spread([y for _, _, y in ends], gap, box.y0 + gap / 4, box.y1 - gap / 4)
+    column = box.x1 + 18
+    for line, (near, x, y), place in zip(lines, ends, places, strict=True):
+        look = None if line.method is None else style.look(line.method)
+        color = style.GREY if look is None else look.color
+        if near:
+            bend = [x + 6, box.x1 + 1, column - 7], [y, y, place]
+            figure.add_artist(Line2D(*bend, transform=style.points(figure), color=color, linewidth=0.4, alpha=0.6))
+        sample = {"color": color, **_DASHED} if look is None else look.dot(line.hollow)
+        around = [column - 6, column + 4] if look is None else [column]
+        figure.add_artist(Line2D(around, [place] * len(around), transform=style.points(figure), **sample))
+        figure.text(
+            column + 6, place, line.label, transform=style.points(figure), color=style.legible(color),
+            va="center_baseline", size=7,
+        )  # fmt: skip

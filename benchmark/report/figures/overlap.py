@@ -1,0 +1,32 @@
+"""Accuracy against the share of classes that teacher and student have in common."""
+
+from __future__ import annotations
+
+import re
+
+from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw
+from benchmark.report.figures.lines import draw_lines, make_lines, table
+
+
+@FIGURES.register("overlap")
+def overlap(evidence: Evidence) -> list[Drawing]:
+    """Accuracy against the share of classes that teacher and student have in common (distill-*)."""
+    drawings = []
+    for group in evidence.groups(lambda protocol: "overlap" if share(protocol) is not None else None):
+        lines = make_lines(group, lambda protocol: share(protocol) or 0, {"teacher_ncm": "teacher NCM"})
+        if len({x for line in lines for x in line.points}) < 2:
+            continue
+        figure = draw_lines(lines, group, along="classes of the student that the teacher knows (%)")
+        drawings.append(Drawing(group.name("overlap"), figure, table(lines, "share_percent")))
+    if not drawings:
+        raise NothingToDraw(
+            "no conditions under which two of distill-cross, distill-overlap{P} and distill-same are measured"
+        )
+    return drawings
+
+
+def share(protocol: str) -> int | None:
+    """Percent of classes that teacher and student have in common; None for other families of protocols."""
+    if found := re.fullmatch(r"distill-overlap(\d+)", protocol):
+        return int(found[1])
+    return {"distill-cross": 0, "distill-same": 100}.get(protocol)

@@ -1,0 +1,111 @@
+"""Methods as points in a plane, with intervals in both directions, each named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Transform
+
+from benchmark.report.figures import style
+from benchmark.report.figures.labels import Box, place
+from benchmark.statistics import Interval
+
+_CLEAR, _REACH = 3.5, 26.0
+"""Points that a name stands away from what it names, at the least and at the most: further off, a key reads better."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One method in the plane, in the units of the axes; ``note`` stands behind its name in a key."""
+
+    label: str
+    method: str
+    x: Interval
+    y: Interval
+    note: str
+    hollow: bool = False
+
+
+def plane(count: int, head: float = 6.0) -> tuple[Figure, Axes]:
+    """A figure of two columns' width with one frame, high enough for a key of so many methods; mm above the frame."""
+    high = max(72.0, 3.35 * (count + 1))
+    figure = style.canvas(style.DOUBLE, high + 16 + head)
+    return figure, style.axes(figure, 13, 16, style.DOUBLE - 19, high)
+
+
+def draw_dots(frame: Axes, dots: Sequence[Dot]) -> None:
+    """Markers, and bars where there is more than one seed."""
+    for dot in dots:
+        look = style.look(dot.method)
+        frame.plot([dot.x.mean], [dot.y.mean], **look.dot(dot.hollow), linestyle="none", zorder=4)
+        x, y = dot.x, dot.y
+        options: dict[str, Any] = {"color": look.color, "linewidth": 0.5, "alpha": 0.6, "zorder": 3}
+        if x.half_width is not None:
+            frame.plot([x.mean - x.half_width, x.mean + x.half_width], [y.mean, y.mean], **options)
+        if y.half_width is not None:
+            frame.plot([x.mean, x.mean], [y.mean - y.half_width, y.mean + y.half_width], **options)
+
+
+def name_dots(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) -> None:
+    """Each dot's name beside it where all find room there; else a key to the right, in the order of the dots.
+
+    For a key the frame gives up some of its width. Its limits are to be final.
+    """
+    to_points = frame.transData + style.points(figure).inverted()
+    inside = frame.get_window_extent().transformed(style.points(figure).inverted())
+    anchors = [(float(x), float(y)) for x, y in to_points.transform([(dot.x.mean, dot.y.mean) for dot in dots])]
+    sizes = [(style.text_width(dot.label, 7) + 1, 7.5) for dot in dots]
+    bars = [bar for dot, anchor in zip(dots, anchors, strict=True) for bar in _bars(dot, anchor, to_points)]
+    boxes = place(
+        anchors, sizes, Box(inside.x0 + 1, inside.y0 + 1, inside.x1, inside.y1),
+        clear=_CLEAR, reach=_REACH, avoid=bars,
+    )  # fmt: skip
+    if boxes is None:
+        _make_key(figure, frame, dots, heading)
+        return
+    for dot, anchor, box in zip(dots, anchors, boxes, strict=True):
+        color, tip = style.look(dot.method).color, box.nearest(anchor)
+        away = math.dist(anchor, tip)
+        if away > 2 * _CLEAR:
+            start = [at + _CLEAR / away * (to - at) for at, to in zip(anchor, tip, strict=True)]
+            ends = zip(start, tip, strict=True)
+            figure.add_artist(Line2D(*ends, transform=style.points(figure), color=color, linewidth=0.4, alpha=0.6))
+        figure.text(
+            (box.left + box.right) / 2, (box.bottom + box.top) / 2, dot.label, transform=style.points(figure),
+            size=7, color=style.legible(color), ha="center", va="center_baseline",
+        )  # fmt: skip
+
+
+def _bars(dot: Dot, anchor: Sequence[float], to_points: Transform) -> list[Box]:
+    """Where the dot's bars are, in points."""
+    x, y = anchor
+    right, up = dot.x.half_width or 0, dot.y.half_width or 0
+    (x0, y0), (x1, y1) = to_points.transform([
+        (max(dot.x.mean - right, 1e-9), dot.y.mean - up), (dot.x.mean + right, dot.y.mean + up),
+    ])  # fmt: skip
+    return [Box(float(x0), y - 0.3, float(x1), y + 0.3), Box(x - 0.3, float(y0), x + 0.3, float(y1))]
+
+
+def _make_key(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) -> None:
+    """Marker, name and note of each dot, below one another."""
+    names = max(style.text_width(dot.label, 7) for dot in dots)
+    notes = max(style.text_width(dot.note, 7) for dot in dots)
+    room = 34 + max(names + notes, style.text_width(heading, 7))
+    spot = frame.get_position()
+    frame.set_position((spot.x0, spot.y0, spot.width - room / (72 * figure.get_figwidth()), spot.height))
+    inside = frame.get_window_extent().transformed(style.points(figure).inverted())
+    left, right = inside.x1 + 14, inside.x1 + room - 2
+    row = min(9.5, inside.height / (len(dots) + 1))
+    options: dict[str, Any] = {"transform": style.points(figure), "size": 7, "va": "center_baseline"}
+    figure.text(right, inside.y1 - row / 2, heading, ha="right", **options, color=style.GREY)
+    for i, dot in enumerate(dots):
+        y, look = inside.y1 - (i + 1.5) * row, style.look(dot.method)
+        figure.add_artist(Line2D([left], [y], transform=style.points(figure), **look.dot(dot.hollow)))
+        figure.text(left + 7, y, dot.label, **options)
+        figure.text(right, y, dot.note, ha="right", **options)

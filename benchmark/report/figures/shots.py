@@ -1,0 +1,36 @@
+"""Accuracy against the number of labelled images per novel class."""
+
+from __future__ import annotations
+
+import re
+
+from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw
+from benchmark.report.figures.lines import draw_lines, make_lines, table
+
+_NAME = re.compile(r"((?:few|middle)shot-\d+way)(\d+)shot")
+
+
+@FIGURES.register("shots")
+def shots(evidence: Evidence) -> list[Drawing]:
+    """Accuracy against shots, of middleshot-* and of fewshot-* protocols with as many ways."""
+    drawings = []
+    for group in evidence.groups(_family):
+        lines = make_lines(group, _shots, {"teacher": "teacher", "pixels": "raw pixels"})
+        if len({x for line in lines for x in line.points}) < 2:
+            continue
+        figure = draw_lines(lines, group, along="shots: labelled images per class", log=True)
+        drawings.append(Drawing(group.name("shots"), figure, table(lines, "shots")))
+    if not drawings:
+        raise NothingToDraw("no conditions under which two numbers of shots are measured with as many ways")
+    return drawings
+
+
+def _family(protocol: str) -> str | None:
+    found = _NAME.fullmatch(protocol)
+    return found and found[1]
+
+
+def _shots(protocol: str) -> int:
+    found = _NAME.fullmatch(protocol)
+    assert found is not None
+    return int(found[2])

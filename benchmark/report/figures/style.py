@@ -1,0 +1,223 @@
+"""How figures look: print sizes, one colour and marker per method, and files that are the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.transforms import Affine2D, Transform
+
+SINGLE, DOUBLE = 85.0, 175.0
+"""Widths of one and of two columns of a paper, in mm."""
+
+INK, GREY, PALE = "#222222", "#6E6E6E", "#D4D4D4"
+SMALL = 6.5
+"""Points: remarks and what stands within dense panels. Everything else is larger."""
+
+_FONT = "DejaVu Sans"
+"""It comes with matplotlib, so figures look alike on every machine."""
+
+Marker = str | tuple[int, int, int]
+
+_RC: Mapping[str, Any] = {
+    "figure.dpi": 300,
+    "savefig.dpi": 300,
+    "font.family": _FONT,
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 0.9,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "benchmark",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of a method."""
+
+    color: str
+    marker: Marker
+
+    def dot(self, hollow: bool = False) -> dict[str, Any]:
+        """Options of a plot that give the marker, of such a size that all seem as large."""
+        size = _SIZES.get(self.marker, 4.0 if isinstance(self.marker, str) else 5.6)
+        return {
+            "color": self.color, "marker": self.marker, "markersize": size,
+            "markerfacecolor": "white" if hollow else self.color, "markeredgewidth": 0.6,
+        }  # fmt: skip
+
+
+_SIZES: Mapping[Marker, float] = {"s": 3.6, "D": 3.3, "d": 4.2, "P": 4.6, "X": 4.6, "*": 6.0, "p": 4.6}
+
+LOOKS: Mapping[str, Look] = {
+    "ce": Look("#000000", "o"),
+    # class probabilities in blues
+    "kd": Look("#0072B2", "s"),
+    "dkd": Look("#4AA3DF", "D"),
+    "dist": Look("#1B3A73", "<"),
+    # stage maps in greens
+    "fitnet": Look("#009E73", "v"),
+    "at": Look("#5BBF8A", "o"),
+    "sp": Look("#00543C", "D"),
+    "nst": Look("#3C8D5A", "<"),
+    "vid": Look("#7FB800", (4, 1, 0)),
+    # embeddings in purples
+    "rkd": Look("#AA4499", "d"),
+    "pkt": Look("#6A1B6A", "p"),
+    "crd": Look("#D58FC0", ">"),
+    # relationship matching in orange
+    "refilled": Look("#D55E00", "*"),
+    "refilled-cvpr20": Look("#F08A4B", "P"),
+    # the teacher's network reused, in greys
+    "finetune": Look("#555555", (4, 1, 0)),
+    "l2sp": Look("#8A8A8A", "^"),
+    "linear-probe": Look("#333333", "P"),
+    "logistic-regression": Look("#777777", (6, 1, 0)),
+    "ncm": Look("#9A9A9A", "X"),
+    # classes added, in yellows and browns
+    "replay": Look("#8C6D00", "d"),
+    "joint": Look("#5C3A00", "X"),
+    "lwf": Look("#C79A00", "^"),
+    "icarl": Look("#E0B000", (6, 1, 0)),
+    "eeil": Look("#A65E2E", "s"),
+    "wa": Look("#C98B5E", "p"),
+    "lucir": Look("#7A2E1D", ">"),
+}
+
+_SPARE_COLORS = ("#0072B2", "#009E73", "#AA4499", "#D55E00", "#8C6D00", "#555555")
+_SPARE_MARKERS: tuple[Marker, ...] = ("8", "H", (5, 1, 36), (4, 1, 45), (3, 1, 60), (3, 1, 180), (8, 1, 0))
+"""None of them any built-in method's."""
+
+
+def look(method: str) -> Look:
+    """The look of a method: its own if built in, else one that follows from its name, with a marker of no other."""
+    if method in LOOKS:
+        return LOOKS[method]
+    drawn = int.from_bytes(hashlib.sha256(method.encode()).digest()[:8])
+    drawn, color = divmod(drawn, len(_SPARE_COLORS))
+    return Look(_SPARE_COLORS[color], _SPARE_MARKERS[drawn % len(_SPARE_MARKERS)])
+
+
+def legible(color: str) -> str:
+    """The colour, darkened until small text in it stands out from white: a contrast of 4.5, as WCAG asks for."""
+    red, green, blue = to_rgb(color)
+    while 1.05 / (_luminance(red, green, blue) + 0.05) < 4.5:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+
+def _luminance(*channels: float) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib as figures want it, whatever a user's own settings are."""
+    with matplotlib.style.context(["default", dict(_RC)]):
+        yield
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of so many mm."""
+    figure = Figure(figsize=(width / 25.4, height / 25.4))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes whose frame stands at (left, bottom) and has such a size, in mm of the figure."""
+    wide, high = (25.4 * float(x) for x in figure.get_size_inches())
+    return figure.add_axes((left / wide, bottom / high, width / wide, height / high))
+
+
+def points(figure: Figure) -> Transform:
+    """From points, counted from the figure's lower left corner, to where they are drawn."""
+    return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
+
+
+def height(figure: Figure) -> float:
+    """Of the figure, in points."""
+    return 72 * float(figure.get_figheight())
+
+
+def title(figure: Figure, text: str) -> None:
+    """A line of small grey text along the figure's upper edge: what was measured."""
+    figure.text(4, height(figure) - 4, text, transform=points(figure), size=SMALL, color=GREY, va="top")
+
+
+def footnote(figure: Figure, *remarks: str) -> None:
+    """Small grey text along the figure's lower edge: the remarks that are not empty, broken into lines to fit."""
+    room = 72 * float(figure.get_figwidth()) - 8
+    lines: list[str] = []
+    for word in "; ".join(filter(None, remarks)).split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, SMALL) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    figure.text(4, 3, "\n".join(lines), transform=points(figure), size=SMALL, color=GREY, va="bottom", linespacing=1.1)
+
+
+def text_width(text: str, size: float) -> float:
+    """Of a line of text of that size, in points."""
+    width, _, _ = text_to_path.get_text_width_height_descent(
+        text, FontProperties(family=_FONT, size=size), ismath=False
+    )
+    return float(width)
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """The figure as PDF with its fonts embedded, without a date."""
+    return _encode(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG, 300 dots per inch."""
+    return _encode(figure, "png", {"Software": None})
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element, text drawn as outlines, so that it looks alike everywhere."""
+    text = _encode(figure, "svg", {"Date": None, "Creator": None}).decode()
+    return text[text.index("<svg") :]
+
+
+def _encode(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

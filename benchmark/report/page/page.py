@@ -1,0 +1,221 @@
+"""The page itself: the leaderboard as HTML, the figures, what went wrong, and every run's data for the script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import jinja2
+
+from benchmark.report.cells import Conditions, Pool, make_cells, make_pools, split_preset
+from benchmark.report.leaderboard import leaderboard, reported
+from benchmark.report.page.runs import RunPages
+from benchmark.store import Record
+
+INTERVALS = {
+    "seed": (
+        "Student's t over seeds, as the leaderboard shows it: how far the mean would move if the method were trained "
+        "again with other seeds. Methods are compared by this one."
+    ),
+    "episode": (
+        "1.96 standard errors over episodes, as few-shot papers print it: the draw of episodes from these very images. "
+        "It says nothing about other classes or another run."
+    ),
+    "class": (
+        "Delete-one-class jackknife: how far the number of this one run holds for other novel classes of the same kind."
+    ),
+    "image": (
+        "1.96 standard errors over images: how far the number of this one run holds for other images of the same "
+        "classes. Near-duplicates among the images make it too narrow."
+    ),
+}
+"""What each interval covers, by its kind. All are 95 % intervals."""
+
+
+class Illustration(NamedTuple):
+    """A figure for the page: ``svg`` is a whole SVG document, shown as a picture of its own."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+class Run(NamedTuple):
+    """A run of a row: where its page is, and whether it failed."""
+
+    seed: int
+    key: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with the numbers of the leaderboard (NaN or None: there is none); missing: seeds it has not finished."""
+
+    label: str
+    method: str
+    mean: float
+    ci95: float
+    episode_ci95: float
+    n_seeds: int
+    rank: int | None
+    best: bool
+    status: str
+    missing: list[int]
+    runs: list[Run]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A pool as the page shows it: preset is the name alone, changed the settings that differ from it.
+
+    source: the publication, where the numbers are of one.
+    """
+
+    conditions: Conditions
+    preset: str
+    changed: list[str]
+    metric: str
+    source: str
+    rows: list[Row]
+
+
+def make_page(records: Iterable[Record], figures: Sequence[Illustration], problems: Sequence[str]) -> str:
+    """One HTML document that loads nothing: leaderboard, figures, problems and a page per run.
+
+    problems: one line for each record that could not be read. Numbers of publications stand apart, for the protocols
+    and data sets of the records. The text is the same for the same records in any order. A content security policy in
+    the document forbids all network access and any script but its own.
+    """
+    ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
+    by_key = {str(record["key"]): record for record in ordered}
+    pools = make_pools(make_cells(by_key.values()))
+    numbers = {tuple(row[name] for name in _IDENTITY): row for row in leaderboard(by_key.values()).to_dict("records")}
+    groups = [_group(pool, numbers) for pool in pools]
+    listed = {run.key for group in groups for row in group.rows for run in row.runs}
+    measured = [group for group in groups if group.conditions.provenance == "measured"]
+    published = [group for group in groups if group.conditions.provenance != "measured"] + _published(measured)
+    pages = RunPages()
+    runs = {key: pages.add(record) for key, record in by_key.items()}
+    style, script = (_asset(f"page.{kind}") + _asset(f"run.{kind}") for kind in ("css", "js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "finite": math.isfinite, "of": _count, "ranges": _ranges}
+    text = environment.from_string(_asset("page.html")).render(
+        style=style,
+        script=script,
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src {_hash(style)}; script-src {_hash(script)}",
+        measured=measured,
+        published=published,
+        counted=_names(measured),
+        choices=_names([*measured, *published]),
+        figures=[(title, caption, _data_uri(svg)) for title, caption, svg in figures],
+        problems=problems,
+        failed=[record for record in by_key.values() if record["status"] != "done"],
+        superseded=[record for key, record in by_key.items() if key not in listed],
+        intervals=INTERVALS,
+        runs=runs,
+        shared=pages.shared,
+    )
+    # a record may hold half of a surrogate pair, which no file can
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_IDENTITY = ("protocol", "dataset", "preset", "teacher", "backbone", "provenance", "method")
+
+
+def _group(pool: Pool, numbers: Mapping[tuple[Any, ...], Mapping[Any, Any]]) -> Group:
+    where = pool.conditions
+    rows = []
+    for cell in pool.cells:
+        identity = (where.protocol, where.dataset, cell.preset, where.teacher, where.backbone, where.provenance)
+        runs = [Run(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(cell.runs.items())]
+        rows.append(_row(numbers[*identity, cell.method], cell.label, pool.missing(cell), runs))
+    metrics = sorted({cell.metric for cell in pool.cells} - {""})
+    return Group(where, *split_preset(where.preset), " or ".join(metrics), "", _in_order(rows))
+
+
+def _published(measured: Iterable[Group]) -> list[Group]:
+    """What publications report under the measured protocols and data sets, by conditions and publication."""
+    wanted = {(group.conditions.protocol, group.conditions.dataset) for group in measured}
+    found: dict[tuple[Conditions, str, str], list[Row]] = defaultdict(list)
+    for numbers in reported().to_dict("records"):
+        if (numbers["protocol"], numbers["dataset"]) in wanted:
+            conditions = Conditions(*(numbers[name] for name in _IDENTITY[:-1]))
+            found[conditions, numbers["metric"], numbers["source"]].append(_row(numbers, numbers["method"], [], []))
+    return [
+        Group(where, where.preset, [], metric, source, _in_order(rows))
+        for (where, metric, source), rows in sorted(found.items())
+    ]
+
+
+def _row(numbers: Mapping[Any, Any], label: str, missing: list[int], runs: list[Run]) -> Row:
+    ranked = numbers["status"] == "done" and numbers["provenance"] == "measured"
+    return Row(
+        label=label,
+        method=numbers["method"],
+        mean=numbers["mean"],
+        ci95=numbers["ci95"],
+        episode_ci95=numbers["episode_ci95"],
+        n_seeds=len(runs) - sum(run.failed for run in runs),
+        rank=numbers["rank"] if ranked else None,
+        best=ranked and bool(numbers["best"]),
+        status=numbers["status"],
+        missing=missing,
+        runs=runs,
+    )
+
+
+def _in_order(rows: Iterable[Row]) -> list[Row]:
+    """By rank, then by mean, those without any last."""
+    return sorted(
+        rows, key=lambda row: (row.rank or math.inf, -row.mean if math.isfinite(row.mean) else math.inf, row.label)
+    )
+
+
+def _names(groups: Iterable[Group]) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = {"protocol": set(), "dataset": set(), "method": set()}
+    for group in groups:
+        found["protocol"].add(group.conditions.protocol)
+        found["dataset"].add(group.conditions.dataset)
+        found["method"].update(row.method for row in group.rows)
+    return {name: sorted(values) for name, values in found.items()}
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Ascending seeds as ``--seeds`` takes them, as 0-4,7."""
+    parts = []
+    for _, pairs in itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):
+        span = [seed for _, seed in pairs]
+        parts.append(f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}")
+    return ",".join(parts)
+
+
+def _data_uri(svg: str) -> str:
+    """A picture of its own: its ids cannot clash with another's, and nothing in it can run."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")

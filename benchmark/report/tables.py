@@ -1,0 +1,213 @@
+"""The leaderboard as tables for papers and pages: methods by protocols, best in bold, what is missing said apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.report.cells import Pool, make_cells, make_pools
+from benchmark.statistics import average_ranks, holm, paired_test
+from benchmark.store import Record
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method's mean under one protocol. tied: the common seeds do not tell it from the best."""
+
+    mean: float
+    half_width: float | None
+    n: int
+    best: bool
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods by protocols of one family, all with the same data set, preset, teacher and backbone.
+
+    entries: by method and protocol; ranks: the average rank over protocols of the methods that have every one of them
+    complete; missing: per other method the seeds it lacks, as ``{"distill-same": [3, 4]}``, none named where it has no
+    record under the protocol (perhaps as it does not apply there).
+    """
+
+    title: str
+    protocols: tuple[str, ...]
+    methods: tuple[str, ...]
+    entries: dict[tuple[str, str], Entry]
+    ranks: dict[str, float]
+    missing: dict[str, dict[str, list[int]]]
+
+
+def make_tables(records: Iterable[Record]) -> list[Table]:
+    """One table per family of protocols, data set, preset, teacher and backbone, from measured records.
+
+    A family is what protocols' names have in common up to the first hyphen.
+    """
+    groups: dict[tuple[str, ...], list[Pool]] = defaultdict(list)
+    for pool in make_pools(make_cells(records)):
+        where = pool.conditions
+        if where.provenance == "measured":
+            family = where.protocol.partition("-")[0]
+            groups[family, where.dataset, where.preset, where.teacher, where.backbone].append(pool)
+    return [_table(key, pools) for key, pools in sorted(groups.items())]
+
+
+def to_markdown(tables: Iterable[Table]) -> str:
+    """The tables as Markdown: accuracy in percent, ± the Student t interval over seeds."""
+    parts = []
+    for table in tables:
+        header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
+        lines = [f"### {table.title}", "", _markdown_row(header), "|---|" + "--:|" * (len(header) - 1)]
+        for method in table.methods:
+            cells = [_cell(table.entries.get((method, p)), "**{}**", "{} †", "{} ± {}") for p in table.protocols]
+            lines.append(_markdown_row([method, *cells, *([_rank(table, method)] if _ranked(table) else [])]))
+        parts.append("\n".join([*lines, "", _note(table), *_missing_lines(table, "- {}: lacks {}")]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(tables: Iterable[Table]) -> str:
+    """The tables for LaTeX with the packages booktabs and amsmath; best bold, what is not told from it marked."""
+    parts = []
+    for table in tables:
+        header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}. {_tex(_note(table))}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
+            " & ".join(_tex(name) for name in header) + r" \\", r"\midrule",
+        ]  # fmt: skip
+        for method in table.methods:
+            cells = [
+                _cell(table.entries.get((method, p)), r"\textbf{{{}}}", r"{}\rlap{{\textsuperscript{{\textdagger}}}}",
+                      r"{} {{\scriptsize$\pm$ {}}}")
+                for p in table.protocols
+            ]  # fmt: skip
+            row = [_tex(method), *cells, *([_rank(table, method)] if _ranked(table) else [])]
+            lines.append(" & ".join(row) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip\footnotesize {_tex(line)}" for line in _missing_lines(table, "{} lacks {}.")]
+        parts.append("\n".join([*lines, r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(frame: pd.DataFrame, tables: Iterable[Table]) -> str:
+    """The leaderboard's rows, and for each table the average ranks and what is missing."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    shown = [{"title": t.title, "average_ranks": t.ranks, "missing": t.missing} for t in tables]
+    return json.dumps({"rows": rows, "tables": shown}, indent=1, allow_nan=False) + "\n"
+
+
+def _table(key: Sequence[str], pools: Sequence[Pool]) -> Table:
+    family, dataset, preset, teacher, backbone = key
+    pools = sorted(pools, key=lambda pool: _natural(pool.conditions.protocol))
+    protocols = tuple(pool.conditions.protocol for pool in pools)
+    cells = {(cell.label, pool.conditions.protocol): cell for pool in pools for cell in pool.cells}
+    labels = list(dict.fromkeys(label for label, _ in cells))
+    missing: dict[str, dict[str, list[int]]] = {}
+    for label in labels:
+        lacks = {}
+        for pool in pools:
+            cell = cells.get((label, pool.conditions.protocol))
+            if cell is None or pool.missing(cell):
+                lacks[pool.conditions.protocol] = [] if cell is None else pool.missing(cell)
+        if lacks:
+            missing[label] = lacks
+    entries = {}
+    for pool in pools:
+        tied = _tied(pool)
+        for cell in pool.cells:
+            if cell.done:
+                interval = cell.interval()
+                entries[cell.label, pool.conditions.protocol] = Entry(
+                    interval.mean, interval.half_width, interval.n, tied.get(cell.label) == "best", cell.label in tied
+                )
+    complete = [label for label in labels if label not in missing]
+    ranks = {}
+    if complete:
+        means = np.array([[cells[label, p].interval().mean for label in complete] for p in protocols])
+        ranks = dict(zip(complete, average_ranks(means).tolist(), strict=True))
+    order = sorted(complete, key=lambda label: (ranks[label], label)) + sorted(missing)
+    title = f"{family} on {dataset}, {preset}, {backbone} from {teacher}"
+    return Table(title, protocols, tuple(order), entries, ranks, missing)
+
+
+def _tied(pool: Pool) -> dict[str, str]:
+    """The best of the complete methods, and those not told from it by paired t-tests with Holm's correction."""
+    complete = sorted(pool.complete, key=lambda cell: -cell.interval().mean)
+    if not complete:
+        return {}
+    best, others = complete[0], complete[1:]
+    p = [paired_test(best.values() - cell.values()).t_p for cell in others]
+    adjusted = iter(holm([value for value in p if value is not None]))
+    told = {best.label: "best"}
+    for cell, value in zip(others, p, strict=True):
+        if value is None or next(adjusted) >= ALPHA:
+            told[cell.label] = "best" if cell.interval().mean == best.interval().mean else "tied"
+    return told
+
+
+def _cell(entry: Entry | None, best: str, tied: str, interval: str) -> str:
+    if entry is None:
+        return "-"
+    mean = f"{100 * entry.mean:.2f}"
+    marked = best.format(mean) if entry.best else tied.format(mean) if entry.tied and entry.n > 1 else mean
+    return marked if entry.half_width is None else interval.format(marked, f"{100 * entry.half_width:.2f}")
+
+
+def _note(table: Table) -> str:
+    counts = sorted({entry.n for entry in table.entries.values()})
+    seeds = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] == 1:
+        return "Accuracy in percent, one seed: no interval; best in bold."
+    return (
+        f"Accuracy in percent, mean ± 95 % Student t interval over {seeds} seeds; best in bold; "
+        "† not told from the best (paired t-test over seeds, Holm)."
+    )
+
+
+def _missing_lines(table: Table, form: str) -> list[str]:
+    lines = []
+    for method, lacks in table.missing.items():
+        what = "; ".join(
+            f"{protocol} seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+            if seeds
+            else f"{protocol} altogether"
+            for protocol, seeds in lacks.items()
+        )
+        lines.append(form.format(method, what))
+    return ["", "Not ranked:", *lines] if lines and form.startswith("-") else lines
+
+
+def _ranked(table: Table) -> bool:
+    return len(table.protocols) > 1 and len(table.ranks) > 1
+
+
+def _rank(table: Table, method: str) -> str:
+    return f"{table.ranks[method]:.1f}" if method in table.ranks else "-"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+_TEX = str.maketrans({
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$",
+    "†": r"\textdagger{}", "±": r"$\pm$", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+})  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts 5 before 20."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmark.store import SCHEMA, Store
+
+from .conftest import Call
+
+VALUES = {
+    ("refilled", "distill-cross"): [0.72, 0.73, 0.715, 0.725],
+    ("ce", "distill-cross"): [0.64, 0.65, 0.645, 0.635],
+    ("rkd", "distill-cross"): [0.71, 0.735, 0.72, 0.72],
+    ("refilled", "distill-same"): [0.80, 0.81, 0.815, 0.82],
+    ("ce", "distill-same"): [0.63, 0.64, 0.63, 0.65],
+}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Store:
+    """Records of three methods, one of which lacks a protocol, in the folder that commands read by default."""
+    store = Store(tmp_path / "results/runs")
+    store.check_writable()
+    for (method, protocol), values in VALUES.items():
+        for seed, value in enumerate(values):
+            record = {
+                "schema": SCHEMA, "key": hashlib.sha256(f"{method}{protocol}{seed}".encode()).hexdigest(),
+                "status": "done", "provenance": "measured", "protocol": protocol, "dataset": "glyphs",
+                "preset": "quick", "teacher": "conv4-64", "backbone": "conv4-16", "method": method, "seed": seed,
+                "metric": "accuracy", "value": value, "intervals": {"image": {"half_width": 0.02, "n": 100}}, "n": 100,
+                "references": {"chance": {"value": 0.01, "intervals": {}}}, "facts": {"classes": 100},
+                "student_facts": {"steps": 300, "seconds": 9.0}, "teacher_facts": {}, "environment": {"cpu": "one"},
+                "config": {"method": {"name": method}, "training": {"lr": 0.1}, "seed": seed}, "history": [],
+                "seconds": 10.0, "peak_memory_mb": 500.0, "started": "2026-01-01",
+            }  # fmt: skip
+            store.save(record, {})
+    return store
+
+
+def test_leaderboard_is_written_in_the_form_of_its_ending(call: Call, runs: Store, tmp_path: Path) -> None:
+    for name, sign in (
+        ("b.csv", "protocol,dataset"),
+        ("new/b.md", "| method |"),
+        ("b.tex", r"\toprule"),
+        ("b.json", "{"),
+    ):
+        done = call("leaderboard", "--output", name)
+        assert done.returncode == 0, done.stderr
+        assert sign in (tmp_path / name).read_text()
+    again = (tmp_path / "b.csv").read_bytes()
+    assert call("leaderboard", "--output", "b.csv").returncode == 0
+    assert (tmp_path / "b.csv").read_bytes() == again
+    assert call("leaderboard", "--output", "b.csv", "--protocol", "distill", "--reported").returncode == 0
+    with (tmp_path / "b.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["provenance"] for row in rows} == {"measured", "reported-in-paper"}
+    assert [row["rank"] for row in rows if row["provenance"] == "reported-in-paper"].count("") == 80
+
+
+def test_methods_that_lack_a_seed_are_named(call: Call, runs: Store) -> None:
+    next(runs.root.glob("*cross*rkd.s2.*.json")).unlink()
+    done = call("leaderboard")
+    assert done.returncode == 0
+    assert "not ranked: distill-cross glyphs rkd lacks seed 2" in done.stderr
+    assert "incomplete" in done.stdout
+
+
+def test_compare_says_what_can_be_said(call: Call, runs: Store) -> None:
+    done = call("compare", "refilled", "ce", "rkd")
+    assert done.returncode == 0, done.stderr
+    assert "distill-cross glyphs: refilled is better than ce by 8.0 points" in done.stdout
+    assert "distill-cross glyphs: cannot tell refilled from rkd" in done.stdout
+    assert "all: refilled is better than ce by 12.7 points" in done.stdout
+    assert "not compared: distill-same glyphs: no record of rkd" in done.stderr
+    rows = json.loads(call("compare", "refilled", "ce", "--protocol", "distill-same", "--json").stdout)
+    assert [row["protocol"] for row in rows] == ["distill-same"]
+    assert rows[0]["difference"] == pytest.approx((0.80 + 0.81 + 0.815 + 0.82 - 0.63 - 0.64 - 0.63 - 0.65) / 4)
+
+
+def test_show_prints_a_run(call: Call, runs: Store) -> None:
+    path = next(runs.root.glob("*cross*refilled.s1.*.json"))
+    for name in (path.stem.rpartition(".")[2][:8], str(path)):
+        done = call("show", name)
+        assert done.returncode == 0, done.stderr
+        for word in ("73.00", "± 2.00", "other images", "training.lr", "cpu", "distill-cross", "chance"):
+            assert word in done.stdout
+    assert json.loads(call("show", str(path), "--json").stdout) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["leaderboard", "--output", "b.xlsx"], ".csv, .md, .tex, .json"),
+        (["leaderboard", "--reported"], "--reported goes with"),
+        (["leaderboard", "--protocol", "fewshot"], "there are distill-cross glyphs, distill-same glyphs"),
+        (["leaderboard", "--output", "/dev/null/b.csv"], "cannot write"),
+        (["compare", "refilled", "kd"], "no records of 'kd' here; there are some of ce, refilled, rkd"),
+        (["compare", "refilled"], "two different methods"),
+        (["show", "12345678"], "no record in"),
+        (["show", "fitnet"], "no run"),
+        (["show", "method"], "takes a name"),
+        (["show", "method", "refiled"], "did you mean 'refilled'"),
+        (["show", "abcd1234", "kd"], "show takes a run"),
+        (["verify", "12345678"], "no record in"),
+        (["plot", "overlapp"], "did you mean 'overlap'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(call: Call, runs: Store, words: list[str], message: str) -> None:
+    done = call(*words)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert done.stdout == ""
+
+
+def test_damaged_records_are_named_by_every_command(call: Call, runs: Store, tmp_path: Path) -> None:
+    damaged = next(runs.root.glob("*same*ce.s3.*.json"))
+    damaged.write_text("{")
+    for words in (["leaderboard"], ["leaderboard", "--output", "b.csv"], ["compare", "refilled", "ce"]):
+        done = call(*words)
+        assert done.returncode == 1
+        assert damaged.name in done.stderr
+
+
+def test_verify_repeats_a_run(call: Call, tmp_path: Path) -> None:
+    run = ["run", "--protocol", "distill-cross", "--method", "ce", "--dataset", "tiny", "--limit-steps", "2"]
+    assert call(*run).returncode == 0
+    (path,) = (tmp_path / "results/runs").glob("*.json")
+    done = call("verify", str(path), "--fresh-teacher")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "equal bit for bit" in done.stdout
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "value": record["value"] + 0.5}))
+    done = call("verify", path.stem.rpartition(".")[2])
+    assert done.returncode == 1
+    assert "value" in done.stdout

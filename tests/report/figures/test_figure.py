@@ -1,0 +1,191 @@
+"""Contract of every registered figure, and how drawings become files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from benchmark.errors import InputError
+from benchmark.report.cells import make_cells
+from benchmark.report.figures import FIGURES, Evidence, NothingToDraw, draw, drawings, style, to_svg
+from benchmark.report.figures.figure import file_name
+from benchmark.store import Store
+from tests.report.figures.synthetic import evidence, record, records
+
+NAMES = ("overlap", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings")
+ONE_OF_ELSEWHERE = {
+    "overlap": "fewshot-5way1shot",
+    "fewshot": "distill-same",
+    "shots": "distill-same",
+    "incremental": "distill-same",
+    "weights": "fewshot-5way1shot",
+    "embeddings": "fewshot-5way1shot",
+}
+
+
+def made_of(*made: dict[str, Any]) -> Evidence:
+    return Evidence(make_cells(made), Store(Path()))
+
+
+def groups_of(*made: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(g.name("cost"), [g.label(cell) for cell in g.cells]) for g in made_of(*made).groups()]
+
+
+def test_the_figures_there_are() -> None:
+    assert set(FIGURES.names()) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_the_same_whenever_the_evidence_is_the_same(name: str, full: Evidence) -> None:
+    assert FIGURES.help(name).endswith(".")
+    (first, reason), (second, _) = drawings(name, full), drawings(name, full)
+    assert reason is None
+    assert len({drawing.name for drawing in first}) == len(first) > 0
+    for one, other in zip(first, second, strict=True):
+        assert one.name == file_name(one.name)
+        assert one.name.startswith(name)
+        assert isinstance(one.figure, Figure)
+        assert not one.data.empty
+        pd.testing.assert_frame_equal(one.data, other.data)
+    assert to_svg(first[0].figure) == to_svg(second[0].figure)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_cut_off_by_the_figures_edge(name: str, full: Evidence) -> None:
+    for drawing in drawings(name, full)[0]:
+        with style.styled():
+            drawn = drawing.figure.get_tightbbox()
+        wide, high = drawing.figure.get_size_inches()
+        assert min(drawn.x0, drawn.y0) >= 0
+        assert drawn.x1 <= wide
+        assert drawn.y1 <= high
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_to_draw_is_said(name: str) -> None:
+    made, reason = drawings(name, made_of())
+    assert made == []
+    assert reason
+    elsewhere = ONE_OF_ELSEWHERE.get(name)
+    if elsewhere is not None:
+        assert drawings(name, made_of(record(elsewhere, "ce", 0, 0.5)))[0] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_finished_measured_runs_are_drawn(name: str) -> None:
+    made = [record(p, m, s, 0.5) for p in ("distill-same", "fewshot-5way1shot") for m in ("ce", "kd") for s in (0, 1)]
+    failed = [{**run, "status": "failed"} for run in made]
+    elsewhere = [{**run, "provenance": "reported-in-paper"} for run in made]
+    assert drawings(name, made_of(*failed, *elsewhere))[0] == []
+
+
+def test_draw_writes_three_files_and_says_what_it_leaves_out(full: Evidence, tmp_path: Path) -> None:
+    few = made_of(*(run for run in records(seeds=(0,)) if run["protocol"].startswith("fewshot")))
+    written, skipped = draw(["fewshot", "overlap"], few, tmp_path / "new" / "out")
+    names = ["fewshot-5way1shot-glyphs", "fewshot-5way5shot-glyphs"]
+    assert sorted(path.name for path in written) == sorted(
+        f"{n}.{kind}" for n in names for kind in ("pdf", "png", "csv")
+    )
+    assert all(path.is_file() for path in written)
+    assert sorted((tmp_path / "new" / "out").iterdir()) == sorted(written)
+    assert list(skipped) == ["overlap"]
+    assert "distill-cross" in skipped["overlap"]
+
+
+def test_unknown_names_and_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    few = made_of(record("fewshot-5way1shot", "ce", 0, 0.5))
+    with pytest.raises(InputError, match="unknown figure 'fewshots'; did you mean 'fewshot'"):
+        draw(["fewshots"], few, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--out DIR"):
+        draw(["fewshot"], few, tmp_path / "file")
+    assert issubclass(NothingToDraw, InputError)
+
+
+PAIR = [record("fewshot-5way1shot", method, s, 0.5 + s / 9) for method in ("a", "b") for s in range(3)]
+DRAW = """
+import sys
+from pathlib import Path
+from benchmark.report.figures import draw
+from tests.report.figures.test_figure import PAIR, made_of
+draw(["fewshot"], made_of(*PAIR), Path(sys.argv[1]))
+"""
+
+
+def test_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    draw(["fewshot"], made_of(*PAIR), tmp_path / "here")
+    elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
+    subprocess.run([sys.executable, "-c", DRAW, str(tmp_path / "there")], check=True, env=elsewhere)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("here", "there"))
+    assert len(first) == 3
+    assert first == second
+
+
+def test_conditions_that_differ_have_names_that_differ() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"dataset": "emoji"},
+        {"preset": "paper"},
+        {"preset": "quick+training.lr=0.2"},
+        {"backbone": "conv4-32"},
+        {"teacher": "conv4-128"},
+        {"preset": "paper", "backbone": "conv4-64"},
+    ]
+    found = groups_of(*(record("distill-cross", "ce", 0, 0.5, **change) for change in changes))
+    assert [name for name, _ in found] == [
+        "cost-distill-cross-emoji",
+        "cost-distill-cross-glyphs-paper-conv4-16-from-conv4-64",
+        "cost-distill-cross-glyphs-paper",
+        "cost-distill-cross-glyphs-conv4-16-from-conv4-128",
+        "cost-distill-cross-glyphs",
+        "cost-distill-cross-glyphs-conv4-32-from-conv4-64",
+        "cost-distill-cross-glyphs-quick+training.lr=0.2",
+    ]
+
+
+def test_a_protocol_that_is_not_installed_has_all_in_its_name() -> None:
+    ((name, _),) = groups_of(record("my-protocol", "ce", 0, 0.5))
+    assert name == "cost-my-protocol-glyphs-conv4-16-from-conv4-64"
+
+
+def test_file_names_are_safe_and_distinct() -> None:
+    assert file_name("overlap-glyphs-quick+training.lr=0.2") == "overlap-glyphs-quick+training.lr=0.2"
+    odd = [file_name(text) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301)]
+    assert len(set(odd)) == 5
+    assert all(len(name) < 120 and "/" not in name and " " not in name for name in odd)
+
+
+def test_the_frozen_teacher_stands_beside_students_of_another_backbone() -> None:
+    made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "ncm", "linear-probe")]
+    assert groups_of(*made) == [("cost-distill-cross-glyphs", ["ce", "linear-probe†", "ncm†"])]
+    (group,) = made_of(*made).groups()
+    assert "conv4-64" in group.footnote
+    assert group.only(group.cells[:1]).footnote == ""
+
+
+def test_students_of_the_teachers_size_have_a_figure_of_their_own() -> None:
+    own = {"backbone": "conv4-64"}
+    made = [record("distill-cross", "ce", 0, 0.5, **change) for change in ({}, own)]
+    made.append(record("distill-cross", "ncm", 0, 0.5))
+    assert groups_of(*made) == [
+        ("cost-distill-cross-glyphs", ["ce", "ncm†"]),
+        ("cost-distill-cross-glyphs-conv4-64-from-conv4-64", ["ce", "ncm"]),
+    ]
+    assert groups_of(record("distill-cross", "ncm", 0, 0.5)) == [
+        ("cost-distill-cross-glyphs-conv4-64-from-conv4-64", ["ncm"])
+    ]
+
+
+def test_damaged_arrays_are_an_error(tmp_path: Path) -> None:
+    found = evidence([record("distill-overlap60", "ce", 0, 0.5)], tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="damaged"):
+        drawings("weights", found)

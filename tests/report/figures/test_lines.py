@@ -1,0 +1,133 @@
+"""The figures overlap and shots."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from benchmark.report.cells import make_cells
+from benchmark.report.figures import Drawing, Evidence, drawings, style
+from benchmark.store import Store
+from tests.report.figures.synthetic import METHODS, evidence, record, records
+
+
+def drawn(name: str, made: list[dict[str, Any]]) -> Drawing:
+    (drawing,), reason = drawings(name, Evidence(make_cells(made), Store(Path())))
+    assert reason is None
+    return drawing
+
+
+def bars(figure: Figure) -> list[Any]:
+    """Bars over seeds, as matplotlib has them."""
+    return [bar for frame in figure.axes for container in frame.containers for bar in container[2]]
+
+
+MADE = [run for run in records() if run["protocol"].startswith(("distill", "middleshot"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "places"),
+    [
+        ("overlap", "share_percent", {"distill-cross": 0, "distill-overlap60": 60}),
+        ("shots", "shots", {"middleshot-5way1shot": 1, "middleshot-5way10shot": 10}),
+    ],
+)
+def test_data_are_means_and_intervals_over_seeds(name: str, column: str, places: dict[str, int]) -> None:
+    data = drawn(name, MADE).data
+    methods = data.dropna(subset="method")
+    for _, row in methods.iterrows():
+        own = [r["value"] for r in MADE if (r["protocol"], r["method"]) == (row["protocol"], row["method"])]
+        assert row[column] == places[row["protocol"]]
+        assert row["mean"] == pytest.approx(np.mean(own))
+        assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(own))
+        assert row["n_seeds"] == 3
+    wanted = {(r["protocol"], r["method"]) for r in MADE if r["protocol"] in places}
+    assert set(zip(methods["protocol"], methods["method"], strict=True)) == wanted
+
+
+def test_references_are_drawn_as_lines_without_a_method() -> None:
+    made = [record("distill-cross", "ce", s, 0.5) for s in (0, 1)] + [
+        record("distill-same", "ce", s, 0.6) for s in (0, 1)
+    ]
+    for run, value in zip(made, (0.7, 0.8, 0.9, 0.9), strict=True):
+        run["references"]["teacher_ncm"]["value"] = value
+    data = drawn("overlap", made).data
+    rows = data[data["method"].isna()]
+    assert rows["line"].unique().tolist() == ["teacher NCM"]
+    assert rows["share_percent"].tolist() == [0, 100]
+    assert rows["mean"].tolist() == pytest.approx([0.75, 0.9])
+    assert rows["ci95"].tolist() == pytest.approx([stats.t.ppf(0.975, 1) * stats.sem([0.7, 0.8]), 0])
+
+
+def test_one_seed_has_no_bar() -> None:
+    one = drawn("overlap", [record(p, "ce", 0, 0.5) for p in ("distill-cross", "distill-same")])
+    assert one.data["ci95"].isna().all()
+    assert bars(one.figure) == []
+    both = drawn(
+        "overlap", [record(p, "ce", s, 0.5 + s / 9) for p in ("distill-cross", "distill-same") for s in (0, 1)]
+    )
+    assert len(bars(both.figure)) == 1
+
+
+def test_a_line_needs_two_places() -> None:
+    made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "kd")]
+    assert drawings("overlap", Evidence(make_cells(made), Store(Path())))[0] == []
+    other = [*made, record("distill-same", "ce", 0, 0.5, dataset="emoji")]
+    assert drawings("overlap", Evidence(make_cells(other), Store(Path())))[0] == []
+
+
+def test_ways_and_families_are_kept_apart() -> None:
+    names = ("fewshot-5way1shot", "fewshot-5way5shot", "fewshot-20way1shot", "middleshot-5way1shot")
+    made = [record(name, "ce", 0, 0.5) for name in names]
+    assert drawn("shots", made).name == "shots-fewshot-5way-glyphs"
+
+
+def test_all_is_within_the_frame_and_names_of_many_lines_do_not_meet(tmp_path: Path) -> None:
+    many = {protocol: methods for protocol, methods in METHODS.items() if protocol.startswith("distill")}
+    (drawing,), _ = drawings("overlap", evidence(records(many), tmp_path))
+    (frame,) = drawing.figure.axes
+    low, high = frame.get_ylim()
+    half = drawing.data["ci95"].fillna(0)
+    assert (100 * (drawing.data["mean"] - half)).min() >= low
+    assert (100 * (drawing.data["mean"] + half)).max() <= high
+    names = sorted(
+        (t.get_window_extent() for t in drawing.figure.texts if t.get_text() in set(drawing.data["line"])),
+        key=lambda box: box.y0,
+    )
+    assert len(names) == 18
+    for lower, upper in itertools.pairwise(names):
+        assert upper.y0 >= lower.y1 - 1
+
+
+def test_a_variant_is_a_line_of_its_own_with_a_hollow_marker() -> None:
+    made = [
+        record(protocol, "refilled", 0, 0.5, preset=preset)
+        for protocol in ("distill-cross", "distill-same")
+        for preset in ("quick", "quick+method.margin=0.1")
+    ]
+    drawing = drawn("overlap", made)
+    methods = drawing.data.dropna(subset="method")
+    assert sorted(methods["line"].unique()) == ["refilled", "refilled (margin=0.1)"]
+    faces = {line.get_markerfacecolor() for line in drawing.figure.axes[0].lines if line.get_marker() == "*"}
+    assert faces == {"#D55E00", "white"}
+
+
+def test_csv_keeps_what_is_drawn() -> None:
+    data = drawn("overlap", MADE).data
+    assert pd.Index(["line", "share_percent", "mean", "ci95", "n_seeds", "protocol", "method"]).isin(data.columns).all()
+
+
+def test_a_line_that_stops_short_is_named_without_a_line_to_its_name() -> None:
+    made = [record(protocol, "ce", 0, 0.5) for protocol in ("distill-cross", "distill-same")]
+    drawing = drawn("overlap", [*made, record("distill-cross", "rkd", 0, 0.6)])
+    joined = [line.get_color() for line in drawing.figure.artists if len(line.get_xdata()) == 3]
+    assert style.look("ce").color in joined
+    assert style.look("rkd").color not in joined
+    assert "rkd" in [text.get_text() for text in drawing.figure.texts]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+from scipy import stats
+
+from benchmark.report.figures import drawings
+from benchmark.report.figures.significance import TOLD, UNTOLD
+from tests.report.figures.synthetic import record
+from tests.report.figures.test_figure import made_of
+
+VALUES = {"ce": (0.60, 0.61, 0.62), "kd": (0.65, 0.66, 0.671), "rkd": (0.60, 0.63, 0.605)}
+MADE = [record("distill-same", method, s, v) for method, values in VALUES.items() for s, v in enumerate(values)]
+
+
+def test_p_values_are_those_of_the_paired_test_corrected_one_by_one() -> None:
+    (drawing,), _ = drawings("significance", made_of(*MADE))
+    rows = {(row["a"], row["b"]): row for row in drawing.data.to_dict("records")}
+    assert set(rows) == {("kd", "rkd"), ("kd", "ce"), ("rkd", "ce")}
+    plain = {pair: stats.ttest_rel(VALUES[pair[0]], VALUES[pair[1]]).pvalue for pair in rows}
+    largest = 0.0
+    for rank, pair in enumerate(sorted(plain, key=lambda pair: plain[pair])):
+        largest = max(largest, min(1, (3 - rank) * plain[pair]))
+        row = rows[pair]
+        assert row["p"] == pytest.approx(plain[pair])
+        assert row["holm_p"] == pytest.approx(largest)
+        assert row["different"] == (largest < 0.05)
+        assert row["difference"] == pytest.approx(np.mean(VALUES[pair[0]]) - np.mean(VALUES[pair[1]]))
+    assert rows["kd", "ce"]["different"]
+    assert not rows["rkd", "ce"]["different"]
+
+
+def test_pairs_that_differ_look_unlike_those_that_cannot_be_told_apart() -> None:
+    (drawing,), _ = drawings("significance", made_of(*MADE))
+    (frame,) = drawing.figure.axes
+    names = [label.get_text() for label in frame.get_yticklabels()]
+    fills = {}
+    for patch in frame.patches:
+        assert isinstance(patch, Rectangle)
+        fills[round(patch.get_x() + 0.5), round(patch.get_y() + 0.5)] = patch.get_facecolor()
+    texts = {(round(text.get_position()[0]), round(text.get_position()[1])): text.get_text() for text in frame.texts}
+    for row in drawing.data.to_dict("records"):
+        i, j = names.index(row["a"]), names.index(row["b"])
+        assert i < j
+        assert (
+            fills[i, j]
+            == fills[j, i]
+            == Rectangle((0, 0), 1, 1, facecolor=TOLD if row["different"] else UNTOLD).get_facecolor()
+        )
+        assert texts[j, i] == f"{100 * row['difference']:+.1f}"
+        assert texts[i, j] == ("<.001" if row["holm_p"] < 0.001 else f"{row['holm_p']:.3f}"[1:])
+
+
+def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
+    extra = [record("distill-same", "kd", 3, 0.1), record("distill-same", "pkt", 0, 0.9)]
+    (drawing,), _ = drawings("significance", made_of(*MADE, *extra))
+    rows = {frozenset((row["a"], row["b"])): row for row in drawing.data.to_dict("records")}
+    assert set(rows) == {frozenset(pair) for pair in itertools.combinations(VALUES, 2)}
+    row = rows[frozenset(("kd", "ce"))]
+    assert row["n_seeds"] == 3
+    assert abs(row["difference"]) == pytest.approx(np.mean(VALUES["kd"]) - np.mean(VALUES["ce"]))
+
+
+def test_equal_differences_in_all_seeds_give_no_verdict() -> None:
+    made = [record("distill-same", method, s, v + s / 8) for method, v in (("ce", 0.25), ("kd", 0.5)) for s in (0, 1)]
+    (drawing,), _ = drawings("significance", made_of(*made))
+    (row,) = drawing.data.to_dict("records")
+    assert np.isnan(row["holm_p"] if row["holm_p"] is not None else np.nan)
+    assert not row["different"]
+
+
+def test_one_seed_tells_nothing() -> None:
+    made = [record("distill-same", method, 0, 0.5) for method in ("ce", "kd")]
+    assert drawings("significance", made_of(*made))[0] == []
