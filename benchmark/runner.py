@@ -98,7 +98,7 @@ class Plan:
 
         return RunSpec(
             protocol=self.request.protocol,
-            dataset=self.request.dataset,
+            dataset=self.data.label,
             method=self.request.method,
             seed=seed,
             preset=self._label,
@@ -217,8 +217,9 @@ def measure(
 ) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
     """Carry out one run. A run that breaks off by an error of its own gives a record with status ``failed``.
 
-    The record holds identity (key, protocol, dataset, preset, method, backbone, teacher, seed), the value of ``metric``
-    with its named intervals, the references' values, cost, history, versions and environment, and the full config.
+    The record holds identity (key, protocol, dataset, preset, method, backbone, teacher, seed), what the data are, the
+    value of ``metric`` with its named intervals, the references' values, cost, history, versions and environment, and
+    the full config.
     """
     import torch
 
@@ -238,6 +239,7 @@ def measure(
         "backbone": spec.student.backbone,
         "teacher": spec.teacher.backbone,
         "seed": spec.seed,
+        "data": plan.data.describe(),
         "config": spec.config(),
         "environment": describe(device.torch, device.precision),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
