@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from benchmark import interrupts
+from benchmark.cli_data import Data, data_app, show_help, tell
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,15 +29,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Benchmark suite for generalized knowledge distillation.",
 )
-data_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="Look at data sets.")
 app.add_typer(data_app, name="data")
 
 # typer carries its own copy of click or uses the installed one, by version: this is the base of usage errors in both
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130
-_signals: list[int] = []
-"""Those that asked the run to stop."""
 
 DEFAULT_RESULTS = Path("results/runs")
 
@@ -65,23 +64,8 @@ class RunMode(StrEnum):
 
 
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        envvar="BENCHMARK_DATA",
-        help="Folder of data sets and trained teachers [default: user cache].",
-    ),
-]
 
-
-@app.callback()
-@data_app.callback()
-def _help(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())  # noqa: T201
-        raise typer.Exit(2)
+app.callback()(show_help)
 
 
 @app.command()
@@ -118,20 +102,22 @@ def run(
         raise InputError("give --seed or --seeds, not both")
     from benchmark import runner
     from benchmark.console import Bar, Heeding, print_records
+    from benchmark.data.published import default_root
+    from benchmark.progress import Silent
     from benchmark.spec import parse_seeds
     from benchmark.store import Store
 
     numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
-    root = _data_root(data)
+    root = data or default_root()
+    progress = Heeding(Silent() if as_json else Bar(), stopped=interrupts.asked)
     request = runner.Request(protocol, method, dataset, preset, tuple(set_ or ()), limit_steps)
-    plan = runner.Plan(request, root)
-    from benchmark.training import Silent, select_device
+    plan = runner.Plan(request, root, progress)
+    from benchmark.training import select_device
 
     chosen = select_device(device, plan.spec(numbers[0]).training.precision)
     if dry_run:
         _print_dry_run(plan, numbers, Store(results), root, chosen, as_json)
         return
-    progress = Heeding(Silent() if as_json else Bar(), stopped=lambda: bool(_signals))
     records = runner.run(
         plan, numbers, store=Store(results), data_root=root, device=chosen, progress=progress, mode=mode.value
     )
@@ -222,40 +208,10 @@ def leaderboard(
         raise typer.Exit(1)
 
 
-@data_app.command("show")
-def data_show(
-    dataset: Annotated[str, typer.Argument(help="Data set; see `list datasets`.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (PNG), a row per class.")
-    ] = None,
-    data: Data = None,
-) -> None:
-    """Say what a data set holds; with --out, draw it."""
-    import numpy as np
-
-    from benchmark.console import print_table
-    from benchmark.data import DATASETS
-
-    images = DATASETS.get(dataset).entry(_data_root(data))
-    rows = []
-    for split, classes in images.splits.items():
-        counts = [len(images.where([c])) for c in classes]
-        groups = len(np.unique(images.groups[images.where(classes)]))
-        rows.append([split, str(len(classes)), str(sum(counts)), str(min(counts)), str(max(counts)), str(groups)])
-    _, height, width, channels = images.images.shape
-    if out is not None:
-        from benchmark.data.contact_sheet import draw_contact_sheet
-
-        draw_contact_sheet(images, out)
-        _tell(f"wrote {out}")
-    columns = ["split", "classes", "images", "fewest per class", "most per class", "groups"]
-    print_table(f"{dataset}: {height} x {width} x {channels}, fingerprint {images.fingerprint[:12]}", columns, rows)
-
-
 def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupts.heed)
     # threads that spin for long while they wait stall one another as soon as another process wants a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
@@ -271,11 +227,6 @@ def main() -> NoReturn:
     if status == _INTERRUPTED:
         _complain("interrupted; records already saved are kept, and the same command goes on from there")
     sys.exit(status)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    _signals.append(signum)
-    raise KeyboardInterrupt
 
 
 def _registry(kind: Kind) -> Registry[Any]:
@@ -294,12 +245,6 @@ def _registry(kind: Kind) -> Registry[Any]:
     from benchmark.backbones import BACKBONES
 
     return BACKBONES
-
-
-def _data_root(given: Path | None) -> Path:
-    import platformdirs
-
-    return given if given is not None else platformdirs.user_cache_path("distillation-benchmark")
 
 
 def _print_leaderboard(frame: pd.DataFrame) -> None:
@@ -341,9 +286,5 @@ def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device:
     )
 
 
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr)  # noqa: T201
-
-
 def _complain(message: str) -> None:
-    _tell("error: " + " ".join(message.split()))
+    tell("error: " + " ".join(message.split()))

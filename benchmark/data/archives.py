@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -45,20 +45,27 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(_ENDINGS)
 
 
-def extract(archive: Path, folder: Path, progress: Progress, limits: Limits | None = None) -> None:
-    """Unpack a tar (plain, gzip, bzip2, xz) or zip file into ``folder``, which is there whole afterwards or not at all.
+def extract(archives: Sequence[Path], folder: Path, progress: Progress, limits: Limits | None = None) -> None:
+    """Unpack tar (plain, gzip, bzip2, xz) and zip files into ``folder``, which is there whole afterwards or not at all.
 
     A name that leads out of the folder, a link, a device, two members of one name, an encrypted, damaged or cut-off
     archive and one that unpacks to more than ``limits`` raise ``InputError``.
     """
-    limits = limits or Limits()
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
+        for archive in archives:
+            _extract(archive, scratch, progress, limits or Limits())
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path, progress: Progress, limits: Limits) -> None:
+    try:
         total = archive.stat().st_size
         progress.begin(f"unpack {archive.name}", max(1, total >> 20))
-        _Unpacking(archive, scratch, limits, max(limits.small, limits.ratio * total)).run(progress)
-        scratch.rename(folder)
+        _Unpacking(archive, folder, limits, max(limits.small, limits.ratio * total)).run(progress)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise InputError(f"archive {archive} is damaged or cut off ({_reason(error)}); get it again") from None
     except RuntimeError as error:  # what zipfile says of a member that needs a password
@@ -67,7 +74,6 @@ def extract(archive: Path, folder: Path, progress: Progress, limits: Limits | No
         raise InputError(f"cannot unpack {archive} to {folder.parent} ({error.strerror or error})") from None
     finally:
         progress.end()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Unpacking:
@@ -130,7 +136,7 @@ class _Unpacking:
 
     def _refused(self, reason: str) -> InputError:
         return InputError(
-            f"archive {self._archive} is not unpacked: {reason}; if you trust it, unpack it yourself and name its folder"
+            f"archive {self._archive} is not unpacked: {reason}; if you trust it, unpack it and name its folder"
         )
 
 

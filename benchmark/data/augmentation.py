@@ -72,7 +72,7 @@ class Images:
 
         ``generator`` lives on the CPU, so that every device sees the same crops.
         """
-        count, device = len(positions), self._pixels.device
+        count, device = len(positions), self._device
         draws = torch.randint(0, 2 * self._padding + 1, (2, count, 1), generator=generator).to(device)
         flips = torch.randint(0, 2, (count, 1), generator=generator).bool().to(device)
         rows = draws[0] + torch.arange(self._size[0], device=device)

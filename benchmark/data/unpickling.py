@@ -51,6 +51,7 @@ class _Maker:
     """Stands for a name of numpy or Python; called, it makes data. A pickle has no way to change it."""
 
     __slots__ = ("_make",)
+    _make: Callable[..., Any]
 
     def __init__(self, make: Callable[..., Any]) -> None:
         object.__setattr__(self, "_make", make)
@@ -83,7 +84,12 @@ class _Type:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        if not re.fullmatch(r"b1|[iu][1248]|f[248]|[SU][0-9]{1,6}", self.code) or self.order not in ("<", ">", "=", "|"):
+        if not re.fullmatch(r"b1|[iu][1248]|f[248]|[SU][0-9]{1,6}", self.code) or self.order not in (
+            "<",
+            ">",
+            "=",
+            "|",
+        ):
             raise pickle.UnpicklingError(f"an array of type {self.code!r}")
         return np.dtype(("" if self.order == "|" else self.order) + self.code)
 
@@ -91,11 +97,12 @@ class _Type:
 class _Array(np.ndarray[Any, np.dtype[Any]]):
     """An array whose state is checked before numpy sees it."""
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, kind, fortran, raw = state[-4:]
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
         dtype = _checked(shape, kind, raw)
-        super().__setstate__((tuple(shape), dtype, bool(fortran), bytes(raw)))
+        checked: Any = (1, shape, dtype, bool(fortran), bytes(raw))
+        super().__setstate__(checked)
 
 
 def _checked(shape: Any, kind: Any, raw: Any) -> np.dtype[Any]:
