@@ -10,8 +10,10 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -35,8 +37,8 @@ class Limits:
 @dataclass(frozen=True)
 class _Member:
     name: str
-    folder: bool
-    content: IO[bytes] | None
+    is_folder: bool
+    open: Callable[[], IO[bytes]]
     position: int
 
 
@@ -85,26 +87,25 @@ class _Unpacking:
         self._written = 0
 
     def run(self, progress: Progress) -> None:
-        members = self._zip() if self._archive.name.lower().endswith(".zip") else self._tar()
-        for number, member in enumerate(members, 1):
-            if number > self._files:
-                raise self._refused(f"it holds more than {self._files:,} members")
-            self._write(member)
-            if number % 64 == 0:
-                progress.advance(member.position >> 20, "MiB")
+        with closing(self._zip() if self._archive.name.lower().endswith(".zip") else self._tar()) as members:
+            for number, member in enumerate(members, 1):
+                if number > self._files:
+                    raise self._refused(f"it holds more than {self._files:,} members")
+                self._write(member)
+                if number % 64 == 0:
+                    progress.advance(member.position >> 20, "MiB")
 
     def _write(self, member: _Member) -> None:
         target = self._folder / self._inside(member.name)
-        if member.folder:
+        if member.is_folder:
             target.mkdir(parents=True, exist_ok=True)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        assert member.content is not None
         try:
             file = target.open("xb")
         except FileExistsError:
             raise self._refused(f"two of its members are called {member.name!r}") from None
-        with file, member.content as content:
+        with file, closing(member.open()) as content:
             while block := content.read(_BLOCK):
                 self._written += len(block)
                 if self._written > self._size:
@@ -117,14 +118,14 @@ class _Unpacking:
             raise self._refused(f"its member {name!r} leads out of the folder")
         return path
 
-    def _tar(self) -> Iterator[_Member]:
+    def _tar(self) -> Generator[_Member]:
         with self._archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
             for info in tar:
                 if not (info.isreg() or info.isdir()):
                     raise self._refused(f"its member {info.name!r} is a link or a device")
-                yield _Member(info.name, info.isdir(), tar.extractfile(info) if info.isreg() else None, raw.tell())
+                yield _Member(info.name, info.isdir(), partial(_open, tar, info), raw.tell())
 
-    def _zip(self) -> Iterator[_Member]:
+    def _zip(self) -> Generator[_Member]:
         position = 0
         with zipfile.ZipFile(self._archive) as archive:
             for info in archive.infolist():
@@ -132,12 +133,18 @@ class _Unpacking:
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refused(f"its member {info.filename!r} is a link or a device")
                 position += info.compress_size
-                yield _Member(info.filename, info.is_dir(), None if info.is_dir() else archive.open(info), position)
+                yield _Member(info.filename, info.is_dir(), partial(archive.open, info), position)
 
     def _refused(self, reason: str) -> InputError:
         return InputError(
             f"archive {self._archive} is not unpacked: {reason}; if you trust it, unpack it and name its folder"
         )
+
+
+def _open(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(info)
+    assert content is not None  # of a regular file
+    return content
 
 
 def _reason(error: Exception) -> str:

@@ -73,6 +73,8 @@ def chunk_rows(shape: Sequence[int]) -> int:
 def read_index(folder: Path) -> Index | None:
     """The index of an imported set, None where there is none. A damaged one raises ``InputError``."""
     path = folder / "index.json"
+    if not folder.exists():
+        return None
     try:
         values = json.loads(path.read_bytes())
         if values.pop("format") != FORMAT:
@@ -80,8 +82,6 @@ def read_index(folder: Path) -> Index | None:
         for name in ("shape", "classes", "chunks"):
             values[name] = tuple(values[name])
         return Index(**values)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, str(error)) from None
 
@@ -92,7 +92,7 @@ def open_compact(folder: Path) -> Compact:
 
     index = read_index(folder)
     if index is None:
-        raise _damaged(folder / "index.json", "it is missing")
+        raise InputError(f"there is no imported data set {folder}")
     path = folder / "annotations.npz"
     try:
         content = path.read_bytes()

@@ -103,7 +103,7 @@ class Chain:
             if start >= self._passed + len(part):
                 self._passed += len(self._parts.popleft())
                 continue
-            found += part[start - self._passed : rows.stop - self._passed]
+            found.extend(part[start - self._passed : rows.stop - self._passed])  # an array would be added, not appended
             start = rows.start + len(found)
         return found
 
