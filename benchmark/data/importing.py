@@ -146,11 +146,6 @@ def import_listing(
             target, name=name, classes=listing.classes, labels=listing.labels, groups=np.arange(count),
             official_test=listing.official_test, settings=settings, facts=listing.facts,
         )  # fmt: skip
-    except OSError as error:
-        raise InputError(
-            f"cannot import {name} to {target.parent} ({error.strerror or error}); what is done is kept, "
-            f"the same command goes on"
-        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
         progress.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -136,10 +137,12 @@ class Published:
 
     def command(self, root: Path) -> str:
         """What to type to have this set."""
-        usual = dataclasses.asdict(self.base.Settings()) if self.base is not None else {}
-        shared = self.base is not None and all(usual.get(k) == v for k, v in self.needs.items())
-        name = self.base.name if self.base is not None and shared else self.name
-        place = "" if root == default_root() else f" --data {root}"
+        name = self.name
+        if self.base is not None and not self.base.folder(root).exists():
+            usual = dataclasses.asdict(self.base.Settings())
+            if all(usual[k] == v for k, v in self.needs.items()):
+                name = self.base.name
+        place = "" if root == default_root() else f" --data {shlex.quote(str(root))}"
         typed = f"python -m benchmark data import {name}{place}"
         if self.fetched(root):
             return typed
@@ -185,19 +188,25 @@ class Published:
         part = _part(target)
         with _locked(target):
             known = read_index(target)
-            if known is not None:
-                if dict(known.settings) != values:
+            if known is None:
+                try:
+                    place = self._place(root, source, part / "source", progress)
+                    known = import_listing(
+                        self.read(place, settings), target, name=self.name, settings=values, workers=workers,
+                        progress=progress, folder=part / "compact",
+                    )  # fmt: skip
+                except OSError as error:
+                    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
                     raise InputError(
-                        f"data set {self.name} is imported with {_listed(known.settings)}; to import it with "
-                        f"{_listed(values)}, first: python -m benchmark data remove {self.name}"
-                    )
-                progress.say(f"{self.name} is imported already")
+                        f"cannot import {self.name} ({what}); what is done is kept, and the same command goes on"
+                    ) from None
+            elif dict(known.settings) != values:
+                raise InputError(
+                    f"data set {self.name} is imported with {_listed(known.settings)}; to import it with "
+                    f"{_listed(values)}, first: python -m benchmark data remove {shlex.quote(self.name)}"
+                )
             else:
-                place = self._place(root, source, part / "source", progress)
-                known = import_listing(
-                    self.read(place, settings), target, name=self.name, settings=values, workers=workers,
-                    progress=progress, folder=part / "compact",
-                )  # fmt: skip
+                progress.say(f"{self.name} is imported already")
             shutil.rmtree(part, ignore_errors=True)
             return known
 
@@ -275,14 +284,18 @@ def _locked(target: Path) -> Iterator[None]:
     """One process at a time makes or removes an import."""
     import filelock
 
+    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-            yield
+        lock.acquire()
     except OSError as error:
         raise InputError(
             f"cannot keep data sets in {target.parent} ({error.strerror or error}); choose another folder with --data"
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _part(target: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DATASETS, ImageSet
+from benchmark.data import DATASETS, ImageSet, compact
 from benchmark.data.class_splits import load_class_split
 from benchmark.data.published import Published
 from benchmark.data.task import three_sides
@@ -272,7 +272,7 @@ def test_settings_are_kept_told_and_part_of_the_name_in_records(tmp_path: Path, 
             with pytest.raises(InputError, match=message):
                 published("cub").import_from(tmp_path, sources, given, workers=1, progress=heard)
     assert published("cub-feat")(tmp_path).images.shape == data.images.shape
-    with pytest.raises(InputError, match="data set cub-closerlook is not imported"):
+    with pytest.raises(InputError, match=r"cub-closerlook is not imported; .* data import cub-closerlook --data"):
         published("cub-closerlook")(tmp_path)
     with pytest.raises(InputError, match="cub-feat is defined with crop=true"):
         published("cub-feat").import_from(tmp_path, sources, {"crop": "false"}, workers=1, progress=heard)
@@ -342,7 +342,6 @@ def harmed(tmp_path: Path, source: Path) -> Path:
         ("cifar100", "cifar-100-python", "meta", r"holds none of meta; --from names the folder cifar-100-python"),
         ("cub", "CUB_200_2011", "bounding_boxes.txt", r"bounding_boxes\.txt cannot be read"),
         ("cub", "CUB_200_2011", "images.txt", "holds none of images.txt"),
-        ("omniglot", "omniglot", "images_evaluation", "holds no folder images_evaluation; unpack"),
         ("miniimagenet", "miniimagenet", "val.csv", r"val\.csv is missing"),
         ("tieredimagenet", "tiered-imagenet", "val_images.npz", "holds neither val_images_png.pkl nor val_images.npz"),
         ("tieredimagenet", "tiered-imagenet", "test_labels.pkl", r"test_labels\.pkl cannot be read"),
@@ -352,9 +351,7 @@ def test_a_file_that_is_missing_is_named(
     tmp_path: Path, sources: Path, name: str, source: str, harm: str, message: str
 ) -> None:
     place = harmed(tmp_path, sources / source)
-    if (place / harm).is_dir():
-        shutil.rmtree(place / harm)
-    elif name == "cifar100" and harm == "test":
+    if name == "cifar100" and harm == "test":
         (place / harm).write_bytes((place / harm).read_bytes()[:-100])
     else:
         (place / harm).unlink()
@@ -362,6 +359,12 @@ def test_a_file_that_is_missing_is_named(
         imported(name, tmp_path / "root", place)
     assert "\n" not in str(caught.value)
     assert published(name).found(tmp_path / "root") is None
+
+
+def test_both_parts_of_omniglot_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "images_background").mkdir()
+    with pytest.raises(InputError, match="holds no folder images_evaluation; unpack images_evaluation"):
+        imported("omniglot", tmp_path / "root", tmp_path)
 
 
 def test_what_is_not_whole_is_told(tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,6 +426,22 @@ def test_a_folder_is_imported_when_used(tmp_path: Path) -> None:
     assert changed.label != data.label
     assert published(f"folder:{tmp_path / 'photos'}").remove(tmp_path / "root", downloads=False) > 0
     assert stored.exists()
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_folder(tmp_path / "photos")
+    name = f"folder:{tmp_path / 'photos'}"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compact.Writer, "append", full)
+        with pytest.raises(
+            InputError, match=r"cannot import folder:photos \(No space left .* the same command goes on"
+        ):
+            published(name)(tmp_path)
+    assert len(published(name)(tmp_path).images) == 60
 
 
 def test_a_folder_may_bring_its_split(tmp_path: Path) -> None:

@@ -46,15 +46,15 @@ class Folder(Published):
             raise InputError(f"{self.source} is no set of images: {what}; put each image at CLASS/IMAGE in it")
         return found
 
+    @cached_property
+    def listed(self) -> str:
+        """A hash of what the folder lists: names, sizes and times of all image files."""
+        stats = [(path, path.stat()) for paths in self.files.values() for path in paths]
+        return content_key([[path.parent.name, path.name, s.st_size, s.st_mtime_ns] for path, s in stats])
+
     def folder(self, root: Path) -> Path:
-        """Named by what the folder lists: names, sizes and times of all files."""
-        listed = [
-            [path.parent.name, path.name, facts.st_size, facts.st_mtime_ns]
-            for paths in self.files.values()
-            for path in paths
-            for facts in [path.stat()]
-        ]
-        return root / "sets" / f"folder-{self.source.name}-{content_key(listed)[:12]}"
+        """By what the folder lists, so that it is found wherever the folder has gone."""
+        return root / "sets" / f"folder-{self.source.name}-{self.listed[:12]}"
 
     def ready(self, root: Path, progress: Progress) -> Path:
         """The import, made where there is none."""

@@ -85,7 +85,9 @@ def _encoded(path: Path) -> list[bytes]:
     values = load_pickle(path)
     if not isinstance(values, list) or not all(isinstance(v, np.ndarray) and v.dtype == np.uint8 for v in values):
         raise InputError(f"pickle {path} is no list of encoded images; get it again")
-    return [value.tobytes() for value in values]
+    for number, value in enumerate(values):  # in place, for they may fill half the memory
+        values[number] = value.tobytes()
+    return values
 
 
 def split(index: Index) -> ClassSplit:
