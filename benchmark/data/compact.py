@@ -143,9 +143,11 @@ class Writer:
         self._rows = chunk_rows(shape)
         self._bytes = shape[1] * shape[2] * shape[3]
         self._sums: list[str] = []
-        folder.mkdir(parents=True, exist_ok=True)
         self._journal = folder / "journal"
         self._path = folder / "images.npy"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in set(folder.iterdir()) - {self._journal, self._path}:
+            path.unlink()  # half written when an earlier writer was ended
 
     def resume(self, keys: Sequence[str]) -> int:
         """Keep the chunks already there that were made from ``keys`` and are whole; how many these are."""

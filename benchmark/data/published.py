@@ -18,7 +18,7 @@ from annotated_types import Ge, Le
 from benchmark.data.fetching import Download
 from benchmark.errors import InputError
 from benchmark.progress import Progress, Silent
-from benchmark.spec import build_settings
+from benchmark.spec import build_settings, content_key
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet
@@ -190,7 +190,7 @@ class Published:
             known = read_index(target)
             if known is None:
                 try:
-                    place = self._place(root, source, part / "source", progress)
+                    place = self._place(root, source, part, progress)
                     known = import_listing(
                         self.read(place, settings), target, name=self.name, settings=values, workers=workers,
                         progress=progress, folder=part / "compact",
@@ -231,8 +231,8 @@ class Published:
             return "import interrupted"
         return "fetched" if self.fetched(root) else "not here"
 
-    def _place(self, root: Path, source: Path | None, unpacked: Path, progress: Progress) -> Path:
-        """The folder to read: found in ``source``, or in the archives there once they are unpacked."""
+    def _place(self, root: Path, source: Path | None, part: Path, progress: Progress) -> Path:
+        """The folder to read: found in ``source``, or in the archives there once they are unpacked, in ``part``."""
         from benchmark.data.archives import extract, is_archive
 
         if source is None:
@@ -247,7 +247,11 @@ class Published:
             return place
         archives = [source] if is_archive(source) else [source / d.filename for d in self.downloads]
         if archives and all(map(is_archive, archives)):
+            stats = [(path.name, path.stat()) for path in archives]
+            unpacked = part / f"source-{content_key([[n, s.st_size, s.st_mtime_ns] for n, s in stats])[:12]}"
             if not unpacked.exists():
+                for stale in part.glob("source-*"):
+                    shutil.rmtree(stale)
                 extract(archives, unpacked, progress)
             place = self._locate(unpacked)
         if place is None:

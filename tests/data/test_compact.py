@@ -121,11 +121,15 @@ def test_a_writer_goes_on_where_one_broke_off(tmp_path: Path, whole: Path, done:
         file.write(b"half a chunk")
     with (tmp_path / "part" / "journal").open("a") as file:
         file.write("key 0123")
+    for name in (".journal.x.tmp", "annotations.npz", "index.json"):
+        (tmp_path / "part" / name).write_bytes(b"half")
     second = Writer(tmp_path / "part", SHAPE)
     assert second.resume(KEYS) == done
     for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[done:]:
         second.append(pixels, key)
     finish(second, tmp_path / "other")
+    for made in (tmp_path / "other", whole):
+        assert sorted(path.name for path in made.iterdir()) == ["annotations.npz", "images.npy", "index.json"]
     assert (tmp_path / "other" / "images.npy").read_bytes() == (whole / "images.npy").read_bytes()
 
 

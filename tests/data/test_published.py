@@ -253,6 +253,22 @@ def test_archives_are_imported_as_they_are(tmp_path: Path, sources: Path, root: 
     assert {path.name for path in (tmp_path / "root/sets").iterdir() if path.is_dir()} == {"cifar100", "omniglot"}
 
 
+def test_another_archive_is_unpacked_afresh(tmp_path: Path, sources: Path) -> None:
+    """What an archive held that was not whole is not taken for what the next one holds."""
+    short = Path(shutil.copytree(sources / "tiered-imagenet", tmp_path / "tiered"))
+    (short / "val_images.npz").unlink()
+    archive = tmp_path / "tiered.zip"
+    layouts.pack(short, archive)
+    with pytest.raises(InputError, match="holds neither"):
+        imported("tieredimagenet", tmp_path, archive)
+    (unpacked,) = (tmp_path / "sets/.tieredimagenet.part").glob("source-*")
+    archive.unlink()
+    layouts.pack(sources / "tiered-imagenet", archive)
+    assert len(imported("tieredimagenet", tmp_path, archive).images) == 36
+    assert not unpacked.exists()
+    assert [path.name for path in (tmp_path / "sets").iterdir() if path.is_dir()] == ["tieredimagenet"]
+
+
 def test_settings_are_kept_told_and_part_of_the_name_in_records(tmp_path: Path, sources: Path) -> None:
     data = imported("cub", tmp_path, sources / "CUB_200_2011", size="48", crop="true")
     assert data.images.shape[1:] == (48, 48, 3)

@@ -72,7 +72,7 @@ class Folder(Published):
         """Needs no import of its own accord."""
         return "imported when used"
 
-    def _place(self, root: Path, source: Path | None, unpacked: Path, progress: Progress) -> Path:
+    def _place(self, root: Path, source: Path | None, part: Path, progress: Progress) -> Path:
         if source is not None:
             raise InputError(f"--from does not go with {self.name}: the name says where it is")
         return self.source
