@@ -1,8 +1,12 @@
-"""Intervals. Each has a name that says what it covers; mean and half-width come from one function and one array."""
+"""Intervals, each with a name that says what it covers, and tests of differences between methods.
+
+Mean and half-width come from one function and one array.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.95
+Kind = Literal["seed", "episode", "class", "image"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Interval:
     ``class`` (new classes) or ``image`` (new images of these classes).
     """
 
-    kind: Literal["seed", "episode", "class", "image"]
+    kind: Kind
     mean: float
     half_width: float | None
     n: int
@@ -28,18 +33,14 @@ class Interval:
 
 def seed_interval(values: npt.ArrayLike) -> Interval:
     """Student t interval of the mean over seeds; no interval for one seed."""
-    array = _values(values)
-    return Interval(
-        "seed",
-        float(array.mean()),
-        _t_half_width(array.std(ddof=1), len(array)) if len(array) > 1 else None,
-        len(array),
-    )
+    return _t_interval("seed", values)
 
 
 def episode_interval(accuracies: npt.ArrayLike) -> Interval:
     """The interval few-shot papers print: 1.96 standard errors over episodes. It covers the draw of episodes only."""
-    return _normal_interval("episode", accuracies)
+    array = _values(accuracies)
+    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
+    return Interval("episode", float(array.mean()), half, len(array))
 
 
 def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) -> Interval:
@@ -66,24 +67,90 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
     return Interval("class", float(array.mean()), float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error, count)
 
 
-def image_interval(correct: npt.ArrayLike) -> Interval:
-    """1.96 standard errors over images, taken as drawn one by one: near-duplicates among them make it too narrow.
+def image_interval(accuracies: npt.ArrayLike) -> Interval:
+    """Student t interval over units that share no image: how far the mean holds for other images of these classes.
 
-    correct: one 0 or 1 per image. It covers the draw of the judged images only; no interval for one image.
+    accuracies: one 0 or 1 per image, or one number per episode of ``data.episodes.sample_disjoint_episodes``.
+    Images count as drawn one by one: near-duplicates among them make it too narrow. No interval for one unit.
     """
-    return _normal_interval("image", correct)
+    return _t_interval("image", accuracies)
 
 
-def _normal_interval(kind: Literal["episode", "image"], values: npt.ArrayLike) -> Interval:
-    array = _values(values)
-    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
-    return Interval(kind, float(array.mean()), half, len(array))
+@dataclass(frozen=True)
+class Paired:
+    """What seed-level differences between two methods say.
+
+    interval: their mean with its Student t interval; t_p and wilcoxon_p: two-sided p-values of the paired t-test and of
+    Wilcoxon's signed ranks; effect: mean over standard deviation of the differences (Cohen's d of paired values). None
+    where there is none: with one difference, or (t_p and effect) with differences that are equal but not zero, whose
+    spread is unknown rather than nil.
+    """
+
+    interval: Interval
+    t_p: float | None
+    wilcoxon_p: float | None
+    effect: float | None
 
 
-def _t_half_width(deviation: float, n: int) -> float:
+def paired_test(differences: npt.ArrayLike) -> Paired:
+    """Test whether differences, one per training seed (or per protocol and seed), are zero on average.
+
+    The unit is the training seed: the same two networks on more episodes are no more evidence on the two methods.
+    Wilcoxon's p cannot reach .05 with fewer than 6 differences.
+    """
+    from scipy import stats
+
+    array = _values(differences)
+    interval = _t_interval("seed", array)
+    if len(array) == 1:
+        return Paired(interval, None, None, None)
+    if not array.any():
+        return Paired(interval, 1.0, 1.0, 0.0)
+    wilcoxon = float(stats.wilcoxon(array).pvalue)
+    deviation = float(array.std(ddof=1))
+    # values that should be equal differ in the last bit
+    if deviation <= 1e-12 * float(np.abs(array).max()):
+        return Paired(interval, None, wilcoxon, None)
+    return Paired(interval, float(stats.ttest_1samp(array, 0.0).pvalue), wilcoxon, interval.mean / deviation)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in their order. Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    Each stays as small as the family error rate allows and depends on the p-values of this family alone.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(order)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def average_ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Mean rank of each method (column) over cells (rows), 1 for the largest value; ties share their mean rank.
+
+    Every method has a value in every cell: ranks of incomplete tables mean nothing, NaN raises ``ValueError``.
+    """
+    from scipy import stats
+
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise ValueError(f"ranks take a complete table of cells by methods, got shape {table.shape}")
+    ranks: npt.NDArray[np.float64] = stats.rankdata(-table, axis=1).mean(axis=0)
+    return ranks
+
+
+def _t_interval(kind: Kind, values: npt.ArrayLike) -> Interval:
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * float(deviation) / math.sqrt(n)
+    array = _values(values)
+    n = len(array)
+    if n == 1:
+        return Interval(kind, float(array.mean()), None, 1)
+    quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
+    return Interval(kind, float(array.mean()), quantile * float(array.std(ddof=1)) / math.sqrt(n), n)
 
 
 def _values(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -41,12 +41,35 @@ class Episodic(Protocol):
             seed=derive_seed(seed, "episodes", self.name, data.name),
         )  # fmt: skip
 
-    def result(self, drawn: Episodes, correct: Mapping[str, IntArray], student: Trained, teacher: Trained) -> Result:
-        """The result of correct queries per episode, by name; ``student`` is what is judged."""
+    def disjoint_episodes(self, data: ImageSet, seed: int) -> Episodes:
+        """Episodes of a seed that share no image, as many as the images allow."""
+        from benchmark.data.episodes import sample_disjoint_episodes
+
+        return sample_disjoint_episodes(
+            data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
+            query=self.settings.queries, seed=derive_seed(seed, "disjoint episodes", self.name, data.name),
+        )  # fmt: skip
+
+    def result(
+        self,
+        drawn: Episodes,
+        correct: Mapping[str, IntArray],
+        student: Trained,
+        teacher: Trained,
+        disjoint: Mapping[str, IntArray] | None = None,
+    ) -> Result:
+        """The result of correct queries per episode, by name; ``student`` is what is judged.
+
+        disjoint: the same for episodes that share no image, where they were judged too.
+        """
         import numpy as np
 
-        scores = {name: _score(counts, drawn) for name, counts in correct.items()}
+        scores = {
+            name: _score(counts, drawn, None if disjoint is None else disjoint[name])
+            for name, counts in correct.items()
+        }
         arrays: dict[str, Any] = {f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()}
+        arrays |= {f"disjoint_correct_{name}": counts.astype(np.int32) for name, counts in (disjoint or {}).items()}
         return Result(
             metric="accuracy",
             score=scores.pop("student"),
@@ -59,9 +82,13 @@ class Episodic(Protocol):
         )
 
 
-def _score(correct: IntArray, drawn: Episodes) -> Score:
-    from benchmark.statistics import class_interval, episode_interval
+def _score(correct: IntArray, drawn: Episodes, disjoint: IntArray | None) -> Score:
+    from benchmark.statistics import class_interval, episode_interval, image_interval
 
-    accuracies = correct / drawn.query[0].size
-    intervals = episode_interval(accuracies), class_interval(drawn.classes, accuracies)
-    return Score(intervals[0].mean, intervals)
+    queries = drawn.query[0].size
+    accuracies = correct / queries
+    intervals = [episode_interval(accuracies)]
+    if disjoint is not None:
+        intervals.append(image_interval(disjoint / queries))
+    intervals.append(class_interval(drawn.classes, accuracies))
+    return Score(intervals[0].mean, tuple(intervals))

@@ -82,15 +82,18 @@ class FewShot(Episodic):
         teacher_task, student_task = self.tasks(data)
         teacher = workshop.teacher(teacher_task)
         student = workshop.student(student_task, teacher)
-        episodes = self.episodes(data, seed)
+        episodes, disjoint = self.episodes(data, seed), self.disjoint_episodes(data, seed)
         novel = data.where(data.split(self.settings.split))
         embeddings = {
             "student": workshop.embed(student, data, novel),
             "teacher": workshop.embed(teacher, data, novel),
             "pixels": torch.from_numpy(data.images[novel]).to(workshop.device.torch).flatten(1).float(),
         }
-        correct = {name: self.judge(features, novel, episodes) for name, features in embeddings.items()}
-        return self.result(episodes, correct, student, teacher)
+        correct, apart = (
+            {name: self.judge(features, novel, drawn) for name, features in embeddings.items()}
+            for drawn in (episodes, disjoint)
+        )
+        return self.result(episodes, correct, student, teacher, apart)
 
     def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
         """Correct queries of each episode, for features (M x D) of the images ``novel``, ascending: E."""

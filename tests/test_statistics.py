@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
+import scikit_posthocs
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from benchmark.statistics import class_interval, episode_interval, image_interval, seed_interval
+from benchmark.statistics import (
+    average_ranks,
+    class_interval,
+    episode_interval,
+    holm,
+    image_interval,
+    paired_test,
+    seed_interval,
+)
 
 
 def test_seed_interval_is_students_t() -> None:
@@ -74,8 +86,121 @@ def test_image_interval_is_that_of_a_share() -> None:
     correct = np.arange(200) % 5 == 0
     interval = image_interval(correct)
     assert (interval.kind, interval.mean, interval.n) == ("image", 0.2, 200)
-    assert interval.half_width == pytest.approx(1.96 * math.sqrt(0.2 * 0.8 / 199), rel=1e-12)
+    assert interval.half_width == pytest.approx(stats.t.ppf(0.975, 199) * math.sqrt(0.2 * 0.8 / 199), rel=1e-9)
     assert image_interval([True]).half_width is None
+
+
+def test_the_class_interval_of_a_difference_is_narrower_and_still_covers() -> None:
+    """Two methods that find the same classes hard: their difference of 0.03 varies less over classes than either."""
+    rng = np.random.default_rng(5)
+    covered, widths = 0, []
+    for _ in range(300):
+        difficulty, gain = rng.normal(0.6, 0.1, 20), rng.normal(0.03, 0.02, 20)
+        classes = rng.random((600, 20)).argsort(1)[:, :5]
+        a = difficulty[classes].mean(1) + rng.normal(0, 0.05, 600)
+        b = (difficulty + gain)[classes].mean(1) + rng.normal(0, 0.05, 600)
+        paired, single = class_interval(classes, b - a), class_interval(classes, b)
+        assert paired.half_width is not None
+        assert single.half_width is not None
+        covered += abs(paired.mean - 0.03) <= paired.half_width
+        widths.append(paired.half_width / single.half_width)
+    assert covered / 300 >= 0.9
+    assert np.mean(widths) < 0.5
+
+
+def test_image_interval_of_disjoint_episodes_covers_other_images_where_the_episode_interval_does_not() -> None:
+    """Each image is easy or hard for good: 10,000 draws from 200 of them say little of others."""
+    rng = np.random.default_rng(6)
+    covered = {"image": 0, "episode": 0}
+    for _ in range(300):
+        ease = rng.random(200) < 0.7
+        again = ease[rng.integers(0, 200, (2000, 10))].mean(1)
+        apart = ease[rng.permutation(200).reshape(20, 10)].mean(1)
+        for interval in (image_interval(apart), episode_interval(again)):
+            assert interval.half_width is not None
+            covered[interval.kind] += abs(interval.mean - 0.7) <= interval.half_width
+    assert 0.91 <= covered["image"] / 300 <= 0.99
+    assert covered["episode"] / 300 <= 0.7
+
+
+def test_paired_test_is_that_of_scipy_on_the_pairs() -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(0.7, 0.02, 8), rng.normal(0.68, 0.02, 8)
+    found = paired_test(a - b)
+    assert found.t_p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-12)
+    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(a, b).pvalue, rel=1e-12)
+    low, high = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert found.interval.half_width == pytest.approx((high - low) / 2, rel=1e-9)
+    assert found.interval.mean == pytest.approx((high + low) / 2, rel=1e-9)
+    assert found.effect == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1), rel=1e-12)
+
+
+def test_paired_test_says_nothing_where_there_is_nothing_to_say() -> None:
+    one, same, constant = paired_test([0.1]), paired_test([0.0, 0.0, 0.0]), paired_test([0.1, 0.1, 0.1])
+    assert (one.t_p, one.wilcoxon_p, one.effect, one.interval.half_width) == (None, None, None, None)
+    assert (same.t_p, same.wilcoxon_p, same.effect) == (1.0, 1.0, 0.0)
+    assert (constant.t_p, constant.effect) == (None, None)
+    assert constant.wilcoxon_p is not None
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_signed_ranks_of_fewer_than_six_seeds_never_reach_five_percent(n: int) -> None:
+    p = paired_test(np.linspace(1, 2, n)).wilcoxon_p
+    assert p is not None
+    assert p > 0.05
+    six = paired_test(np.linspace(1, 2, 6)).wilcoxon_p
+    assert six is not None
+    assert six < 0.05
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_equal_methods_are_told_apart_as_seldom_as_it_says(n: int) -> None:
+    """Methods equal on average; each training has its luck, and each seed's episodes are hard or easy for both."""
+    rng = np.random.default_rng(n)
+    called = {"t": 0, "wilcoxon": 0}
+    for _ in range(800):
+        episodes = rng.normal(0, 0.02, n)
+        a, b = episodes + rng.normal(0.7, 0.01, n), episodes + rng.normal(0.7, 0.01, n)
+        found = paired_test(a - b)
+        assert found.t_p is not None
+        assert found.wilcoxon_p is not None
+        called["t"] += found.t_p < 0.05
+        called["wilcoxon"] += found.wilcoxon_p < 0.05
+    assert 0.03 <= called["t"] / 800 <= 0.07
+    assert called["wilcoxon"] / 800 <= 0.07
+
+
+def test_holm_keeps_the_family_error_and_agrees_with_statsmodels() -> None:
+    rng = np.random.default_rng(8)
+    for p in ([0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.001, 0.9, 0.9], rng.random(20).tolist()):
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm([]) == []
+    wrong = 0
+    for _ in range(150):
+        runs = rng.normal(0.7, 0.01, (5, 4))
+        p = [paired_test(runs[:, i] - runs[:, j]).t_p or 1.0 for i in range(4) for j in range(i)]
+        wrong += min(holm(p)) < 0.05
+    assert wrong / 150 <= 0.07
+
+
+def test_average_ranks_are_those_of_pandas_and_of_this_pool_alone() -> None:
+    table = np.random.default_rng(9).integers(50, 60, (7, 5)) / 100
+    expected = pd.DataFrame(table).rank(axis=1, ascending=False).mean().to_numpy()
+    np.testing.assert_allclose(average_ranks(table), expected)
+    np.testing.assert_allclose(average_ranks([[0.5, 0.7, 0.7]]), [3, 1.5, 1.5])
+    np.testing.assert_allclose(average_ranks([[0.5, 0.7]]), [2, 1])
+    with pytest.raises(ValueError, match="complete table"):
+        average_ranks([[0.5, float("nan")]])
+
+
+def test_pairwise_tests_agree_with_scikit_posthocs() -> None:
+    runs = np.random.default_rng(10).normal([0.7, 0.702, 0.71, 0.72], 0.01, (8, 4))
+    expected = scikit_posthocs.posthoc_wilcoxon(runs.T.tolist(), p_adjust="holm").to_numpy()
+    pairs = list(itertools.combinations(range(4), 2))
+    p = [paired_test(runs[:, i] - runs[:, j]).wilcoxon_p for i, j in pairs]
+    assert all(value is not None for value in p)
+    found = holm([value for value in p if value is not None])
+    np.testing.assert_allclose(found, [expected[i, j] for i, j in pairs], rtol=1e-9)
 
 
 def test_what_is_no_sample_is_refused() -> None:

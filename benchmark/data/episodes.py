@@ -79,3 +79,31 @@ def sample_episodes(
         support[at] = images[first]
         queries[at] = images[np.take_along_axis(rest, allowed, axis=1)]
     return Episodes(chosen, support, queries)
+
+
+def sample_disjoint_episodes(
+    data: ImageSet, classes: tuple[int, ...], *, way: int, shot: int, query: int, seed: int
+) -> Episodes:
+    """Draw episodes that share no image with each other, until the images are used up.
+
+    Their accuracies differ as those of other images of the same classes would. Lafargue et al., TMLR 2024,
+    arXiv 2409.02850. Classes are drawn uniformly from those that still have images enough; otherwise as
+    ``sample_episodes``, which impossible numbers are told by.
+    """
+    check_episodes(data, classes, way, shot, query)
+    rng = np.random.default_rng(seed)
+    left = {c: rng.permutation(data.where([c])) for c in classes}
+    drawn: list[tuple[list[int], list[IntArray], list[IntArray]]] = []
+    while True:
+        able = {}
+        for c, images in left.items():
+            fitting = np.flatnonzero(~np.isin(data.groups[images], data.groups[images[:shot]]))[:query]
+            if len(images) >= shot and len(fitting) == query:
+                able[c] = fitting
+        if len(able) < way:
+            break
+        chosen = [int(c) for c in rng.choice(list(able), way, replace=False)]
+        drawn.append((chosen, [left[c][:shot] for c in chosen], [left[c][able[c]] for c in chosen]))
+        for c in chosen:
+            left[c] = np.delete(left[c], [*range(shot), *able[c]])
+    return Episodes(*(np.asarray(part, np.int64) for part in zip(*drawn, strict=True)))

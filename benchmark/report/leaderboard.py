@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,16 +26,19 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     ``incomplete``, those whose runs failed ``failed``. Where the same seed was measured more than once, the latest
     record counts.
     """
-    pools = make_pools(make_cells(records))
-    rows = [_row(pool, cell) for pool in pools for cell in pool.cells]
+    rows = [row for pool in make_pools(make_cells(records)) for row in _rows(pool)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     return frame.astype({"n_seeds": "int64", "rank": "Int64", "best": "boolean"})
 
 
-def _row(pool: Pool, cell: Cell) -> dict[str, Any]:
-    where = cell.conditions
-    done = cell.done
+def _rows(pool: Pool) -> list[dict[str, Any]]:
+    means = [cell.interval().mean for cell in pool.complete]
+    return [_row(pool, cell, means) for cell in pool.cells]
+
+
+def _row(pool: Pool, cell: Cell, means: Sequence[float]) -> dict[str, Any]:
+    where, done = cell.conditions, cell.done
     row: dict[str, Any] = {
         "protocol": where.protocol, "dataset": where.dataset, "preset": cell.preset, "teacher": where.teacher,
         "backbone": where.backbone, "method": cell.method, "metric": cell.metric, "n_seeds": len(done),
@@ -52,7 +55,7 @@ def _row(pool: Pool, cell: Cell) -> dict[str, Any]:
     if all(half is not None for half in halves):
         row["episode_ci95"] = math.sqrt(sum(half**2 for half in halves)) / len(halves)
     if row["status"] == "done":
-        row["rank"] = 1 + sum(other.interval().mean > interval.mean for other in pool.complete)
+        row["rank"] = 1 + sum(mean > interval.mean for mean in means)
         row["best"] = row["rank"] == 1
     return row
 

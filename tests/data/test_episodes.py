@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import ImageSet
-from benchmark.data.episodes import sample_episodes
+from benchmark.data.episodes import sample_disjoint_episodes, sample_episodes
 from benchmark.errors import InputError
 
 
@@ -51,3 +51,22 @@ def test_stream_follows_the_seed(tiny: ImageSet) -> None:
 def test_impossible_numbers_are_told(tiny: ImageSet, way: int, shot: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_episodes(tiny, tiny.splits["test"], way=way, shot=shot, query=9, episodes=10, seed=0)
+
+
+def test_disjoint_episodes_share_no_image_and_use_the_images_up(tiny: ImageSet) -> None:
+    """6 classes of 24 images, 8 an episode: 18 rounds of a class, so at least 3 episodes of 5 classes."""
+    drawn = sample_disjoint_episodes(tiny, tiny.splits["test"], way=5, shot=1, query=7, seed=3)
+    used = np.concatenate([drawn.support.ravel(), drawn.query.ravel()])
+    assert len(set(used)) == len(used)
+    assert len(drawn.classes) == 3
+    for classes, support, query in zip(drawn.classes, drawn.support, drawn.query, strict=True):
+        assert len(set(classes)) == 5
+        assert (tiny.labels[support] == classes[:, None]).all()
+        assert (tiny.labels[query] == classes[:, None]).all()
+        assert not set(tiny.groups[support].flat) & set(tiny.groups[query].flat)
+    left = [24 - np.isin(used, tiny.where([c])).sum() for c in tiny.splits["test"]]
+    assert sum(count >= 8 for count in left) < 5
+    hashes = {
+        sample_disjoint_episodes(tiny, tiny.splits["test"], way=2, shot=1, query=3, seed=s).hash for s in (0, 0, 1)
+    }
+    assert len(hashes) == 2

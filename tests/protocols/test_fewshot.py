@@ -45,7 +45,10 @@ def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
     for name, score in scores.items():
         correct = found.arrays[f"correct_{name}"]
         assert score.value == pytest.approx(correct.mean() / 25)
-        assert [i.kind for i in score.intervals] == ["episode", "class"]
+        assert [i.kind for i in score.intervals] == ["episode", "image", "class"]
+        apart = found.arrays[f"disjoint_correct_{name}"] / 25
+        assert score.intervals[1].mean == pytest.approx(apart.mean())
+        assert score.intervals[1].n == len(apart) >= 4
     assert found.n == len(found.arrays["classes"]) == 400
     assert scores["teacher"].value > scores["student"].value > scores["pixels"].value + 0.05
     assert scores["pixels"].value > 0.25
