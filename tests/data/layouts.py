@@ -127,13 +127,18 @@ def write_omniglot(folder: Path) -> None:
     """``images_background`` and ``images_evaluation``: alphabets, characters, one drawing of 105 x 105 each."""
     names = sorted(name for names in load_class_split("omniglot-vinyals").classes.values() for name in names)
     alphabets = sorted({name.split("/")[0] for name in names})
+    drawings = []
+    for length in range(50):
+        drawing = np.full((105, 105), 255, np.uint8)
+        drawing[20 : 30 + length, 40:60] = 0
+        buffer = io.BytesIO()
+        Image.fromarray(drawing).convert("1").save(buffer, format="PNG")
+        drawings.append(buffer.getvalue())
     for number, name in enumerate(names):
         part = "images_background" if alphabets.index(name.split("/")[0]) < 30 else "images_evaluation"
         path = folder / part / name / f"{number:04d}_01.png"
         path.parent.mkdir(parents=True)
-        drawing = np.full((105, 105), 255, np.uint8)
-        drawing[20 : 30 + number % 50, 40:60] = 0
-        Image.fromarray(drawing).convert("1").save(path)
+        path.write_bytes(drawings[number % 50])
 
 
 def mini_images() -> dict[str, list[Pixels]]:
