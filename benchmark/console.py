@@ -11,9 +11,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from benchmark.progress import Progress as Shown
     from benchmark.report.compare import Comparison
     from benchmark.store import Record
-    from benchmark.training import Progress as Shown
 
 MEANINGS = {
     "episode": "draws of episodes from these images (what papers print)",
@@ -29,7 +29,7 @@ _IDENTITY = (
 
 
 class Bar:
-    """A ``training.Progress`` on a terminal: a bar with loss, rate and time left; plain lines where there is none."""
+    """A ``Progress`` on a terminal: a bar with loss, rate and time left; plain lines where there is none."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -68,7 +68,7 @@ class Bar:
 
 
 class Heeding:
-    """A ``training.Progress`` that raises ``KeyboardInterrupt`` at its next step once ``stopped``.
+    """A ``Progress`` that raises ``KeyboardInterrupt`` at its next step once ``stopped``.
 
     The one that the signal raised may have fallen into code that swallows it, such as a library being imported.
     """

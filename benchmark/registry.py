@@ -33,15 +33,16 @@ class _Slot(Generic[T]):
     target: str | None
     help: str | None
     examples: tuple[str, ...]
+    family: Callable[[str], T] | None = None
 
 
 class Registry(Generic[T]):
     """Maps names to entries.
 
-    A name may hold integer fields, as in ``fewshot-{way}way{shot}shot``. An entry is an object, or a reference
-    ``"module:attribute"`` that is imported when first asked for. Names come from three places: ``register`` and
-    ``refer``; the modules of ``room``, a package whose files register themselves when imported; and the
-    installed packages' entry points of ``group``.
+    A name may hold integer fields, as in ``fewshot-{way}way{shot}shot``; a family holds every name that begins with a
+    prefix. An entry is an object, or a reference ``"module:attribute"`` that is imported when first asked for. Names
+    come from three places: ``register``, ``family`` and ``refer``; the modules of ``room``, a package whose files
+    register themselves when imported; and the installed packages' entry points of ``group``.
     """
 
     def __init__(self, kind: str, *, room: str | None = None, group: str | None = None) -> None:
@@ -57,6 +58,20 @@ class Registry(Generic[T]):
         def enter(entry: T) -> T:
             self._add(name, entry, None, None, examples)
             return entry
+
+        return enter
+
+    def family(self, prefix: str, *, example: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+        """Decorator that enters all names that begin with ``prefix``: the function makes the entry from the rest.
+
+        ``example`` stands in listings, with the function's docstring.
+        """
+
+        def enter(make: Callable[[str], T]) -> Callable[[str], T]:
+            self._add(prefix, None, None, (inspect.getdoc(make) or "").split("\n", 1)[0], (example,))
+            slot = self._slots[prefix]
+            slot.pattern, slot.family = re.compile(re.escape(prefix) + "(?s:.+)"), make
+            return make
 
         return enter
 
@@ -109,11 +124,14 @@ class Registry(Generic[T]):
         """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones."""
         self._discover()
         key, found = self._find(name)
+        slot = self._slots[key]
+        if slot.family is not None:
+            return Match(name, slot.family(name.removeprefix(key)))
         fields = {k: int(v) for k, v in found.groupdict().items()} if found else {}
-        return Match(name, self._load(self._slots[key]), fields)
+        return Match(name, self._load(slot), fields)
 
     def _find(self, name: str) -> tuple[str, re.Match[str] | None]:
-        if name in self._slots:
+        if name in self._slots and self._slots[name].family is None:
             return name, None
         for key, slot in self._slots.items():
             if found := slot.pattern.fullmatch(name):

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.backbones import BACKBONES
 from benchmark.data import DATASETS, ImageSet
+from benchmark.data.published import open_data_set
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method, Situation
+from benchmark.progress import Progress, Silent
 from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
 from benchmark.store import SCHEMA, Record, Store
 from protocols import PROTOCOLS, Protocol, Score
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmark.training import Device, Progress
+    from benchmark.training import Device
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
@@ -42,10 +44,10 @@ class Request:
 class Plan:
     """A request made sure of: every name known, every setting typed and within bounds, the data able to carry it.
 
-    A request that cannot be carried out raises ``InputError``.
+    A request that cannot be carried out raises ``InputError``. ``progress`` shows what it takes to open the data.
     """
 
-    def __init__(self, request: Request, data_root: Path) -> None:
+    def __init__(self, request: Request, data_root: Path, progress: Progress | None = None) -> None:
         self.request = request
         protocol = PROTOCOLS.get(request.protocol)
         method = METHODS.get(request.method)
@@ -89,7 +91,7 @@ class Plan:
         self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
         self.method = method.entry
         self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
-        self.data: ImageSet = loader.entry(data_root)
+        self.data: ImageSet = open_data_set(loader.entry, data_root, progress or Silent())
         self.protocol.check(self.data)
 
     def spec(self, seed: int) -> RunSpec:
@@ -98,7 +100,7 @@ class Plan:
 
         return RunSpec(
             protocol=self.request.protocol,
-            dataset=self.request.dataset,
+            dataset=self.data.label,
             method=self.request.method,
             seed=seed,
             preset=self._label,
@@ -178,7 +180,7 @@ def run(
 
 def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
     """Resolved settings, steps and estimated seconds of a request, from a few timed steps; nothing is kept."""
-    from benchmark.training import Silent, TeacherBank, Workshop
+    from benchmark.training import TeacherBank, Workshop
 
     spec = plan.spec(seeds[0])
     workshop = Workshop(spec, TeacherBank(data_root / "teachers"), device, Silent())
@@ -217,8 +219,9 @@ def measure(
 ) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
     """Carry out one run. A run that breaks off by an error of its own gives a record with status ``failed``.
 
-    The record holds identity (key, protocol, dataset, preset, method, backbone, teacher, seed), the value of ``metric``
-    with its named intervals, the references' values, cost, history, versions and environment, and the full config.
+    The record holds identity (key, protocol, dataset, preset, method, backbone, teacher, seed), what the data are, the
+    value of ``metric`` with its named intervals, the references' values, cost, history, versions and environment, and
+    the full config.
     """
     import torch
 
@@ -238,6 +241,7 @@ def measure(
         "backbone": spec.student.backbone,
         "teacher": spec.teacher.backbone,
         "seed": spec.seed,
+        "data": plan.data.describe(),
         "config": spec.config(),
         "environment": describe(device.torch, device.precision),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

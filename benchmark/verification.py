@@ -42,7 +42,8 @@ def replan(record: Record, data_root: Path) -> Plan:
         if not (name == "name" and section in ("protocol", "method"))
     ]
     preset = str(record["preset"]).partition("+")[0]
-    request = Request(record["protocol"], record["method"], record["dataset"], preset, tuple(overrides))
+    dataset = record.get("data", {}).get("name", record["dataset"])
+    request = Request(record["protocol"], record["method"], dataset, preset, tuple(overrides))
     plan = Plan(request, data_root)
     spec = plan.spec(record["seed"])
     if spec.key != record["key"]:

@@ -12,7 +12,7 @@ from benchmark.errors import InputError
 from benchmark.methods import Situation
 from benchmark.spec import content_key, derive_seed
 from protocols import PROTOCOLS, Protocol, Result, Score
-from protocols.protocol import class_order
+from protocols.protocol import check_judged_side, class_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +33,9 @@ class Distillation(Protocol):
     Ye, Lu and Zhan, TPAMI 2022, arXiv 2205.01915. All classes of the data set stand in one order, drawn once; its
     splits of classes, made for novel classes, play no part. With n half of the classes the teacher has positions [0, n)
     and the student [new, new + n), new = round(n (100 - percent) / 100). Images are split by group into training,
-    validation and test, once. The teacher trains on all training images of its classes, the student on
-    ``images_per_class`` of each of its own, drawn by the run's seed. Images judged are in no training and no centre.
+    validation and test, once; official test images stay test images. The teacher trains on all training images of its
+    classes, the student on ``images_per_class`` of each of its own, drawn by the run's seed. Images judged are in no
+    training and no centre.
 
     Beside the student's logits stand chance and ``teacher_ncm``: the teacher's embedding, with the nearest mean of the
     student's training images.
@@ -49,8 +50,9 @@ class Distillation(Protocol):
         images_per_class: Annotated[int, Ge(0)] = 2
         split: Literal["test", "val"] = "test"
         test: Annotated[float, Gt(0), Lt(1)] = 0.4
-        val: Annotated[float, Gt(0), Lt(1)] = 0.2
-        """Of the groups that are not for test."""
+        """Where the data set has no official test images."""
+        val: Annotated[float, Ge(0), Lt(1)] = 0.2
+        """Of the groups that are not for test; 0 trains on all of these."""
 
     presets = {  # noqa: RUF012
         "quick": {
@@ -81,6 +83,7 @@ class Distillation(Protocol):
         """Enough classes for such an overlap, and enough training images in each of the student's."""
         import numpy as np
 
+        check_judged_side(self.settings)
         teacher, student = self.classes(data)
         size, shared = len(student), len(set(teacher) & set(student))
         if size < 2:

@@ -12,7 +12,7 @@ from benchmark.errors import InputError
 from benchmark.methods import Situation
 from benchmark.spec import content_key
 from protocols import PROTOCOLS, Protocol, Result, Score
-from protocols.protocol import class_order
+from protocols.protocol import check_judged_side, class_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +51,9 @@ class Incremental(Protocol):
         head: Literal["method", "net", "ncm", "nme"] = "method"
         split: Literal["test", "val"] = "test"
         test: Annotated[float, Gt(0), Lt(1)] = 0.4
-        val: Annotated[float, Gt(0), Lt(1)] = 0.2
-        """Of the groups that are not for test."""
+        """Where the data set has no official test images."""
+        val: Annotated[float, Ge(0), Lt(1)] = 0.2
+        """Of the groups that are not for test; 0 trains on all of these."""
 
     presets = {  # noqa: RUF012
         "quick": {
@@ -77,6 +78,7 @@ class Incremental(Protocol):
         """Old and new classes both there, and as many images in each old class as exemplars are asked for."""
         import numpy as np
 
+        check_judged_side(self.settings)
         if not 0 < self._old_count(data) < len(data.classes):
             raise InputError(
                 f"protocol.old = {self.settings.old}: {data.name} has {len(data.classes)} classes, some of which must "

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from benchmark.errors import InputError
 from benchmark.spec import derive_seed
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ def class_order(data: ImageSet, purpose: str) -> tuple[int, ...]:
         return data.orders[purpose]
     drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
     return tuple(drawn.tolist())
+
+
+def check_judged_side(settings: Any) -> None:
+    """Raise ``InputError`` where validation images are to be judged and none are held out."""
+    if settings.split == "val" and not settings.val:
+        raise InputError("protocol.split = val judges validation images, of which protocol.val = 0 leaves none")
 
 
 @dataclass(frozen=True)

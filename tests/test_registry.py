@@ -45,6 +45,29 @@ def test_names_with_fields_match_whole_numbers_only(shapes: Registry[object], na
         shapes.get(name)
 
 
+def test_a_family_makes_an_entry_from_the_rest_of_the_name(shapes: Registry[object]) -> None:
+    @shapes.family("ring:", example="ring:RADIUS")
+    def ring(rest: str) -> object:
+        """A ring of that radius.
+
+        More of it.
+        """
+        return ("ring", rest)
+
+    assert shapes.names()[-1] == "ring:RADIUS"
+    assert shapes.patterns()[-1] == "ring:"
+    assert shapes.help("ring:RADIUS") == "A ring of that radius."
+    for rest in ("3", "/a/b c:d", "two\nlines", "ring:3"):
+        match = shapes.get(f"ring:{rest}")
+        assert match.entry == ("ring", rest)
+        assert match.fields == {}
+    for name in ("ring", "ring:", "a ring:3"):
+        with pytest.raises(InputError, match="unknown shape"):
+            shapes.get(name)
+    with pytest.raises(ValueError, match="registered twice"):
+        shapes.family("ring:", example="ring:2")(ring)
+
+
 def test_duplicates_are_refused(shapes: Registry[object]) -> None:
     with pytest.raises(ValueError, match="'square' is registered twice"):
         shapes.register("square")(set)

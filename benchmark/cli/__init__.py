@@ -9,8 +9,9 @@ from typing import NoReturn
 
 import typer
 
+from benchmark import interrupts
 from benchmark.cli import data, results, running
-from benchmark.cli.options import complain, signals
+from benchmark.cli.options import complain
 from benchmark.errors import InputError
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ app.add_typer(data.app, name="data")
 def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupts.heed)
     # threads that spin for long while they wait stall one another as soon as another process wants a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
@@ -62,8 +63,3 @@ def main() -> NoReturn:
     if status == _INTERRUPTED:
         complain("interrupted; records already saved are kept, and the same command goes on from there")
     sys.exit(status)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    signals.append(signum)
-    raise KeyboardInterrupt

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark import interrupts
 from benchmark.cli.options import Data, data_root, tell
+from benchmark.errors import InputError
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, help="Look at data sets.")
+if TYPE_CHECKING:
+    from benchmark.data.published import Published
+    from benchmark.progress import Progress
+
+app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Look at data sets; fetch, import, verify and remove those that do not ship with the package.",
+)
+
+Name = Annotated[str, typer.Argument(help="Data set; see `data list`.")]
+
+
+@app.command("list")
+def list_(data: Data = None) -> None:
+    """List data sets: which are here, which are imported, what they are."""
+    from benchmark.console import print_table
+    from benchmark.data import DATASETS
+    from benchmark.data.published import Published, imports
+
+    root = data_root(data)
+    rows = []
+    for name in DATASETS.names():
+        entry = DATASETS.get(name).entry
+        rows.append([name, entry.state(root) if isinstance(entry, Published) else "embedded", DATASETS.help(name)])
+    known = {row[0] for row in rows}
+    rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]
+    print_table(f"data sets, imported ones in {root / 'sets'}", ["name", "state", "what it is"], rows)
 
 
 @app.command("show")
-def data_show(
-    dataset: Annotated[str, typer.Argument(help="Data set; see `list datasets`.")],
+def show(
+    dataset: Name,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (PNG), a row per class.")
     ] = None,
@@ -25,13 +54,15 @@ def data_show(
 
     from benchmark.console import print_table
     from benchmark.data import DATASETS
+    from benchmark.data.published import open_data_set
 
-    images = DATASETS.get(dataset).entry(data_root(data))
+    images = open_data_set(DATASETS.get(dataset).entry, data_root(data), _progress())
     rows = []
     for split, classes in images.splits.items():
         counts = [len(images.where([c])) for c in classes]
         groups = len(np.unique(images.groups[images.where(classes)]))
-        rows.append([split, str(len(classes)), str(sum(counts)), str(min(counts)), str(max(counts)), str(groups)])
+        few, many = (str(pick(counts)) if counts else "" for pick in (min, max))
+        rows.append([split, str(len(classes)), str(sum(counts)), few, many, str(groups)])
     _, height, width, channels = images.images.shape
     if out is not None:
         from benchmark.data.contact_sheet import draw_contact_sheet
@@ -39,4 +70,113 @@ def data_show(
         draw_contact_sheet(images, out)
         tell(f"wrote {out}")
     columns = ["split", "classes", "images", "fewest per class", "most per class", "groups"]
-    print_table(f"{dataset}: {height} x {width} x {channels}, fingerprint {images.fingerprint[:12]}", columns, rows)
+    print_table(
+        f"{images.label}: {height} x {width} x {channels}, fingerprint {images.fingerprint[:12]}", columns, rows
+    )
+    print_table("\nfor the record", ["what", "value"], [[k, _short(v)] for k, v in images.describe().items()])
+
+
+@app.command("fetch")
+def fetch(
+    dataset: Name,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask nothing of the network: check what is there already.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Fetch the files of a data set from its publisher, or tell how to get them by hand."""
+    root = data_root(data)
+    published = _published(dataset)
+    for path in published.fetch(root, _progress(), offline=offline):
+        tell(f"{path}: whole")
+    tell(f"next: {published.command(root)}")
+
+
+@app.command("import")
+def import_(
+    dataset: Name,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PATH", help="Folder or archive of its files [default: what was fetched]."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting, as size=84 or crop=true; repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode images [default: one per processor].")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Convert a data set, once, to the form that runs read. Interrupted, the same command goes on.
+
+    Example: python -m benchmark data import cub --from CUB_200_2011 --set size=84
+    """
+    from benchmark.data.published import default_workers
+
+    published = _published(dataset)
+    given: dict[str, str] = {}
+    for item in set_ or ():
+        name, equals, value = item.partition("=")
+        if not equals or not name or name in given:
+            raise InputError(f"--set {item!r} is not of the form name=value, each name once, as in size=84")
+        given[name.strip()] = value.strip()
+    index = published.import_from(
+        data_root(data), source, given, workers=workers or default_workers(), progress=_progress()
+    )
+    count, height, width, channels = index.shape
+    tell(f"{dataset}: {count:,} images of {len(index.classes)} classes, {height} x {width} x {channels}")
+
+
+@app.command("verify")
+def verify(
+    datasets: Annotated[list[str] | None, typer.Argument(help="Data sets [default: all imported ones].")] = None,
+    data: Data = None,
+) -> None:
+    """Read imported data sets and compare every part with its checksum."""
+    from benchmark.data import compact
+    from benchmark.data.published import imports
+
+    root = data_root(data)
+    folders = [_published(name).ready(root, _progress()) for name in datasets or ()] or imports(root)
+    for folder in dict.fromkeys(folders):
+        index = compact.verify(folder, _progress())
+        tell(f"{index.name}: {index.shape[0]:,} images, all as recorded")
+
+
+@app.command("remove")
+def remove(
+    dataset: Name,
+    downloads: Annotated[bool, typer.Option("--downloads", help="Its fetched files too.")] = False,
+    data: Data = None,
+) -> None:
+    """Delete what was imported of a data set."""
+    from benchmark.data.published import imports, remove_import
+
+    root = data_root(data)
+    if dataset.startswith("folder-") and root / "sets" / dataset in imports(root):  # of a folder that has changed
+        freed = remove_import(root / "sets" / dataset)
+    else:
+        freed = _published(dataset).remove(root, downloads=downloads)
+    tell(f"{dataset}: removed, {freed / 2**20:,.1f} MiB")
+
+
+def _published(name: str) -> Published:
+    from benchmark.data import DATASETS
+    from benchmark.data.published import Published
+
+    entry = DATASETS.get(name).entry
+    if not isinstance(entry, Published):
+        raise InputError(f"data set {name} is embedded or another package's: there is nothing to fetch or import")
+    return entry
+
+
+def _progress() -> Progress:
+    from benchmark.console import Bar, Heeding
+
+    return Heeding(Bar(), stopped=interrupts.asked)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 80 else text[:77] + "..."

@@ -22,15 +22,12 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
-signals: list[int] = []
-"""Those that asked the process to stop."""
-
 
 def data_root(given: Path | None) -> Path:
     """The folder named, else the user's cache folder."""
-    import platformdirs
+    from benchmark.data.published import default_root
 
-    return given if given is not None else platformdirs.user_cache_path("distillation-benchmark")
+    return given if given is not None else default_root()
 
 
 def tell(message: str) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root, signals
+from benchmark import interrupts
+from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,20 +69,21 @@ def run(
         raise InputError("give --seed or --seeds, not both")
     from benchmark import runner
     from benchmark.console import Bar, Heeding, print_records
+    from benchmark.progress import Silent
     from benchmark.spec import parse_seeds
     from benchmark.store import Store
 
     numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
     root = data_root(data)
+    progress = Heeding(Silent() if as_json else Bar(), stopped=interrupts.asked)
     request = runner.Request(protocol, method, dataset, preset, tuple(set_ or ()), limit_steps)
-    plan = runner.Plan(request, root)
-    from benchmark.training import Silent, select_device
+    plan = runner.Plan(request, root, progress)
+    from benchmark.training import select_device
 
     chosen = select_device(device, plan.spec(numbers[0]).training.precision)
     if dry_run:
         _print_dry_run(plan, numbers, Store(results), root, chosen, as_json)
         return
-    progress = Heeding(Silent() if as_json else Bar(), stopped=lambda: bool(signals))
     records = runner.run(
         plan, numbers, store=Store(results), data_root=root, device=chosen, progress=progress, mode=mode.value
     )
@@ -167,7 +169,7 @@ def verify(
 
     store = Store(results)
     record = store.resolve(run)
-    progress = Heeding(Bar(), stopped=lambda: bool(signals))
+    progress = Heeding(Bar(), stopped=interrupts.asked)
     found = repeat(record, store.arrays(record), data_root(data), device, progress, fresh_teacher=fresh_teacher)
     for line in found.lines:
         print(line)  # noqa: T201

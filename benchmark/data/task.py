@@ -58,22 +58,27 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
 def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArray]:
     """Indices of all images on three sides, ascending, the same for every seed.
 
-    ``test`` is the share of each class's groups on the test side, ``val`` the share of its other groups on the
-    validation side; no group stands on two sides. A class without a group on each side raises ``InputError``.
+    ``test`` is the share of each class's groups on the test side, where the set has no official test images: else these
+    are the test side. ``val`` is the share of the class's other groups on the validation side, which 0 leaves empty. No
+    group stands on two sides. A class without a group on each side raises ``InputError``.
     """
     ids, group = np.unique(data.groups, return_inverse=True)
     side = np.full(len(ids), -1)
     names: tuple[Side, ...] = ("test", "val", "train")
+    official = data.official_test
+    if official is not None:
+        side[group[official]] = names.index("test")
     for c in range(len(data.classes)):
         own = np.unique(group[data.labels == c])
         free = np.random.default_rng(derive_seed(0, "three sides", data.name, c)).permutation(own[side[own] < 0])
-        tested = round(test * len(free))
+        tested = round(test * len(free)) if official is None else 0
         parts = np.split(free, [tested, tested + round(val * (len(free) - tested))])
         for number, part in enumerate(parts):
             side[part] = number
-        if not all(np.any(side[own] == number) for number in range(3)):
+        if not all(np.any(side[own] == number) for number in range(3) if names[number] != "val" or val > 0):
+            shares = f"test = {test}" if official is None else "the official test images"
             raise InputError(
-                f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which test = {test} "
+                f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which {shares} "
                 f"and val = {val} do not share out to training, validation and test; change these shares"
             )
     return {name: np.flatnonzero(side[group] == number) for number, name in enumerate(names)}

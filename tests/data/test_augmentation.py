@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from benchmark.data import ImageSet
+from benchmark.data import ImageSet, augmentation
 from benchmark.data.augmentation import Images, Normalisation
 
 CPU = torch.device("cpu")
@@ -62,3 +65,45 @@ def test_crops_follow_the_generator(tiny: ImageSet) -> None:
     first, again, other = (images.augmented(index, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_statistics_are_those_of_the_pixels(tiny: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "_COUNTED", 7)
+    for chosen in (np.arange(3), tiny.where(tiny.splits["train"])):
+        pixels = tiny.images[chosen].reshape(-1, 3) / 255
+        found = Normalisation.of(tiny, chosen)
+        assert np.allclose(found.mean, pixels.mean(0), rtol=1e-6)
+        assert np.allclose(found.std, pixels.std(0), rtol=1e-6)
+    flat = dataclasses.replace(tiny, images=np.full_like(tiny.images, 51))
+    assert Normalisation.of(flat, np.arange(4)) == Normalisation((np.float32(0.2).item(),) * 3, (1e-3,) * 3)
+
+
+def test_images_read_batch_by_batch_are_the_same(tiny: ImageSet, tmp_path: Path) -> None:
+    """A set mapped from a file, too large to be held (more than nothing), gives the batches of one in memory."""
+    np.save(tmp_path / "images.npy", tiny.images)
+    mapped = dataclasses.replace(tiny, images=np.load(tmp_path / "images.npy", mmap_mode="r"), mirrors=True)
+    chosen, index = np.arange(700, 100, -3), torch.tensor([5, 199, 5, 0, 64])
+    held = Images(dataclasses.replace(tiny, mirrors=True), chosen, PLAIN, padding=4, device=CPU)
+    read = Images(mapped, chosen, PLAIN, padding=4, device=CPU, resident=0)
+    assert len(held) == len(read) == 200
+    assert torch.equal(held.plain(index), read.plain(index))
+    batches = [images.augmented(index, torch.Generator().manual_seed(3)) for images in (held, read)]
+    assert torch.equal(*batches)
+
+
+def test_more_than_fits_is_not_read_at_once(tiny: ImageSet) -> None:
+    class Counting(np.ndarray):  # type: ignore[type-arg]
+        most = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            found = np.asarray(super().__getitem__(key))
+            Counting.most = max(Counting.most, len(found))
+            return found
+
+    data = dataclasses.replace(tiny, images=tiny.images.view(Counting))
+    size = 720 * 24 * 24 * 3
+    for resident, most in ((size - 1, 9), (size, 720)):
+        Counting.most = 0
+        images = Images(data, np.arange(720), PLAIN, padding=4, device=CPU, resident=resident)
+        images.augmented(torch.arange(9), torch.Generator())
+        assert Counting.most == most

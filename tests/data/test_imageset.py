@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import ImageSet
+from benchmark.data.imageset import Origin
 from benchmark.data.task import hold_out
 from benchmark.errors import InputError
 
@@ -36,6 +37,36 @@ def test_fingerprint_follows_every_part() -> None:
     assert base not in prints
 
 
+def test_fingerprint_follows_orders_official_test_images_and_the_hash_of_mapped_pixels() -> None:
+    flags = np.array([False, True] * 3)
+    changes: list[dict[str, Any]] = [
+        {}, {"orders": {"distillation": (0, 1, 2)}}, {"orders": {"incremental": (0, 1, 2)}},
+        {"orders": {"distillation": (2, 1, 0)}}, {"official_test": flags}, {"official_test": ~flags},
+        {"origin": Origin("1234")}, {"origin": Origin("1235")},
+    ]  # fmt: skip
+    assert len({make(**change).fingerprint for change in changes}) == len(changes)
+    assert (
+        make(origin=Origin("1234", "size=9", {"a": 1}), split_name="x").fingerprint
+        == make(origin=Origin("1234"), images=np.ones((6, 4, 4, 3), np.uint8)).fingerprint
+    )
+
+
+def test_label_and_description_tell_form_and_split() -> None:
+    assert make().label == make(origin=Origin("1234")).label == "sample"
+    data = make(origin=Origin("1234", "size=9", {"crop": True}), split_name="half", official_test=np.arange(6) > 3)
+    assert data.label == "sample+size=9"
+    described = data.describe()
+    assert {k: described[k] for k in ("split", "official_test_images", "crop")} == {
+        "split": "half", "official_test_images": 2, "crop": True,
+    }  # fmt: skip
+    assert make().describe() == {
+        "name": "sample", "split": "sample", "split_hash": described["split_hash"], "official_test_images": 0,
+    }  # fmt: skip
+    assert make(splits={"train": (1, 0), "test": (2,)}).describe()["split_hash"] == described["split_hash"]
+    assert make(splits={"train": (0,), "test": (2,)}).describe()["split_hash"] != described["split_hash"]
+    assert make(classes=("a", "b", "d")).describe()["split_hash"] != described["split_hash"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -45,6 +76,13 @@ def test_fingerprint_follows_every_part() -> None:
         ({"labels": np.array([0, 0, 1, 1, 2, 3])}, "0..2"),
         ({"splits": {"train": (0, 1), "test": (1,)}}, "share a class"),
         ({"splits": {"train": (7,)}}, "share a class or name one"),
+        ({"orders": {"distillation": (0, 1)}}, "order for distillation must name every class once"),
+        ({"official_test": np.zeros(5, bool)}, "one flag for each of 6 images"),
+        ({"official_test": np.zeros(6, np.int64)}, "one flag for each of 6 images"),
+        (
+            {"official_test": np.arange(6) > 2, "groups": np.arange(6) // 2},
+            "a group has official test images and others",
+        ),
     ],
 )
 def test_wrong_parts_are_refused(change: dict[str, Any], message: str) -> None:

@@ -45,6 +45,29 @@ def test_a_group_of_two_classes_stays_where_the_first_has_it(tiny: ImageSet) -> 
         assert of_first.tolist() == images[tiny.labels[images] == 0].tolist()
 
 
+def test_official_test_images_are_the_test_side(tiny: ImageSet) -> None:
+    """In place of a share of each class's groups; the others are shared out to training and validation."""
+    flags = tiny.groups % 12 < 3
+    data = dataclasses.replace(tiny, official_test=flags)
+    for test in (0.1, 0.9):
+        sides = three_sides(data, test=test, val=0.34)
+        assert sides["test"].tolist() == np.flatnonzero(flags).tolist()
+        assert np.bincount(tiny.labels[sides["val"]]).tolist() == [2 * 3] * 30
+        assert np.bincount(tiny.labels[sides["train"]]).tolist() == [2 * 6] * 30
+        assert not set(tiny.groups[sides["val"]]) & set(tiny.groups[sides["train"]])
+    with pytest.raises(
+        InputError, match=rf"{tiny.classes[7]!r} .* which the official test images and val = 0\.2 do not"
+    ):
+        three_sides(dataclasses.replace(tiny, official_test=flags & (tiny.labels != 7)), test=0.4, val=0.2)
+
+
+def test_without_a_share_for_validation_all_others_train(tiny: ImageSet) -> None:
+    sides = three_sides(tiny, test=0.4, val=0)
+    assert len(sides["val"]) == 0
+    assert sides["test"].tolist() == three_sides(tiny, test=0.4, val=0.2)["test"].tolist()
+    assert sorted([*sides["train"], *sides["test"]]) == list(range(len(tiny.labels)))
+
+
 def test_a_class_that_cannot_be_shared_out_is_refused(tiny: ImageSet) -> None:
     groups = tiny.groups.copy()
     groups[tiny.labels == 4] %= 2

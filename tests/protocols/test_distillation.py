@@ -25,6 +25,8 @@ from benchmark.training import (
 from protocols import PROTOCOLS
 from protocols.protocol import Result, class_order
 
+from ..embedded import EMBEDDED
+
 DEVICE = select_device("cpu", "float32")
 NAMES = ("distill-same", "distill-overlap50", "distill-cross")
 SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
@@ -115,7 +117,7 @@ def test_too_few_classes_are_told(tiny: ImageSet) -> None:
         match.entry("distill-same", match.entry.Settings(), match.fields).check(small)
 
 
-@pytest.fixture(scope="module", params=DATASETS.names())
+@pytest.fixture(scope="module", params=EMBEDDED)
 def data(request: pytest.FixtureRequest) -> ImageSet:
     return DATASETS.get(request.param).entry(Path())
 

@@ -19,6 +19,8 @@ from protocols import PROTOCOLS
 from protocols.incremental import harmonic_mean
 from protocols.protocol import Result
 
+from ..embedded import EMBEDDED
+
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
 LEARNT = ("training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120")
@@ -69,7 +71,7 @@ def test_the_name_alone_tells_which_methods_apply() -> None:
     assert reason(0, "refilled") is None
 
 
-@pytest.mark.parametrize("name", DATASETS.names())
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_every_data_set_carries_it(name: str) -> None:
     data = DATASETS.get(name).entry(Path())
     match = PROTOCOLS.get("incremental-1step-5exemplars")

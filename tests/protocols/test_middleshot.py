@@ -18,6 +18,8 @@ from protocols import PROTOCOLS
 from protocols.middleshot import MiddleShot
 from protocols.protocol import Result
 
+from ..embedded import EMBEDDED
+
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("protocol.tasks=6", "protocol.queries=4", "protocol.crops=2", "training.batch_size=6", "teacher.batch_size=16",
          "teacher.steps=5", "training.steps=3")  # fmt: skip
@@ -67,7 +69,7 @@ def test_the_name_alone_tells_which_methods_apply() -> None:
     assert "share no class" in str(reason("kd"))
 
 
-@pytest.mark.parametrize("name", DATASETS.names())
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_every_data_set_carries_it(name: str) -> None:
     data = DATASETS.get(name).entry(Path())
     match = PROTOCOLS.get("middleshot-5way5shot")

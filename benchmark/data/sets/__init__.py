@@ -1,4 +1,4 @@
-"""One file per data set: a function of the data root that returns an ``ImageSet``.
+"""One file per data set: a function of the data root that returns an ``ImageSet``, or a ``Published`` that is one.
 
 These files import numpy inside their functions only, so that listing the data sets stays instant.
 """

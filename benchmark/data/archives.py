@@ -1,0 +1,151 @@
+"""Archives of others, unpacked without trusting them: files and folders inside one folder, and no more than is sane."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from benchmark.errors import InputError
+from benchmark.progress import Progress
+
+_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".zip")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is no bomb: so many files, so many bytes, and so many times the archive's own size (small ones aside)."""
+
+    files: int = 3_000_000
+    size: int = 400 << 30
+    ratio: int = 200
+    small: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    is_folder: bool
+    open: Callable[[], IO[bytes]]
+    position: int
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name is that of an archive that ``extract`` reads."""
+    return path.is_file() and path.name.lower().endswith(_ENDINGS)
+
+
+def extract(archives: Sequence[Path], folder: Path, progress: Progress, limits: Limits | None = None) -> None:
+    """Unpack tar (plain, gzip, bzip2, xz) and zip files into ``folder``, which is there whole afterwards or not at all.
+
+    A name that leads out of the folder, a link, a device, two members of one name, an encrypted, damaged or cut-off
+    archive and one that unpacks to more than ``limits`` raise ``InputError``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    try:
+        for archive in archives:
+            _extract(archive, scratch, progress, limits or Limits())
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path, progress: Progress, limits: Limits) -> None:
+    try:
+        total = archive.stat().st_size
+        progress.begin(f"unpack {archive.name}", max(1, total >> 20))
+        _Unpacking(archive, folder, limits, max(limits.small, limits.ratio * total)).run(progress)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise InputError(f"archive {archive} is damaged or cut off ({_reason(error)}); get it again") from None
+    except RuntimeError as error:  # what zipfile says of a member that needs a password
+        raise InputError(f"archive {archive} cannot be unpacked ({_reason(error)})") from None
+    except OSError as error:
+        raise InputError(f"cannot unpack {archive} to {folder.parent} ({error.strerror or error})") from None
+    finally:
+        progress.end()
+
+
+class _Unpacking:
+    def __init__(self, archive: Path, folder: Path, limits: Limits, size: int) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._files = limits.files
+        self._size = min(limits.size, size)
+        self._written = 0
+
+    def run(self, progress: Progress) -> None:
+        with closing(self._zip() if self._archive.name.lower().endswith(".zip") else self._tar()) as members:
+            for number, member in enumerate(members, 1):
+                if number > self._files:
+                    raise self._refused(f"it holds more than {self._files:,} members")
+                self._write(member)
+                if number % 64 == 0:
+                    progress.advance(member.position >> 20, "MiB")
+
+    def _write(self, member: _Member) -> None:
+        target = self._folder / self._inside(member.name)
+        if member.is_folder:
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = target.open("xb")
+        except FileExistsError:
+            raise self._refused(f"two of its members are called {member.name!r}") from None
+        with file, closing(member.open()) as content:
+            while block := content.read(_BLOCK):
+                self._written += len(block)
+                if self._written > self._size:
+                    raise self._refused(f"it unpacks to more than {self._size >> 20:,} MiB")
+                file.write(block)
+
+    def _inside(self, name: str) -> PurePosixPath:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
+            raise self._refused(f"its member {name!r} leads out of the folder")
+        return path
+
+    def _tar(self) -> Generator[_Member]:
+        with self._archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
+            for info in tar:
+                if not (info.isreg() or info.isdir()):
+                    raise self._refused(f"its member {info.name!r} is a link or a device")
+                yield _Member(info.name, info.isdir(), partial(_open, tar, info), raw.tell())
+
+    def _zip(self) -> Generator[_Member]:
+        position = 0
+        with zipfile.ZipFile(self._archive) as archive:
+            for info in archive.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise self._refused(f"its member {info.filename!r} is a link or a device")
+                position += info.compress_size
+                yield _Member(info.filename, info.is_dir(), partial(archive.open, info), position)
+
+    def _refused(self, reason: str) -> InputError:
+        return InputError(
+            f"archive {self._archive} is not unpacked: {reason}; if you trust it, unpack it and name its folder"
+        )
+
+
+def _open(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(info)
+    assert content is not None  # of a regular file
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__

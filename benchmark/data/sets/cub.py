@@ -1,0 +1,185 @@
+"""CUB-200-2011, with its official test images and the four ways in which few-shot papers split its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmark.data.fetching import Download
+from benchmark.data.published import Published, Resized
+from benchmark.data.sets import DATASETS
+
+if TYPE_CHECKING:
+    from benchmark.data.class_splits import ClassSplit
+    from benchmark.data.compact import Index
+    from benchmark.data.importing import Listing
+
+CLASSES, IMAGES, TRAINING_IMAGES = 200, 11_788, 5_994
+
+
+@dataclass(frozen=True)
+class Settings(Resized):
+    """``crop``: keep what lies in the bird's bounding box alone."""
+
+    resize: Literal["squash", "centre"] = "centre"
+    crop: bool = False
+
+
+@dataclass(frozen=True)
+class Cropped(Settings):
+    """As FEAT has it: cropped to the bounding box."""
+
+    crop: bool = True
+
+
+def read(folder: Path, settings: Any) -> Listing:
+    """All images by id, with class, official side and bounding box from the four tables beside them."""
+    import numpy as np
+
+    from benchmark.data.importing import Form, Listing
+    from benchmark.errors import InputError
+
+    tables = {
+        name: _table(folder / f"{name}.txt", columns)
+        for name, columns in (
+            ("images", 2), ("image_class_labels", 2), ("train_test_split", 2), ("bounding_boxes", 5), ("classes", 2)
+        )
+    }  # fmt: skip
+    ids = list(tables["images"])
+    for name in ("image_class_labels", "train_test_split", "bounding_boxes"):
+        if list(tables[name]) != ids:
+            raise InputError(f"file {folder / name}.txt does not list the images of images.txt; get it again")
+    classes = list(tables["classes"])
+    try:
+        labels = np.array([classes.index(tables["image_class_labels"][i][0]) for i in ids], np.int64)
+        left, top, width, height = np.array([tables["bounding_boxes"][i] for i in ids], np.float64).T
+    except ValueError as error:
+        raise InputError(f"the tables of {folder} are damaged ({error}); get them again") from None
+    training = np.array([tables["train_test_split"][i] == ["1"] for i in ids])
+    if (len(classes), len(ids), training.sum()) != (CLASSES, IMAGES, TRAINING_IMAGES):
+        raise InputError(
+            f"{folder} is not whole: {len(classes)} classes, {len(ids)} images, {training.sum()} for training, "
+            f"not {CLASSES}, {IMAGES} and {TRAINING_IMAGES}; get it again"
+        )
+    return Listing(
+        [folder / "images" / tables["images"][i][0] for i in ids],
+        labels,
+        tuple(tables["classes"][c][0] for c in classes),
+        Form(settings.size, resize=settings.resize),
+        boxes=np.stack([left, top, left + width, top + height], 1) if settings.crop else None,
+        official_test=~training,
+    )
+
+
+def _table(path: Path, columns: int) -> dict[str, list[str]]:
+    """The rows of a table of words, by their first."""
+    from benchmark.errors import InputError
+
+    try:
+        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"file {path} cannot be read ({error}); get the data set again") from None
+    bad = next((row for row in rows if len(row) != columns), None)
+    if bad is not None or not rows:
+        raise InputError(f"file {path} is damaged (a row {bad}); get the data set again")
+    return {row[0]: row[1:] for row in rows}
+
+
+def by_rule(name: str, first: int) -> Callable[[Index], ClassSplit]:
+    """Even numbers train, those that leave 1 when divided by 4 val, 3 test; classes are numbered from ``first``."""
+
+    def split(index: Index) -> ClassSplit:
+        from benchmark.data.class_splits import ClassSplit
+
+        side = ("train", "val", "train", "test")
+        parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+        for number, class_ in enumerate(index.classes, first):
+            parts[side[number % 4]].append(class_)
+        return ClassSplit(name, {part: tuple(names) for part, names in parts.items()})
+
+    return split
+
+
+def by_list(name: str) -> Callable[[Index], ClassSplit]:
+    """The split that ships under that name."""
+
+    def split(index: Index) -> ClassSplit:
+        from benchmark.data.class_splits import load_class_split
+
+        return load_class_split(name)
+
+    return split
+
+
+def orders(index: Index) -> Mapping[str, tuple[int, ...]]:
+    """Distillation: as numbered (arXiv 2205.01915); incremental: drawn with seed 1993."""
+    import numpy as np
+
+    count = len(index.classes)
+    drawn = np.random.RandomState(1993).permutation(count)
+    return {"distillation": tuple(range(count)), "incremental": tuple(drawn.tolist())}
+
+
+CUB = Published(
+    name="cub",
+    about="CUB-200-2011: 11,788 photos of 200 bird species; official test images; classes split as cub-closerlook.",
+    Settings=Settings,
+    path="the folder CUB_200_2011, or CUB_200_2011.tgz",
+    holds=("images.txt",),
+    read=read,
+    split=by_rule("cub-closerlook", 0),
+    orders=orders,
+    downloads=(
+        Download(
+            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+            "CUB_200_2011.tgz",
+            "97eceeb196236b17998738112f37df78",
+        ),
+    ),
+    steps=(
+        "Get CUB_200_2011.tgz (1.1 GB) from https://www.vision.caltech.edu/datasets/cub_200_2011/.",
+        "python -m benchmark data import cub --from CUB_200_2011.tgz",
+    ),
+)
+DATASETS.register("cub")(CUB)
+DATASETS.register("cub-closerlook")(
+    dataclasses.replace(
+        CUB,
+        name="cub-closerlook",
+        about="CUB, 100 / 50 / 50 classes by number from 0, whole photos (Chen et al. 2019, arXiv 1904.04232).",
+        base=CUB,
+        needs={"crop": False},
+    )
+)
+DATASETS.register("cub-frn")(
+    dataclasses.replace(
+        CUB,
+        name="cub-frn",
+        about="CUB, 100 / 50 / 50 classes by number from 1 (Wertheimer et al. 2021, arXiv 2012.01506).",
+        split=by_rule("cub-frn", 1),
+        base=CUB,
+    )
+)
+DATASETS.register("cub-feat")(
+    dataclasses.replace(
+        CUB,
+        name="cub-feat",
+        about="CUB, 100 / 50 / 50 classes drawn at random, cropped to the bird (Ye et al. 2020, arXiv 1812.03664).",
+        Settings=Cropped,
+        split=by_list("cub-feat"),
+        base=CUB,
+        needs={"crop": True},
+    )
+)
+DATASETS.register("cub-metadataset")(
+    dataclasses.replace(
+        CUB,
+        name="cub-metadataset",
+        about="CUB, 140 / 30 / 30 classes as Meta-Dataset (Triantafillou et al. 2020, arXiv 1903.03096).",
+        split=by_list("cub-metadataset"),
+        base=CUB,
+    )
+)

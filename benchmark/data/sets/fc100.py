@@ -1,0 +1,30 @@
+"""FC100: CIFAR-100 for few-shot learning, superclasses kept apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from benchmark.data.sets import DATASETS
+from benchmark.data.sets.cifar100 import CIFAR100
+
+if TYPE_CHECKING:
+    from benchmark.data.class_splits import ClassSplit
+    from benchmark.data.compact import Index
+
+
+def split(index: Index) -> ClassSplit:
+    """60, 20 and 20 classes of 12, 4 and 4 superclasses."""
+    from benchmark.data.class_splits import load_class_split
+
+    return load_class_split("fc100")
+
+
+FC100 = dataclasses.replace(
+    CIFAR100,
+    name="fc100",
+    about="FC100: CIFAR-100 with the classes of 12 / 4 / 4 superclasses (Oreshkin et al. 2018, arXiv 1805.10123).",
+    split=split,
+    base=CIFAR100,
+)
+DATASETS.register("fc100")(FC100)

@@ -1,0 +1,184 @@
+"""miniImageNet, in any of the four forms that it is passed on in."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.data.published import Published, Resized
+from benchmark.data.sets import DATASETS
+from benchmark.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.data.class_splits import ClassSplit
+    from benchmark.data.compact import Index
+    from benchmark.data.importing import Listing, Picture
+
+PER_CLASS = 600
+LISTS_MD5 = {
+    "train": "9525e1538f67719f18f1936bf8d0782d",
+    "val": "ce315ce99b41fbf84fa6acd69315d918",
+    "test": "5b89df877c6cbe5d291e43118a2a9591",
+}
+"""Of the csv files as Ravi and Larochelle published them."""
+
+Found = tuple[str, "Picture"]
+"""Class and image."""
+
+
+def read(folder: Path, settings: Any) -> Listing:
+    """600 images of each of 100 classes, from whichever form is there."""
+    import numpy as np
+
+    from benchmark.data.importing import Form, Listing, expect_per_class
+
+    parts = split().classes
+    classes = tuple(name for names in parts.values() for name in names)
+    position = {name: c for c, name in enumerate(classes)}
+    form = next(form for form, (marks, _) in FORMS.items() if (folder / marks["train"][0]).exists())
+    marks, reader = FORMS[form]
+    pictures: list[Picture] = []
+    labels: list[int] = []
+    sources: list[Path] = []
+    facts: dict[str, Any] = {"source_form": form}
+    for part, names in parts.items():
+        path = next((folder / mark for mark in marks[part] if (folder / mark).is_file()), None)
+        if path is None:
+            raise InputError(f"file {folder / marks[part][0]} is missing; get it, then give the same command again")
+        sources.append(path)
+        for name, picture in reader(folder, path):
+            if name not in names:
+                raise InputError(f"file {path} has images of {name!r}, no class of miniImageNet's {part} split")
+            pictures.append(picture)
+            labels.append(position[name])
+    if form == "csv":
+        facts["published_lists"] = all(_md5(folder / f"{part}.csv") == md5 for part, md5 in LISTS_MD5.items())
+    listing = Listing(
+        pictures, np.asarray(labels, np.int64), classes, Form(settings.size, resize=settings.resize),
+        tuple(sources), facts=facts,
+    )  # fmt: skip
+    return expect_per_class(listing, PER_CLASS, folder)
+
+
+def _from_csv(folder: Path, path: Path) -> Iterator[Found]:
+    """Rows ``filename,label``, files in ``images``; or ``class_name,image_name``, files in folders of their class."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"file {path} cannot be read ({error}); get it again") from None
+    columns = set(rows[0]) if rows else set()
+    if {"filename", "label"} <= columns:
+        for row in rows:
+            yield row["label"], folder / "images" / _plain(row["filename"], path)
+    elif {"class_name", "image_name"} <= columns:
+        first = Path(_plain(rows[0]["class_name"], path)) / _plain(rows[0]["image_name"], path)
+        places = (folder, folder / "images", folder / "train")
+        place = next((place for place in places if (place / first).exists()), folder)
+        for row in rows:
+            yield row["class_name"], place / _plain(row["class_name"], path) / _plain(row["image_name"], path)
+    else:
+        raise InputError(f"file {path} has columns {sorted(columns)}, not filename,label or class_name,image_name")
+
+
+def _plain(name: str | None, path: Path) -> str:
+    """A name that is no path."""
+    if not name or name != Path(name).name or name in (".", ".."):
+        raise InputError(f"file {path} names an image or class {name!r}, which is no plain name; get it again")
+    return name
+
+
+def _from_cache(folder: Path, path: Path) -> Iterator[Found]:
+    """``image_data``: M x 84 x 84 x 3, and ``class_dict``: rows by class."""
+    from benchmark.data.unpickling import load_pickle
+
+    values = load_pickle(path)
+    try:
+        images = _pixels(values["image_data"])
+        for name, rows in values["class_dict"].items():
+            for row in rows:
+                yield str(name), images[int(row)]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"pickle {path} is not of this form ({type(error).__name__}: {error}); get it again") from None
+
+
+def _from_category_split(folder: Path, path: Path) -> Iterator[Found]:
+    """``data``: M x 84 x 84 x 3, ``labels``: M numbers, and ``catname2label``: number by class.
+
+    The files of ``train_phase_val`` and ``train_phase_test`` hold more images of training classes and are not read.
+    """
+    from benchmark.data.unpickling import load_pickle
+
+    values = load_pickle(path)
+    try:
+        names = {int(number): str(name) for name, number in values["catname2label"].items()}
+        for image, label in zip(_pixels(values["data"]), values["labels"], strict=True):
+            yield names[int(label)], image
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"pickle {path} is not of this form ({type(error).__name__}: {error}); get it again") from None
+
+
+def _pixels(values: Any) -> Any:
+    import numpy as np
+
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] != 3:
+        raise ValueError("its images are not uint8 M x H x W x 3")
+    return values
+
+
+def _md5(path: Path) -> str:
+    import hashlib
+
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+FORMS: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Callable[[Path, Path], Iterator[Found]]]] = {
+    "csv": ({part: (f"{part}.csv",) for part in LISTS_MD5}, _from_csv),
+    "cache": (
+        {
+            "train": ("mini-imagenet-cache-train.pkl",),
+            "val": ("mini-imagenet-cache-val.pkl", "mini-imagenet-cache-validation.pkl"),
+            "test": ("mini-imagenet-cache-test.pkl",),
+        },
+        _from_cache,
+    ),
+    "category split": (
+        {
+            "train": ("miniImageNet_category_split_train_phase_train.pickle",),
+            "val": ("miniImageNet_category_split_val.pickle",),
+            "test": ("miniImageNet_category_split_test.pickle",),
+        },
+        _from_category_split,
+    ),
+}
+"""By name: the files of each part of the classes, and how to read them. The first file marks the form."""
+
+
+def split(index: Index | None = None) -> ClassSplit:
+    """64, 16 and 20 classes, as Ravi and Larochelle (ICLR 2017)."""
+    from benchmark.data.class_splits import load_class_split
+
+    return load_class_split("miniimagenet")
+
+
+MINIIMAGENET = Published(
+    name="miniimagenet",
+    about="miniImageNet: 60,000 photos, 84 x 84 RGB; 64 / 16 / 20 classes as Ravi and Larochelle 2017.",
+    Settings=Resized,
+    path="a folder with train.csv, val.csv, test.csv and the images, or with the pickles",
+    holds=tuple(marks["train"][0] for marks, _ in FORMS.values()),
+    read=read,
+    split=split,
+    steps=(
+        "ImageNet's terms forbid passing its images on: ask for access to ILSVRC 2012 at https://image-net.org.",
+        "Get train.csv, val.csv and test.csv from https://github.com/twitter-research/meta-learning-lstm "
+        "(data/miniImagenet).",
+        "Put the images that they list into a folder `images` beside them, under the names that they have there. "
+        "Other forms that are read: csv files of class_name,image_name beside folders of classes; "
+        "mini-imagenet-cache-{train,val,test}.pkl; miniImageNet_category_split_{train_phase_train,val,test}.pickle.",
+        "python -m benchmark data import miniimagenet --from FOLDER",
+    ),
+)
+DATASETS.register("miniimagenet")(MINIIMAGENET)

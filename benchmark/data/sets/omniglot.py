@@ -1,0 +1,78 @@
+"""Omniglot: handwritten characters of 50 alphabets, each drawn by 20 people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
+
+from benchmark.data.fetching import Download
+from benchmark.data.published import Published, Resized
+from benchmark.data.sets import DATASETS
+
+if TYPE_CHECKING:
+    from benchmark.data.class_splits import ClassSplit
+    from benchmark.data.compact import Index
+    from benchmark.data.importing import Listing
+
+PARTS = ("images_background", "images_evaluation")
+PER_CLASS = 20
+_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
+
+
+@dataclass(frozen=True)
+class Settings(Resized):
+    """28 pixels are usual in few-shot learning; the drawings have 105."""
+
+    size: Annotated[int, Ge(8), Le(1024)] = 28
+
+
+def read(folder: Path, settings: Any) -> Listing:
+    """All drawings of both parts, by alphabet and character."""
+    import numpy as np
+
+    from benchmark.data.importing import Form, Listing, expect_per_class
+    from benchmark.errors import InputError
+
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise InputError(f"{folder} holds no folder {missing[0]}; unpack {missing[0]}.zip there")
+    found: dict[str, list[Path]] = {}
+    for part in PARTS:
+        for path in sorted((folder / part).glob("*/*/*.png")):
+            found.setdefault(f"{path.parent.parent.name}/{path.parent.name}", []).append(path)
+    files = [path for paths in found.values() for path in paths]
+    labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])
+    form = Form(settings.size, channels=1, resize=settings.resize)
+    return expect_per_class(Listing(files, labels, tuple(found), form), PER_CLASS, folder)
+
+
+def split(index: Index) -> ClassSplit:
+    """1,028, 172 and 423 characters, as Vinyals et al. (NeurIPS 2016, arXiv 1606.04080); none is rotated."""
+    from benchmark.data.class_splits import load_class_split
+
+    return load_class_split("omniglot-vinyals")
+
+
+OMNIGLOT = Published(
+    name="omniglot",
+    about="Omniglot: 32,460 drawings of 1,623 characters, 28 x 28 grey; 1,028 / 172 / 423 as Vinyals et al. 2016.",
+    Settings=Settings,
+    path="the folder that images_background and images_evaluation, or their zip files, are in",
+    holds=PARTS,
+    read=read,
+    split=split,
+    background=255,
+    mirrors=False,
+    downloads=(
+        Download(f"{_URL}/images_background.zip", "images_background.zip", "68d2efa1b9178cc56df9314c21c6e718"),
+        Download(f"{_URL}/images_evaluation.zip", "images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),
+    ),
+    steps=(
+        "Get images_background.zip and images_evaluation.zip from https://github.com/brendenlake/omniglot (python/).",
+        "python -m benchmark data import omniglot --from FOLDER, FOLDER being where both are",
+    ),
+)
+DATASETS.register("omniglot")(OMNIGLOT)

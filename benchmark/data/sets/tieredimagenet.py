@@ -1,0 +1,116 @@
+"""tieredImageNet, as its pickles of PNG images or its npz arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.data.published import Published, Resized
+from benchmark.data.sets import DATASETS
+from benchmark.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.data.class_splits import ClassSplit
+    from benchmark.data.compact import Index
+    from benchmark.data.importing import Listing, Pictures
+
+CLASSES = {"train": 351, "val": 97, "test": 160}
+IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
+
+
+def read(folder: Path, settings: Any) -> Listing:
+    """The three parts, each read when its images are wanted and let go when they are done."""
+    import numpy as np
+
+    from benchmark.data.importing import Chain, Form, Listing
+
+    parts: list[Pictures] = []
+    labels: list[Any] = []
+    classes: list[str] = []
+    sources: list[Path] = []
+    for part in CLASSES:
+        path = folder / f"{part}_labels.pkl"
+        numbers, names = _labels(path)
+        if (len(names), len(numbers)) != (CLASSES[part], IMAGES[part]):
+            raise InputError(
+                f"file {path} has {len(numbers)} images of {len(names)} classes, not {IMAGES[part]} of {CLASSES[part]}"
+            )
+        images = _images(folder, part, len(numbers))
+        labels.append(numbers + len(classes))
+        classes += [f"{part} {c:03d} {name}".rstrip() for c, name in enumerate(names)]
+        parts.append(images[1])
+        sources += [path, images[0]]
+    return Listing(
+        Chain(*parts), np.concatenate(labels), tuple(classes), Form(settings.size, resize=settings.resize),
+        tuple(sources), facts={"source_form": "npz" if sources[1].suffix == ".npz" else "png pickles"},
+    )  # fmt: skip
+
+
+def _labels(path: Path) -> tuple[Any, list[str]]:
+    """Class numbers from 0 and the classes' names, empty where the file has none."""
+    import numpy as np
+
+    from benchmark.data.unpickling import load_pickle
+
+    values = load_pickle(path)
+    try:
+        given = np.asarray(values["label_specific" if "label_specific" in values else "labels"], np.int64)
+        found, numbers = np.unique(given, return_inverse=True)
+        names = [str(name) for name in values.get("label_specific_str", [""] * len(found))]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"pickle {path} holds no labels ({type(error).__name__}: {error}); get it again") from None
+    return numbers, names
+
+
+def _images(folder: Path, part: str, count: int) -> tuple[Path, Pictures]:
+    from benchmark.data.streams import Lazy, NpzImages
+
+    pickled, arrays = folder / f"{part}_images_png.pkl", folder / f"{part}_images.npz"
+    if arrays.exists():
+        images = NpzImages(arrays, "images", bgr=True)  # OpenCV unpacked the PNG images, as blue, green, red
+        if len(images) != count:
+            raise InputError(f"file {arrays} holds {len(images)} images for {count} labels; get both again")
+        return arrays, images
+    if pickled.exists():
+        return pickled, Lazy(pickled, count, _encoded)
+    raise InputError(f"{folder} holds neither {pickled.name} nor {arrays.name}; get one of them")
+
+
+def _encoded(path: Path) -> list[bytes]:
+    """The PNG files of a pickled list of byte arrays."""
+    import numpy as np
+
+    from benchmark.data.unpickling import load_pickle
+
+    values = load_pickle(path)
+    if not isinstance(values, list) or not all(isinstance(v, np.ndarray) and v.dtype == np.uint8 for v in values):
+        raise InputError(f"pickle {path} is no list of encoded images; get it again")
+    for number, value in enumerate(values):  # in place, for they may fill half the memory
+        values[number] = value.tobytes()
+    return values
+
+
+def split(index: Index) -> ClassSplit:
+    """The parts that the files are in: 351, 97 and 160 classes (Ren et al., ICLR 2018, arXiv 1803.00676)."""
+    from benchmark.data.class_splits import ClassSplit
+
+    parts = {part: tuple(name for name in index.classes if name.startswith(f"{part} ")) for part in CLASSES}
+    return ClassSplit("tieredimagenet", parts)
+
+
+TIEREDIMAGENET = Published(
+    name="tieredimagenet",
+    about="tieredImageNet: 779,165 photos, 84 x 84 RGB; 351 / 97 / 160 classes of other kinds (Ren et al. 2018).",
+    Settings=Resized,
+    path="the folder of train_labels.pkl, train_images_png.pkl (or train_images.npz) and so on",
+    holds=("train_labels.pkl",),
+    read=read,
+    split=split,
+    steps=(
+        "ImageNet's terms forbid passing its images on: ask for access to ILSVRC 2012 at https://image-net.org.",
+        "Make or get tiered-imagenet as https://github.com/renmengye/few-shot-ssl-public describes: "
+        "{train,val,test}_labels.pkl with {train,val,test}_images_png.pkl or {train,val,test}_images.npz.",
+        "python -m benchmark data import tieredimagenet --from FOLDER",
+    ),
+)
+DATASETS.register("tieredimagenet")(TIEREDIMAGENET)

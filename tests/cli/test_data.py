@@ -1,0 +1,188 @@
+"""Data sets as a user meets them: on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.data import layouts
+
+from .conftest import Call
+
+SMOKE = ["--limit-steps", "2", "--set", "training.batch_size=8", "--set", "teacher.batch_size=8"]
+FEW = ["--set", "protocol.episodes=40", "--set", "protocol.queries=1"]
+
+Write = Callable[[Path], object]
+
+
+@pytest.fixture(autouse=True)
+def _small() -> Iterator[None]:
+    with layouts.small():
+        yield
+
+
+@pytest.fixture
+def cub(tmp_path: Path) -> Path:
+    layouts.write_cub(tmp_path / "CUB_200_2011")
+    return tmp_path / "CUB_200_2011"
+
+
+def records(text: str) -> dict[str, object]:
+    (record,) = json.loads(text)
+    assert record["status"] == "done", record
+    return dict(record)
+
+
+def test_cub_from_its_folder_to_a_number(call: Call, cub: Path) -> None:
+    missing = call("run", "--protocol", "fewshot-5way1shot", "--method", "refilled", "--dataset", "cub")
+    assert missing.returncode == 2
+    typed = "python -m benchmark data import cub --from PATH"
+    assert missing.stderr.startswith("error: data set cub is not imported; type: ")
+    assert typed in missing.stderr
+
+    done = call("data", "import", "cub", "--from", str(cub), "--set", "size=16")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "cub: 600 images of 200 classes, 16 x 16 x 3"
+    assert done.stdout == ""
+
+    for dataset, split in (("cub", "cub-closerlook"), ("cub-frn", "cub-frn")):
+        words = ["run", "--protocol", "fewshot-5way1shot", "--method", "refilled", "--dataset", dataset, "--json"]
+        ran = call(*words, *SMOKE, *FEW)
+        assert ran.returncode == 0, ran.stderr
+        record = records(ran.stdout)
+        assert record["dataset"] == f"{dataset}+size=16"
+        data = record["data"]
+        assert isinstance(data, dict)
+        assert data["split"] == split
+        assert re.fullmatch("[0-9a-f]{64}", data["split_hash"])
+        assert data["import"] == {"size": 16, "resize": "centre", "crop": False}
+        assert str(cub.parent) not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("protocol", "facts"),
+    [
+        ("distill-cross", {"teacher_training_images": 200, "training_images": 200}),
+        ("incremental-1step-1exemplars", {"training_images": 300, "exemplars_held": 100}),
+    ],
+)
+def test_official_test_images_are_judged(call: Call, cub: Path, protocol: str, facts: dict[str, int]) -> None:
+    """With no validation images all 2 training images of each of the 200 classes train, and 1 of each is judged."""
+    assert call("data", "import", "cub", "--from", str(cub.parent), "--set", "size=16").returncode == 0
+    words = ["run", "--protocol", protocol, "--method", "ce" if "distill" in protocol else "replay", "--dataset", "cub"]
+    alike = ["--set", "teacher.backbone=conv4-16", "--set", "student.backbone=conv4-16"]
+    ran = call(*words, *SMOKE, *alike, "--set", "protocol.val=0", "--json")
+    assert ran.returncode == 0, ran.stderr
+    record = records(ran.stdout)
+    assert record["n"] == (100 if "distill" in protocol else 200)
+    found = record["facts"]
+    assert isinstance(found, dict)
+    assert {name: found[name] for name in facts} == facts
+    refused = call(*words, *SMOKE, *alike, "--set", "protocol.val=0", "--set", "protocol.split=val")
+    assert refused.returncode == 2
+    assert "protocol.val = 0 leaves none" in refused.stderr
+
+
+def test_a_folder_is_a_data_set(call: Call, tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "my photos", classes=12)
+    words = ["run", "--protocol", "distill-same", "--method", "kd", "--dataset", "folder:my photos", "--json"]
+    ran = call(*words, *SMOKE, "--dry-run")
+    assert ran.returncode == 0, ran.stderr
+    assert len(list((tmp_path / "data/sets").glob("folder-my photos-*"))) == 1
+    call("data", "remove", "folder:my photos")
+    assert call("data", "import", "folder:my photos", "--set", "size=16").returncode == 0
+    first, again = (records(call(*words, *SMOKE, "--mode", "force").stdout) for _ in range(2))
+    assert str(first["dataset"]).startswith("folder:my photos+")
+    assert str(first["dataset"]).endswith("+size=16")
+    assert first["value"] == again["value"]
+    shown = call("data", "show", "folder:my photos", "--out", "sheet.png")
+    assert shown.returncode == 0
+    assert "16 x 16 x 3" in shown.stdout
+    assert "split_hash" in shown.stdout
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_list_verify_and_remove(call: Call, cub: Path, tmp_path: Path) -> None:
+    def state(name: str) -> str:
+        done = call("data", "list")
+        assert done.returncode == 0
+        return next(re.split(r"\s{2,}", line)[1] for line in done.stdout.splitlines() if line.startswith(f"{name} "))
+
+    layouts.write_folder(tmp_path / "photos")
+    assert [state(name) for name in ("tiny", "cub", "folder:PATH")] == ["embedded", "not here", "imported when used"]
+    assert call("data", "import", "cub", "--from", str(cub)).returncode == 0
+    assert call("data", "show", "folder:photos").returncode == 0
+    assert [state(name) for name in ("cub", "cub-frn", "cub-feat")] == ["imported", "imported as cub", "not here"]
+    whole = call("data", "verify")
+    assert whole.returncode == 0
+    assert whole.stderr.splitlines()[-1] == "folder:photos: 60 images, all as recorded"
+    assert "cub: 600 images, all as recorded" in whole.stderr
+
+    pixels = tmp_path / "data/sets/cub/images.npy"
+    content = bytearray(pixels.read_bytes())
+    content[-1] ^= 1
+    pixels.write_bytes(content)
+    harmed = call("data", "verify", "cub-frn")
+    assert harmed.returncode == 2
+    assert "images.npy is damaged" in harmed.stderr.splitlines()[-1]
+    assert "python -m benchmark data remove cub" in harmed.stderr.splitlines()[-1]
+
+    (tmp_path / "data/sets/cub/index.json").write_text("{")
+    assert state("cub") == "damaged"
+    assert call("data", "remove", "cub").returncode == 0
+    assert state("cub") == "not here"
+    (stored,) = (tmp_path / "data/sets").glob("folder-*")
+    (tmp_path / "photos/kind 0/new.jpg").write_bytes((tmp_path / "photos/kind 0/0.jpg").read_bytes())
+    assert state(stored.name) == "imported"
+    assert call("data", "remove", stored.name).returncode == 0
+    assert not stored.exists()
+    again = call("data", "remove", "cub")
+    assert again.returncode == 2
+    assert "nothing to remove" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data", "import", "tiny"], "data set tiny is embedded"),
+        (["data", "fetch", "glyphs"], "data set glyphs is embedded"),
+        (["data", "import", "cob"], "did you mean 'cub'"),
+        (["data", "import", "cub"], "the files of cub are not there; type: python -m benchmark data fetch cub"),
+        (
+            ["data", "import", "cub", "--from", "nowhere"],
+            "nowhere does not exist; --from names the folder CUB_200_2011",
+        ),
+        (["data", "import", "cub", "--set", "size"], "not of the form name=value"),
+        (["data", "import", "cub", "--set", "size=1", "--set", "size=2"], "each name once"),
+        (["data", "import", "cub", "--workers", "0"], "--workers"),
+        (["data", "fetch", "miniimagenet"], "cannot be fetched by a program"),
+        (["data", "fetch", "cub", "--offline"], "--offline asks for nothing"),
+        (["data", "verify", "cub"], "not imported; type"),
+        (["data", "show", "miniimagenet"], "not imported; type: python -m benchmark data import miniimagenet --from"),
+        (["run", "--protocol", "distill-same", "--method", "kd", "--dataset", "folder:nowhere"], "cannot be read"),
+        (["data", "import", "folder:.", "--data", "/dev/null/x"], "no set of images"),
+    ],
+)
+def test_bad_requests_are_one_clear_line(call: Call, words: list[str], message: str) -> None:
+    done = call(*words)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_fetch_tells_the_steps_before_the_error(call: Call) -> None:
+    lines = call("data", "fetch", "tieredimagenet").stderr.splitlines()
+    assert [line[:2] for line in lines[:-1] if line[0].isdigit()] == ["1.", "2.", "3."]
+
+
+def test_a_data_root_that_cannot_be_written_is_told(call: Call, cub: Path) -> None:
+    done = call("data", "import", "cub", "--from", str(cub), "--data", "/dev/null/x")
+    assert done.returncode == 2
+    assert "cannot keep data sets in /dev/null/x/sets" in done.stderr.splitlines()[-1]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.data import DATASETS
+from benchmark.data.published import Published
+from benchmark.progress import Silent
+
+from . import layouts
+
+SOURCES = {
+    "cifar100": "cifar-100-python",
+    "cub": "CUB_200_2011",
+    "cub-feat": "CUB_200_2011",
+    "omniglot": "omniglot",
+    "miniimagenet": "miniimagenet",
+    "tieredimagenet": "tiered-imagenet",
+}
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small edition of every published set in its own layout."""
+    folder = tmp_path_factory.mktemp("published")
+    layouts.write_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
+    """A data root into which all of them are imported."""
+    folder = tmp_path_factory.mktemp("root")
+    with layouts.small():
+        for name, source in SOURCES.items():
+            published = DATASETS.get(name).entry
+            assert isinstance(published, Published)
+            published.import_from(folder, sources / source, {}, workers=2, progress=Silent())
+    return folder

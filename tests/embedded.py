@@ -1,0 +1,8 @@
+"""The data sets that ship with the suite, for tests that run over every one of them."""
+
+from __future__ import annotations
+
+from benchmark.data import DATASETS
+from benchmark.data.published import Published
+
+EMBEDDED = tuple(name for name in DATASETS.names() if not isinstance(DATASETS.get(name).entry, Published))
