@@ -106,7 +106,7 @@ def list_(
     if protocol is not None and kind is not Kind.methods:
         raise InputError("--protocol goes with `list methods`")
     registry = _registry(kind)
-    rows = [[name, registry.help(name)] for name in registry.names()]
+    rows = [[name, registry.help(name)] for name in registry.listing()]
     columns = ["name", "what it is"]
     if protocol is not None:
         from benchmark.runner import situation
