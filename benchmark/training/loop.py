@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -70,10 +71,10 @@ def fit(
 ) -> Fitted:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
-    Batches and crops follow from ``seed`` alone, so every method meets the same ones; the stages of a method share
-    ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a stage
-    asks for a new one. The teacher runs in eval mode without gradient. Weights that are all 0 raise ``InputError``, a
-    loss that is not finite ``DivergedError``.
+    Batches, crops and dropout follow from ``seed`` alone, so every method meets the same ones; the stages of a method
+    share ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a
+    stage asks for a new one. The teacher runs in eval mode without gradient. Weights that are all 0 raise
+    ``InputError``, a loss that is not finite ``DivergedError``.
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
@@ -83,8 +84,10 @@ def fit(
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
-    progress.begin(title, training.steps)
-    try:
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(device.seeded(derive_seed(seed, "dropout")))
+        progress.begin(title, training.steps)
+        ending.callback(progress.end)
         order = batches(labels, training, derive_seed(seed, "batches"))
         for stage, steps in share_steps(method.stages() if stages is None else stages, training.steps):
             if stage.balanced:
@@ -133,8 +136,6 @@ def fit(
                     shown = fitted.history[-1] if fitted.history else {}
                     facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
-    finally:
-        progress.end()
     student.eval()
     fitted.seconds = time.perf_counter() - started
     return fitted
