@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -125,10 +125,13 @@ class Registry(Generic[T]):
             return slot.help
         return (inspect.getdoc(self._load(slot)) or "").split("\n", 1)[0]
 
-    def get(self, name: str) -> Match[T]:
-        """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones."""
+    def get(self, name: str, also: Iterable[str] = ()) -> Match[T]:
+        """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones.
+
+        ``also``: other names that it might have been meant for.
+        """
         self._discover()
-        slot, fields = self._find(name)
+        slot, fields = self._find(name, also)
         return Match(name, self._load(slot), fields)
 
     def _match(self, name: str) -> tuple[_Slot[T], dict[str, Any]] | None:
@@ -138,10 +141,10 @@ class Registry(Generic[T]):
                 return slot, {k: _KINDS[slot.kinds[k]][1](v) for k, v in found.groupdict().items()}
         return None
 
-    def _find(self, name: str) -> tuple[_Slot[T], dict[str, Any]]:
+    def _find(self, name: str, also: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
         if found := self._match(name):
             return found
-        known = self.listing()
+        known = [*self.listing(), *also]
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")

@@ -76,6 +76,8 @@ def test_what_has_no_example_is_listed_with_its_fields_in_capitals(files: Regist
     assert files.help("folder:PATH").startswith("Built-in mutable sequence")
     with pytest.raises(InputError, match="did you mean 'folder:PATH'"):
         files.get("folder")
+    with pytest.raises(InputError, match="did you mean 'fodler'"):
+        files.get("fodle", also=["fodler"])
 
 
 def test_duplicates_are_refused(shapes: Registry[object]) -> None:
@@ -98,10 +100,11 @@ def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_listing_every_registry_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "from benchmark.backbones import BACKBONES\nfrom benchmark.data import DATASETS\n"
+        "from benchmark.backbones import BACKBONES, PRETRAINED\nfrom benchmark.data import DATASETS\n"
         "from benchmark.methods import METHODS\nfrom protocols import PROTOCOLS\n"
-        "for r in (BACKBONES, DATASETS, METHODS, PROTOCOLS):\n    assert [r.help(n) for n in r.listing()]\n"
-        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'learn2learn', 'avalanche', 'scipy'} & set(sys.modules)\n"
+        "for r in (BACKBONES, PRETRAINED, DATASETS, METHODS, PROTOCOLS):\n    assert [r.help(n) for n in r.listing()]\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'learn2learn', 'avalanche', 'scipy', 'timm',\n"
+        "         'efficientnet_lite_pytorch'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

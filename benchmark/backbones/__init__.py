@@ -5,12 +5,14 @@ A row here is a name and where to find its constructor, so that names are known 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark.registry import Registry
 
 if TYPE_CHECKING:
     from benchmark.backbones.network import Backbone
+    from benchmark.backbones.pretrained import Pretrained
 
 
 class Constructor(Protocol):
@@ -67,4 +69,28 @@ BACKBONES.refer(
     "benchmark.backbones.vgg:VGG",
     help="Plain 3 x 3 convolutions with batch norm, for small images.",
     examples=("vgg8", "vgg13"),
+)
+BACKBONES.refer(
+    "timm:{name:text}",
+    "benchmark.backbones.timm_model:timm_backbone",
+    help="Any model of timm by its name there, untrained (extra `timm`).",
+)
+
+PRETRAINED: Registry[Callable[..., Pretrained]] = Registry("pretrained teacher", group="benchmark.pretrained")
+"""Teachers that are not trained here; the fields of the name follow by keyword."""
+
+PRETRAINED.refer(
+    "efficientnet-lite0",
+    "benchmark.backbones.efficientnet:efficientnet_lite0",
+    help="EfficientNet-Lite0 of ImageNet's 1000 classes, weights and all (extra `pretrained`).",
+)
+PRETRAINED.refer(
+    "timm:{name:text}@{path:text}.safetensors",
+    "benchmark.backbones.timm_model:timm_teacher",
+    help="A model of timm with the weights in that file (extra `timm`).",
+)
+PRETRAINED.refer(
+    "{path:text}.safetensors",
+    "benchmark.backbones.checkpoint:checkpoint",
+    help="A teacher trained here: the file that it is kept in.",
 )
