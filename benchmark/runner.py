@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmark.backbones import BACKBONES
+from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method, Situation
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmark.training import Device, Progress
+    from benchmark.backbones.pretrained import Pretrained
+    from benchmark.training import Device, Progress, Workshop
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
@@ -61,10 +62,11 @@ class Plan:
             "training": Training,
         }
         given = parse_overrides(request.overrides)
+        self._pretrained = _pretrained(given)
         if request.limit_steps is not None:
             if request.limit_steps < 1:
                 raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
-            for section in ("training", "teacher"):
+            for section in ("training",) if self._pretrained else ("training", "teacher"):
                 given[section]["steps"] = request.limit_steps
         preset = presets[request.preset]
         default: dict[str, Any] = {
@@ -78,19 +80,33 @@ class Plan:
             student = method.entry.backbone(student, teacher)
             self._settings["student"] = dataclasses.replace(self._settings["student"], backbone=student)
         for backbone in (student, teacher):
-            BACKBONES.get(backbone)
+            if self._pretrained is None or backbone != self._pretrained.name:
+                _check_backbone(backbone)
         where = protocol.entry.situation(
             protocol.fields, self._settings["protocol"], student, teacher, self._settings["student"].start
         )
+        if self._pretrained:
+            where = dataclasses.replace(where, relation="disjoint")
         reason = method.entry.applies(where, self._settings["method"])
         if reason is not None:
             raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
+        if self._pretrained and student == teacher and method.entry.starts(where.start) == "fresh":
+            raise InputError(
+                f"student {student} is a pretrained teacher, and the student of {request.method} starts anew; "
+                "set student.start=teacher where the method takes that, or take another backbone"
+            )
+        self._side_by_side = where.many
         self._label = _label(request.preset, default, self._settings)
         self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
         self.method = method.entry
         self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
         self.data: ImageSet = loader.entry(data_root)
         self.protocol.check(self.data)
+        if self._pretrained and self._pretrained.data == self.data.fingerprint:
+            raise InputError(
+                f"teacher {teacher} was trained on {request.dataset} itself, maybe on what is judged here; without "
+                "--teacher a run trains its own"
+            )
 
     def spec(self, seed: int) -> RunSpec:
         """The run of one seed."""
@@ -109,7 +125,37 @@ class Plan:
             training=self._settings["training"],
             versions={**self._versions, "training": VERSION},
             fingerprint=self.data.fingerprint,
+            pretrained=self._pretrained,
         )
+
+    def try_out(self, workshop: Workshop) -> None:
+        """Build networks and method once, untrained: settings that do not fit them raise ``InputError``."""
+        workshop.try_out(self.data, side_by_side=self._side_by_side)
+
+
+def _check_backbone(name: str) -> None:
+    if name in PRETRAINED:
+        raise InputError(f"{name} is a pretrained teacher; a student can only be the same where --teacher names it too")
+    BACKBONES.get(name, also=PRETRAINED.listing())
+
+
+def _pretrained(given: Mapping[str, dict[str, Any]]) -> Pretrained | None:
+    """The pretrained teacher that the settings ask for, if they do; they hold its name for tables afterwards."""
+    asked = given["teacher"].get("backbone", "")
+    if asked not in PRETRAINED:
+        if "size" in given["teacher"]:
+            raise InputError("teacher.size is for pretrained teachers (`list teachers`); others see images as they are")
+        return None
+    match = PRETRAINED.get(asked)
+    found = match.entry(**match.fields)
+    for name in given["teacher"]:
+        if name not in ("backbone", "size"):
+            raise InputError(f"teacher.{name} does not apply: {asked} is pretrained, it is not trained here")
+    size = build_settings(Teacher, given["teacher"], "teacher").size
+    for section in ("teacher", "student"):
+        if given[section].get("backbone") == asked:
+            given[section]["backbone"] = found.name
+    return dataclasses.replace(found, size=size or found.size)
 
 
 def situation(protocol: str, method: type[Method]) -> Situation:
@@ -246,7 +292,7 @@ def measure(
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
         workshop = Workshop(spec, bank, device, progress)
-        workshop.try_out(plan.data)
+        plan.try_out(workshop)
         result = plan.protocol.run(plan.data, workshop, spec.seed)
     except InputError:
         raise
@@ -263,7 +309,7 @@ def measure(
         "n": result.n,
         "references": {name: _score(score) for name, score in result.references.items()},
         "student_facts": {k: v for k, v in student.items() if k != "history"},
-        "teacher_facts": teacher,
+        "teacher_facts": teacher | (result.teacher.views.facts() if result.teacher.views else {}),
         "facts": dict(result.facts),
         "history": student["history"],
         "seconds": time.perf_counter() - started,

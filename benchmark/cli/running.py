@@ -24,6 +24,7 @@ class Kind(StrEnum):
     methods = "methods"
     datasets = "datasets"
     backbones = "backbones"
+    teachers = "teachers"
 
 
 class RunMode(StrEnum):
@@ -39,6 +40,11 @@ def run(
     protocol: Annotated[str, typer.Option(help="Protocol, as fewshot-5way1shot; see `list protocols`.")],
     method: Annotated[str, typer.Option(help="Method, as refilled; see `list methods`.")],
     dataset: Annotated[str, typer.Option(help="Data set; see `list datasets`.")] = "glyphs",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Backbone of the teacher, or a pretrained teacher; see `list backbones`, `list teachers`."),
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Backbone of the student; see `list backbones`.")] = None,
     preset: Annotated[str, typer.Option(help="Named settings: quick or paper.")] = "quick",
     seed: Annotated[int | None, typer.Option(min=0, help="One seed [default: 0].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: 0,1,2 or 0-4.")] = None,
@@ -73,7 +79,9 @@ def run(
 
     numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
     root = data_root(data)
-    request = runner.Request(protocol, method, dataset, preset, tuple(set_ or ()), limit_steps)
+    named = {"teacher": teacher, "student": student}
+    overrides = [f"{section}.backbone={name}" for section, name in named.items() if name is not None]
+    request = runner.Request(protocol, method, dataset, preset, (*overrides, *(set_ or ())), limit_steps)
     plan = runner.Plan(request, root)
     from benchmark.training import Silent, select_device
 
@@ -102,7 +110,7 @@ def list_(
         str | None, typer.Option(help="For methods: say which apply to this protocol, and why others do not.")
     ] = None,
 ) -> None:
-    """List protocols, methods, data sets or backbones, a line each."""
+    """List protocols, methods, data sets, backbones or pretrained teachers, a line each."""
     if protocol is not None and kind is not Kind.methods:
         raise InputError("--protocol goes with `list methods`")
     registry = _registry(kind)
@@ -200,9 +208,9 @@ def _registry(kind: Kind) -> Registry[Any]:
         from benchmark.data import DATASETS
 
         return DATASETS
-    from benchmark.backbones import BACKBONES
+    from benchmark.backbones import BACKBONES, PRETRAINED
 
-    return BACKBONES
+    return BACKBONES if kind is Kind.backbones else PRETRAINED
 
 
 def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device: Any, as_json: bool) -> None:
