@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,8 @@ class Plan:
 def _check_backbone(name: str) -> None:
     if name in PRETRAINED:
         raise InputError(f"{name} is a pretrained teacher; a student can only be the same where --teacher names it too")
+    if re.search("@[0-9a-f]{8}$", name):
+        raise InputError(f"{name} stands for a file of weights of that sha256; name the file with --teacher")
     BACKBONES.get(name, also=PRETRAINED.listing())
 
 
@@ -143,6 +146,8 @@ def _pretrained(given: Mapping[str, dict[str, Any]]) -> Pretrained | None:
     """The pretrained teacher that the settings ask for, if they do; they hold its name for tables afterwards."""
     asked = given["teacher"].get("backbone", "")
     if asked not in PRETRAINED:
+        if asked:
+            _check_backbone(asked)
         if "size" in given["teacher"]:
             raise InputError("teacher.size is for pretrained teachers (`list teachers`); others see images as they are")
         return None
@@ -152,6 +157,8 @@ def _pretrained(given: Mapping[str, dict[str, Any]]) -> Pretrained | None:
         if name not in ("backbone", "size"):
             raise InputError(f"teacher.{name} does not apply: {asked} is pretrained, it is not trained here")
     size = build_settings(Teacher, given["teacher"], "teacher").size
+    if size == found.size:
+        del given["teacher"]["size"]
     for section in ("teacher", "student"):
         if given[section].get("backbone") == asked:
             given[section]["backbone"] = found.name

@@ -98,18 +98,19 @@ class RunSpec:
             "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
             "method": {"name": self.method, **dataclasses.asdict(self.method_settings)},
             "student": dataclasses.asdict(self.student),
-            "teacher": self._teacher(),
+            **self._teacher(),
             "training": dataclasses.asdict(self.training),
             "seed": self.seed,
             "versions": dict(self.versions),
         }
 
     def _teacher(self) -> dict[str, Any]:
-        if self.pretrained is not None:
-            return self.pretrained.config()
         settings = dataclasses.asdict(self.teacher)
-        del settings["size"]  # of a pretrained one
-        return settings
+        if self.pretrained is None:
+            del settings["size"]  # of a pretrained one
+            return {"teacher": settings}
+        named = {"backbone": self.pretrained.name, "size": self.pretrained.size}
+        return {"teacher": named, "pretrained": self.pretrained.config()}
 
     @property
     def key(self) -> str:

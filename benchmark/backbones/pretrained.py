@@ -38,11 +38,8 @@ class Pretrained:
     data: str = ""
 
     def config(self) -> dict[str, Any]:
-        """All of it that determines a result, as plain JSON values."""
-        return {
-            "backbone": self.name, "weights": self.sha256,
-            "size": self.size, "mean": list(self.mean), "std": list(self.std),
-        }  # fmt: skip
+        """All of it that determines a result, but its name and the size of its input, as plain JSON values."""
+        return {"weights": self.sha256, "mean": list(self.mean), "std": list(self.std)}
 
     def network(self) -> Network:
         """The network with its own head, for pixels on the scale 0..1 of any size."""

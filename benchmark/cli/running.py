@@ -161,6 +161,9 @@ def verify(
     results: Results = DEFAULT_RESULTS,
     data: Data = None,
     device: Device = "auto",
+    teacher: Annotated[
+        str | None, typer.Option(help="Pretrained teacher, where it is a file: a record has its hash, not its place.")
+    ] = None,
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher anew instead of taking the one kept.")
     ] = False,
@@ -176,7 +179,9 @@ def verify(
     store = Store(results)
     record = store.resolve(run)
     progress = Heeding(Bar(), stopped=lambda: bool(signals))
-    found = repeat(record, store.arrays(record), data_root(data), device, progress, fresh_teacher=fresh_teacher)
+    found = repeat(
+        record, store.arrays(record), data_root(data), device, progress, teacher=teacher, fresh_teacher=fresh_teacher
+    )
     for line in found.lines:
         print(line)  # noqa: T201
     if not found.equal:

@@ -99,8 +99,9 @@ class Workshop:
         network = pretrained.network().to(self.device.torch).eval().requires_grad_(False)
         channels = task.data.images.shape[3]
         normalisation = Normalisation((0.0,) * channels, (1.0,) * channels)
+        identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
         views = ViewMemory(
-            network, pretrained.config(), normalisation, task.data, self.device, self._bank.root / "views",
+            network, identity, normalisation, task.data, self.device, self._bank.root / "views",
             self._progress,
         )  # fmt: skip
         classes = network.head.out_features
@@ -111,7 +112,7 @@ class Workshop:
         return Trained(
             network, task, normalisation,
             {
-                "backbone": pretrained.name, "key": content_key(pretrained.config()), "seed": None, "accuracy": None,
+                "backbone": pretrained.name, "key": content_key(identity), "seed": None, "accuracy": None,
                 "parameters": network.parameter_count, "seconds": 0.0, "pretrained": True, "labels": "disjoint",
                 "classes": classes, "weights": pretrained.weights, "weights_sha256": pretrained.sha256,
                 "size": pretrained.size,

@@ -77,7 +77,7 @@ def test_its_config_is_what_determines_a_result() -> None:
         raise AssertionError("loaded")
 
     first = Pretrained("t", "here.bin", "0" * 64, 16, (0.5,), (0.25,), load)
-    assert first.config() == {"backbone": "t", "weights": "0" * 64, "size": 16, "mean": [0.5], "std": [0.25]}
+    assert first.config() == {"weights": "0" * 64, "mean": [0.5], "std": [0.25]}
     assert Pretrained("t", "there.bin", "0" * 64, 16, (0.5,), (0.25,), load).config() == first.config()
 
 

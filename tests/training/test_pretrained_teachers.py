@@ -20,6 +20,7 @@ from benchmark.methods import METHODS
 from benchmark.runner import Plan, Request, estimate, run
 from benchmark.store import Record, Store
 from benchmark.training import Silent, TeacherBank, Workshop, select_device
+from benchmark.verification import repeat
 
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("training.batch_size=16", "protocol.split=test")
@@ -53,7 +54,9 @@ def go(root: Path, plan: Plan, seed: int = 0, **options: Any) -> Record:
     store = Store(root / "runs")
     (record,) = run(plan, [seed], store=store, data_root=root, device=DEVICE, progress=Silent(), **options)
     assert record["status"] == "done", record
-    return record
+    kept = store.find(record["key"])
+    assert kept is not None
+    return kept
 
 
 def measured(root: Path, record: Record) -> tuple[Any, ...]:
@@ -70,10 +73,8 @@ def test_the_record_says_what_the_teacher_is(tmp_path: Path, teacher: Path) -> N
     assert (facts["pretrained"], facts["labels"], facts["accuracy"], facts["seconds"]) == (True, "disjoint", None, 0.0)
     assert (facts["weights"], facts["size"], facts["classes"]) == ("weights.safetensors", 24, 10)
     assert facts["parameters"] == build_network("conv4-32", channels=3, size=24, classes=10, seed=0).parameter_count
-    assert record["config"]["teacher"] == {
-        "backbone": record["teacher"], "weights": facts["weights_sha256"], "size": 24,
-        "mean": [0.4] * 3, "std": [0.2] * 3,
-    }  # fmt: skip
+    assert record["config"]["teacher"] == {"backbone": record["teacher"], "size": 24}
+    assert record["config"]["pretrained"] == {"weights": facts["weights_sha256"], "mean": [0.4] * 3, "std": [0.2] * 3}
     assert record["facts"]["classes_shared"] == 0
     assert record["facts"]["teacher_training_images"] is None
     assert record["preset"] == "quick+training.batch_size=16+training.steps=3"
@@ -88,6 +89,9 @@ def test_the_key_follows_the_weights_and_not_their_place(tmp_path: Path, teacher
     other = make(tmp_path, save_teacher(tmp_path, seed=1), CROSS, "ce")
     larger = make(tmp_path, teacher, CROSS, "ce", "teacher.size=25")
     assert len({key, other.spec(0).key, larger.spec(0).key}) == 3
+    assert make(tmp_path, teacher, CROSS, "ce", "teacher.size=24").spec(0) == make(tmp_path, teacher, CROSS, "ce").spec(
+        0
+    )
     assert larger.spec(0).preset.endswith("+teacher.size=25+training.batch_size=16+training.steps=3")
     assert go(tmp_path, larger)["teacher_facts"]["size"] == 25
 
@@ -208,6 +212,19 @@ def test_what_is_remembered_changes_no_result_and_spares_the_teacher(
     assert other["teacher_facts"]["views_computed"] > 0
     assert mixed["teacher_facts"]["views_computed"] < cold["teacher_facts"]["views_computed"]
     assert measured(tmp_path, mixed) == expected
+
+
+def test_a_run_is_carried_out_again_where_the_file_is_named(tmp_path: Path, teacher: Path) -> None:
+    plan = make(tmp_path, teacher, CROSS, "finetune", f"student.backbone={teacher}")
+    record = go(tmp_path, plan)
+    arrays = Store(tmp_path / "runs").arrays(record)
+    with pytest.raises(InputError, match=r"conv4-32@[0-9a-f]{8} stands for a file .* name the file with --teacher"):
+        repeat(record, arrays, tmp_path, "cpu", Silent(), fresh_teacher=False)
+    again = repeat(record, arrays, tmp_path, "cpu", Silent(), teacher=str(teacher), fresh_teacher=True)
+    assert again.equal, again.lines
+    other = str(save_teacher(tmp_path, seed=1))
+    with pytest.raises(InputError, match=r"would not run what .* records: .*weights"):
+        repeat(record, arrays, tmp_path, "cpu", Silent(), teacher=other, fresh_teacher=False)
 
 
 def test_a_grey_teacher_teaches_about_colours(tmp_path: Path) -> None:
