@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,30 +19,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Match(Generic[T]):
-    """What a name stands for: the registered entry and the integers read from a name with fields."""
+    """What a name stands for: the registered entry and the values read from a name with fields."""
 
     name: str
     entry: T
-    fields: Mapping[str, int] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+_FIELD = re.compile(r"\{(\w+):?(\w*)\}")
+_KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "": ("[0-9]{1,9}", int),
+    "decimal": (r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{0,8}[1-9])?", float),
+    "text": (".+?", str),
+}
+"""What a field may hold, by the word after its colon: its form and what reads it. A decimal has one form only."""
 
 
 @dataclass
 class _Slot(Generic[T]):
     pattern: re.Pattern[str]
+    kinds: dict[str, str]
     entry: T | None
     target: str | None
     help: str | None
     examples: tuple[str, ...]
-    family: Callable[[str], T] | None = None
 
 
 class Registry(Generic[T]):
     """Maps names to entries.
 
-    A name may hold integer fields, as in ``fewshot-{way}way{shot}shot``; a family holds every name that begins with a
-    prefix. An entry is an object, or a reference ``"module:attribute"`` that is imported when first asked for. Names
-    come from three places: ``register``, ``family`` and ``refer``; the modules of ``room``, a package whose files
-    register themselves when imported; and the installed packages' entry points of ``group``.
+    A name may hold fields: whole numbers, as in ``fewshot-{way}way{shot}shot``, numbers with a decimal point, as in
+    ``net-x{width:decimal}``, or any text, as in ``folder:{path:text}``. An entry is an object, or a reference
+    ``"module:attribute"`` that is imported when first asked for. Names come from three places: ``register`` and
+    ``refer``; the modules of ``room``, a package whose files register themselves when imported; and the
+    installed packages' entry points of ``group``.
     """
 
     def __init__(self, kind: str, *, room: str | None = None, group: str | None = None) -> None:
@@ -61,20 +71,6 @@ class Registry(Generic[T]):
 
         return enter
 
-    def family(self, prefix: str, *, example: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
-        """Decorator that enters all names that begin with ``prefix``: the function makes the entry from the rest.
-
-        ``example`` stands in listings, with the function's docstring.
-        """
-
-        def enter(make: Callable[[str], T]) -> Callable[[str], T]:
-            self._add(prefix, None, None, (inspect.getdoc(make) or "").split("\n", 1)[0], (example,))
-            slot = self._slots[prefix]
-            slot.pattern, slot.family = re.compile(re.escape(prefix) + "(?s:.+)"), make
-            return make
-
-        return enter
-
     def refer(self, name: str, target: str, *, help: str | None = None, examples: tuple[str, ...] = ()) -> None:
         """Enter ``name`` as a reference ``"module:attribute"``, imported when first asked for."""
         self._add(name, None, target, help, examples)
@@ -82,11 +78,15 @@ class Registry(Generic[T]):
     def _add(self, name: str, entry: T | None, target: str | None, help: str | None, examples: tuple[str, ...]) -> None:
         if name in self._slots:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
-        parts = re.split(r"\{(\w+)\}", name)
-        pattern = "".join(f"(?P<{p}>[0-9]{{1,9}})" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+        first, *rest = _FIELD.split(name)
+        keys, kinds, texts = rest[::3], rest[1::3], rest[2::3]
+        pattern = re.escape(first)
+        for key, kind, text in zip(keys, kinds, texts, strict=True):
+            pattern += f"(?P<{key}>{_KINDS[kind][0]}){re.escape(text)}"
         self._slots[name] = _Slot(
-            re.compile(pattern), entry, target, help, examples or (() if len(parts) > 1 else (name,))
-        )
+            re.compile(pattern), dict(zip(keys, kinds, strict=True)), entry, target, help,
+            examples or (() if keys else (name,)),
+        )  # fmt: skip
 
     def _discover(self) -> None:
         if self._discovered:
@@ -106,37 +106,45 @@ class Registry(Generic[T]):
         self._discover()
         return [example for slot in self._slots.values() for example in slot.examples]
 
-    def patterns(self) -> list[str]:
-        """Every registered name, fields unfilled, in order of registration."""
+    def listing(self) -> list[str]:
+        """As ``names``; a name with fields that has no example stands with its fields in capitals: ``folder:PATH``."""
         self._discover()
-        return list(self._slots)
+        return [shown for name, slot in self._slots.items() for shown in slot.examples or (_unfilled(name),)]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether ``name`` stands for an entry."""
+        self._discover()
+        return self._match(name) is not None
 
     def help(self, name: str) -> str:
-        """First line of the entry's docstring (or the help given with a reference)."""
+        """First line of the entry's docstring (or the help given with a reference), for a name as listed."""
         self._discover()
-        key, _ = self._find(name)
-        slot = self._slots[key]
+        listed = (slot for key, slot in self._slots.items() if _unfilled(key) == name)
+        slot = next(listed, None) or self._find(name)[0]
         if slot.help is not None:
             return slot.help
         return (inspect.getdoc(self._load(slot)) or "").split("\n", 1)[0]
 
-    def get(self, name: str) -> Match[T]:
-        """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones."""
+    def get(self, name: str, also: Iterable[str] = ()) -> Match[T]:
+        """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones.
+
+        ``also``: other names that it might have been meant for.
+        """
         self._discover()
-        key, found = self._find(name)
-        slot = self._slots[key]
-        if slot.family is not None:
-            return Match(name, slot.family(name.removeprefix(key)))
-        fields = {k: int(v) for k, v in found.groupdict().items()} if found else {}
+        slot, fields = self._find(name, also)
         return Match(name, self._load(slot), fields)
 
-    def _find(self, name: str) -> tuple[str, re.Match[str] | None]:
-        if name in self._slots and self._slots[name].family is None:
-            return name, None
-        for key, slot in self._slots.items():
+    def _match(self, name: str) -> tuple[_Slot[T], dict[str, Any]] | None:
+        # a plain name comes before every name with fields
+        for slot in sorted(self._slots.values(), key=lambda slot: bool(slot.kinds)):
             if found := slot.pattern.fullmatch(name):
-                return key, found
-        known = self.names()
+                return slot, {k: _KINDS[slot.kinds[k]][1](v) for k, v in found.groupdict().items()}
+        return None
+
+    def _find(self, name: str, also: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
+        if found := self._match(name):
+            return found
+        known = [*self.listing(), *also]
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")
@@ -150,3 +158,7 @@ class Registry(Generic[T]):
                 loaded = getattr(loaded, part)
             slot.entry = cast(T, loaded)
         return slot.entry
+
+
+def _unfilled(name: str) -> str:
+    return _FIELD.sub(lambda field: field[1].upper(), name)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmark.backbones import BACKBONES
-from benchmark.data import DATASETS, ImageSet
-from benchmark.data.published import open_data_set
+from benchmark.backbones import BACKBONES, PRETRAINED
+from benchmark.data import ImageSet
+from benchmark.data.published import data_set, open_data_set
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method, Situation
 from benchmark.progress import Progress, Silent
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from benchmark.training import Device
+    from benchmark.backbones.pretrained import Pretrained
+    from benchmark.training import Device, Workshop
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
@@ -51,7 +53,7 @@ class Plan:
         self.request = request
         protocol = PROTOCOLS.get(request.protocol)
         method = METHODS.get(request.method)
-        loader = DATASETS.get(request.dataset)
+        loader = data_set(request.dataset)
         presets = protocol.entry.presets
         if request.preset not in presets:
             raise InputError(f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}")
@@ -63,10 +65,11 @@ class Plan:
             "training": Training,
         }
         given = parse_overrides(request.overrides)
+        self._pretrained = _pretrained(given)
         if request.limit_steps is not None:
             if request.limit_steps < 1:
                 raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
-            for section in ("training", "teacher"):
+            for section in ("training",) if self._pretrained else ("training", "teacher"):
                 given[section]["steps"] = request.limit_steps
         preset = presets[request.preset]
         default: dict[str, Any] = {
@@ -80,19 +83,33 @@ class Plan:
             student = method.entry.backbone(student, teacher)
             self._settings["student"] = dataclasses.replace(self._settings["student"], backbone=student)
         for backbone in (student, teacher):
-            BACKBONES.get(backbone)
+            if self._pretrained is None or backbone != self._pretrained.name:
+                _check_backbone(backbone)
         where = protocol.entry.situation(
             protocol.fields, self._settings["protocol"], student, teacher, self._settings["student"].start
         )
+        if self._pretrained:
+            where = dataclasses.replace(where, relation="disjoint")
         reason = method.entry.applies(where, self._settings["method"])
         if reason is not None:
             raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
+        if self._pretrained and student == teacher and method.entry.starts(where.start) == "fresh":
+            raise InputError(
+                f"student {student} is a pretrained teacher, and the student of {request.method} starts anew; "
+                "set student.start=teacher where the method takes that, or take another backbone"
+            )
+        self._side_by_side = where.many
         self._label = _label(request.preset, default, self._settings)
         self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
         self.method = method.entry
         self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
-        self.data: ImageSet = open_data_set(loader.entry, data_root, progress or Silent())
+        self.data: ImageSet = open_data_set(loader, data_root, progress or Silent())
         self.protocol.check(self.data)
+        if self._pretrained and self._pretrained.data == self.data.fingerprint:
+            raise InputError(
+                f"teacher {teacher} was trained on {request.dataset} itself, maybe on what is judged here; without "
+                "--teacher a run trains its own"
+            )
 
     def spec(self, seed: int) -> RunSpec:
         """The run of one seed."""
@@ -111,7 +128,43 @@ class Plan:
             training=self._settings["training"],
             versions={**self._versions, "training": VERSION},
             fingerprint=self.data.fingerprint,
+            pretrained=self._pretrained,
         )
+
+    def try_out(self, workshop: Workshop) -> None:
+        """Build networks and method once, untrained: settings that do not fit them raise ``InputError``."""
+        workshop.try_out(self.data, side_by_side=self._side_by_side)
+
+
+def _check_backbone(name: str) -> None:
+    if name in PRETRAINED:
+        raise InputError(f"{name} is a pretrained teacher; a student can only be the same where --teacher names it too")
+    if re.search("@[0-9a-f]{8}$", name):
+        raise InputError(f"{name} stands for a file of weights of that sha256; name the file with --teacher")
+    BACKBONES.get(name, also=PRETRAINED.listing())
+
+
+def _pretrained(given: Mapping[str, dict[str, Any]]) -> Pretrained | None:
+    """The pretrained teacher that the settings ask for, if they do; they hold its name for tables afterwards."""
+    asked = given["teacher"].get("backbone", "")
+    if asked not in PRETRAINED:
+        if asked:
+            _check_backbone(asked)
+        if "size" in given["teacher"]:
+            raise InputError("teacher.size is for pretrained teachers (`list teachers`); others see images as they are")
+        return None
+    match = PRETRAINED.get(asked)
+    found = match.entry(**match.fields)
+    for name in given["teacher"]:
+        if name not in ("backbone", "size"):
+            raise InputError(f"teacher.{name} does not apply: {asked} is pretrained, it is not trained here")
+    size = build_settings(Teacher, given["teacher"], "teacher").size
+    if size == found.size:
+        del given["teacher"]["size"]
+    for section in ("teacher", "student"):
+        if given[section].get("backbone") == asked:
+            given[section]["backbone"] = found.name
+    return dataclasses.replace(found, size=size or found.size)
 
 
 def situation(protocol: str, method: type[Method]) -> Situation:
@@ -250,7 +303,7 @@ def measure(
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
         workshop = Workshop(spec, bank, device, progress)
-        workshop.try_out(plan.data)
+        plan.try_out(workshop)
         result = plan.protocol.run(plan.data, workshop, spec.seed)
     except InputError:
         raise
@@ -267,7 +320,7 @@ def measure(
         "n": result.n,
         "references": {name: _score(score) for name, score in result.references.items()},
         "student_facts": {k: v for k, v in student.items() if k != "history"},
-        "teacher_facts": teacher,
+        "teacher_facts": teacher | (result.teacher.views.facts() if result.teacher.views else {}),
         "facts": dict(result.facts),
         "history": student["history"],
         "seconds": time.perf_counter() - started,

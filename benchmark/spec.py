@@ -9,11 +9,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from benchmark.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmark.backbones.pretrained import Pretrained
 
 S = TypeVar("S")
 
@@ -49,7 +52,10 @@ class Student:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The network that guides it. Its seed is its own: by default every run meets the same teacher."""
+    """The network that guides it. Its seed is its own: by default every run meets the same teacher.
+
+    A pretrained one, for classes of its own, is not trained: the rest but its size does not apply.
+    """
 
     backbone: str = "conv4-64"
     seed: Annotated[int, Ge(0)] = 0
@@ -57,6 +63,8 @@ class Teacher:
     batch_size: Annotated[int, Ge(2)] = 64
     lr: Annotated[float, Gt(0)] = 0.1
     weight_decay: Annotated[float, Ge(0)] = 5e-4
+    size: Annotated[int, Ge(0)] = 0
+    """Pretrained only: pixels of a side that images are brought to; 0: its own."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class RunSpec:
 
     ``protocol_settings`` and ``method_settings`` are instances of the protocol's and the method's own frozen
     ``Settings``; ``versions`` holds the protocol's, method's and training code's version; ``fingerprint`` is the
-    sha256 of the data. ``preset`` is a label for tables: what it set is in the settings.
+    sha256 of the data. ``preset`` is a label for tables: what it set is in the settings. ``pretrained`` is the teacher
+    where it is not trained here.
     """
 
     protocol: str
@@ -80,6 +89,7 @@ class RunSpec:
     training: Training
     versions: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
+    pretrained: Pretrained | None = None
 
     def config(self) -> dict[str, Any]:
         """Everything that determines the result, as plain JSON values; nothing about device, paths or workers."""
@@ -88,11 +98,19 @@ class RunSpec:
             "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
             "method": {"name": self.method, **dataclasses.asdict(self.method_settings)},
             "student": dataclasses.asdict(self.student),
-            "teacher": dataclasses.asdict(self.teacher),
+            **self._teacher(),
             "training": dataclasses.asdict(self.training),
             "seed": self.seed,
             "versions": dict(self.versions),
         }
+
+    def _teacher(self) -> dict[str, Any]:
+        settings = dataclasses.asdict(self.teacher)
+        if self.pretrained is None:
+            del settings["size"]  # of a pretrained one
+            return {"teacher": settings}
+        named = {"backbone": self.pretrained.name, "size": self.pretrained.size}
+        return {"teacher": named, "pretrained": self.pretrained.config()}
 
     @property
     def key(self) -> str:
@@ -127,7 +145,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         if section not in overrides:
             raise InputError(f"--set {item!r}: no section {section!r}; {_near(section, SECTIONS)}")
         if name in overrides[section]:
-            raise InputError(f"--set gives {path.strip()} twice")
+            raise InputError(f"{path.strip()} is given twice")
         overrides[section][name] = value.strip()
     return overrides
 

@@ -32,11 +32,15 @@ class Repeated:
     lines: tuple[str, ...]
 
 
-def replan(record: Record, data_root: Path) -> Plan:
-    """The plan of a recorded run. Where this version would run something else, ``InputError`` says what differs."""
+def replan(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
+    """The plan of a recorded run. Where this version would run something else, ``InputError`` says what differs.
+
+    ``teacher``: the file of its pretrained teacher's weights, of which a record has the name and the content's hash.
+    """
     config = record["config"]
+    stands_for = {} if teacher is None else {config["teacher"]["backbone"]: teacher}
     overrides = [
-        f"{section}.{name}={value}"
+        f"{section}.{name}={stands_for.get(value, value) if name == 'backbone' else value}"
         for section in SECTIONS
         for name, value in config[section].items()
         if not (name == "name" and section in ("protocol", "method"))
@@ -59,12 +63,13 @@ def repeat(
     device: str,
     progress: Progress,
     *,
+    teacher: str | None = None,
     fresh_teacher: bool,
 ) -> Repeated:
     """Measure a recorded run anew and compare everything it determines, with its arrays, bit by bit."""
     from benchmark.training import TeacherBank, select_device
 
-    plan = replan(record, data_root)
+    plan = replan(record, data_root, teacher)
     spec = plan.spec(record["seed"])
     with tempfile.TemporaryDirectory() as scratch:
         bank = TeacherBank(Path(scratch) if fresh_teacher else data_root / "teachers")

@@ -176,9 +176,9 @@ class Distillation(Protocol):
             facts={
                 "images_per_class": self.settings.images_per_class,
                 "training_images": len(task.train),
-                "teacher_training_images": len(teacher_task.train),
+                "teacher_training_images": len(teacher_task.train) if teacher.classes else None,
                 "classes": len(task.classes),
-                "classes_shared": len(set(task.classes) & set(teacher_task.classes)),
+                "classes_shared": len(set(task.classes) & set(teacher.classes)),
                 "class_order_hash": content_key(class_order(data, "distillation")),
             },
         )
@@ -194,7 +194,7 @@ class Distillation(Protocol):
 
         from benchmark.losses import adaptive_weights
 
-        known = np.isin(task.data.labels[task.train], teacher.task.classes)
+        known = np.isin(task.data.labels[task.train], teacher.classes)
         if known.all() or not known.any():
             return {}
         weights = adaptive_weights(teacher.network.head(embeddings)).cpu().numpy()

@@ -130,14 +130,23 @@ class Incremental(Protocol):
         is_old = labels < len(old)
         predicted = scores.argmax(1)
         right = predicted == labels
-        teacher_scores = teacher.network.head(workshop.embed(teacher, data, task.held_out[is_old])).cpu().numpy()
         intervals = {
             "all": image_interval(right),
             "old": image_interval(right[is_old]),
             "new": image_interval(right[~is_old]),
-            "teacher_old": image_interval(teacher_scores.argmax(1) == labels[is_old]),
-            "old_within_old": image_interval(scores[is_old, : len(old)].argmax(1) == labels[is_old]),
         }
+        arrays = {
+            "classes": np.asarray(task.classes, np.int32),
+            "images": task.held_out.astype(np.int32),
+            "labels": labels.astype(np.int32),
+            "predicted_student": predicted.astype(np.int32),
+        }
+        if teacher.classes:
+            asked = workshop.embed(teacher, data, task.held_out[is_old])
+            by_teacher = teacher.network.head(asked).argmax(1).cpu().numpy()
+            intervals["teacher_old"] = image_interval(by_teacher == labels[is_old])
+            arrays["predicted_teacher"] = by_teacher.astype(np.int32)
+        intervals["old_within_old"] = image_interval(scores[is_old, : len(old)].argmax(1) == labels[is_old])
         beside = {name: Score(interval.mean, (interval,)) for name, interval in intervals.items()}
         value = beside.pop("all")
         return Result(
@@ -147,13 +156,7 @@ class Incremental(Protocol):
             student=student,
             teacher=teacher,
             references={**beside, "harmonic": Score(harmonic_mean(beside["old"].value, beside["new"].value))},
-            arrays={
-                "classes": np.asarray(task.classes, np.int32),
-                "images": task.held_out.astype(np.int32),
-                "labels": labels.astype(np.int32),
-                "predicted_student": predicted.astype(np.int32),
-                "predicted_teacher": teacher_scores.argmax(1).astype(np.int32),
-            },
+            arrays=arrays,
             facts={
                 "classes_old": len(old),
                 "classes_new": len(new),

@@ -45,27 +45,39 @@ def test_names_with_fields_match_whole_numbers_only(shapes: Registry[object], na
         shapes.get(name)
 
 
-def test_a_family_makes_an_entry_from_the_rest_of_the_name(shapes: Registry[object]) -> None:
-    @shapes.family("ring:", example="ring:RADIUS")
-    def ring(rest: str) -> object:
-        """A ring of that radius.
+@pytest.fixture
+def files() -> Registry[object]:
+    registry: Registry[object] = Registry("file")
+    registry.refer("{name:text}@{path:text}", "collections:deque", help="named")
+    registry.register("folder:{path:text}")(list)
+    registry.register("scaled-x{width:decimal}", examples=("scaled-x0.5",))(dict)
+    registry.register("folder:plain")(set)
+    return registry
 
-        More of it.
-        """
-        return ("ring", rest)
 
-    assert shapes.names()[-1] == "ring:RADIUS"
-    assert shapes.patterns()[-1] == "ring:"
-    assert shapes.help("ring:RADIUS") == "A ring of that radius."
-    for rest in ("3", "/a/b c:d", "two\nlines", "ring:3"):
-        match = shapes.get(f"ring:{rest}")
-        assert match.entry == ("ring", rest)
-        assert match.fields == {}
-    for name in ("ring", "ring:", "a ring:3"):
-        with pytest.raises(InputError, match="unknown shape"):
-            shapes.get(name)
-    with pytest.raises(ValueError, match="registered twice"):
-        shapes.family("ring:", example="ring:2")(ring)
+def test_fields_of_text_and_decimals(files: Registry[object]) -> None:
+    match = files.get("folder:/some where/a.b@c")
+    assert match.entry is not list, "the first name that fits"
+    assert match.fields == {"name": "folder:/some where/a.b", "path": "c"}
+    assert files.get("a@b@c").fields == {"name": "a", "path": "b@c"}
+    assert files.get("folder:../x y").fields == {"path": "../x y"}
+    assert files.get("folder:plain").entry is set, "a plain name comes first"
+    assert files.get("scaled-x0.75").fields == {"width": 0.75}
+    assert files.get("scaled-x1").fields == {"width": 1.0}
+    assert "folder:x" in files
+    for name in ("folder:", "folder:a\nb", "scaled-x", "scaled-x1.0", "scaled-x01", "scaled-x.5", "xfolder:a"):
+        assert name not in files
+
+
+def test_what_has_no_example_is_listed_with_its_fields_in_capitals(files: Registry[object]) -> None:
+    assert files.names() == ["scaled-x0.5", "folder:plain"]
+    assert files.listing() == ["NAME@PATH", "folder:PATH", "scaled-x0.5", "folder:plain"]
+    assert files.help("NAME@PATH") == "named"
+    assert files.help("folder:PATH").startswith("Built-in mutable sequence")
+    with pytest.raises(InputError, match="did you mean 'folder:PATH'"):
+        files.get("folder")
+    with pytest.raises(InputError, match="did you mean 'fodler'"):
+        files.get("fodle", also=["fodler"])
 
 
 def test_duplicates_are_refused(shapes: Registry[object]) -> None:
@@ -88,10 +100,11 @@ def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_listing_every_registry_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
-        "from benchmark.backbones import BACKBONES\nfrom benchmark.data import DATASETS\n"
+        "from benchmark.backbones import BACKBONES, PRETRAINED\nfrom benchmark.data import DATASETS\n"
         "from benchmark.methods import METHODS\nfrom protocols import PROTOCOLS\n"
-        "for r in (BACKBONES, DATASETS, METHODS, PROTOCOLS):\n    assert [r.help(n) for n in r.names()]\n"
-        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'learn2learn', 'avalanche', 'scipy'} & set(sys.modules)\n"
+        "for r in (BACKBONES, PRETRAINED, DATASETS, METHODS, PROTOCOLS):\n    assert [r.help(n) for n in r.listing()]\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'learn2learn', 'avalanche', 'scipy', 'timm',\n"
+        "         'efficientnet_lite_pytorch'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

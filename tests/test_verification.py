@@ -10,7 +10,6 @@ from benchmark import runner
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
-from benchmark.registry import Match
 from benchmark.runner import Plan, Request, run, situation
 from benchmark.store import Record, Store
 from benchmark.training import Silent, select_device
@@ -82,8 +81,7 @@ def test_every_kind_of_run_is_planned_again_from_its_record(
     tmp_path: Path, tiny: ImageSet, monkeypatch: pytest.MonkeyPatch, protocol: str, method: str
 ) -> None:
     """All settings go through text and back: the key, made of them, stays."""
-    loaded: Match[Any] = Match("tiny", lambda root: tiny)
-    monkeypatch.setattr(runner.DATASETS, "get", lambda name: loaded)
+    monkeypatch.setattr(runner, "data_set", lambda name: lambda root: tiny)
     made = Plan(Request(protocol, method, "tiny", overrides=("training.lr=0.0123", "student.start=fresh")), tmp_path)
     spec = made.spec(3)
     record = {

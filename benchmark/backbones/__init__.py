@@ -5,18 +5,20 @@ A row here is a name and where to find its constructor, so that names are known 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmark.registry import Registry
 
 if TYPE_CHECKING:
     from benchmark.backbones.network import Backbone
+    from benchmark.backbones.pretrained import Pretrained
 
 
 class Constructor(Protocol):
     """Builds a backbone for images of ``channels`` x ``size`` x ``size``; the fields of the name follow by keyword."""
 
-    def __call__(self, *, channels: int, size: int, **fields: int) -> Backbone: ...
+    def __call__(self, *, channels: int, size: int, **fields: Any) -> Backbone: ...
 
 
 BACKBONES: Registry[Constructor] = Registry("backbone", group="benchmark.backbones")
@@ -26,4 +28,69 @@ BACKBONES.refer(
     "benchmark.backbones.conv4:Conv4",
     help="Four 3 x 3 convolutions of that width, each with batch norm, max-pooling and ReLU (few-shot standard).",
     examples=("conv4-16", "conv4-32", "conv4-64"),
+)
+BACKBONES.refer(
+    "resnet12",
+    "benchmark.backbones.resnet12:ResNet12",
+    help="Four residual blocks of 64, 160, 320 and 640 channels (few-shot standard, for 84 x 84).",
+)
+BACKBONES.refer(
+    "resnet{depth}",
+    "benchmark.backbones.resnet:ResNet",
+    help="Residual network for small images, 6 n + 2 layers, 16, 32 and 64 channels (CIFAR standard).",
+    examples=("resnet20", "resnet32", "resnet56", "resnet110"),
+)
+BACKBONES.refer(
+    "resnet{depth}x4",
+    "benchmark.backbones.resnet:resnet_x4",
+    help="The same, four times as wide.",
+    examples=("resnet8x4", "resnet32x4"),
+)
+BACKBONES.refer(
+    "wrn-{depth}-{width}",
+    "benchmark.backbones.wide_resnet:WideResNet",
+    help="Wide residual network of REFILLED's code: biases, dropout 0.3; not RepDistiller's.",
+    examples=("wrn-16-1", "wrn-16-2", "wrn-40-1", "wrn-40-2"),
+)
+BACKBONES.refer(
+    "wrn-{depth}-{width}-rd",
+    "benchmark.backbones.wide_resnet:WideResNetRD",
+    help="Wide residual network of RepDistiller; not REFILLED's.",
+    examples=("wrn-16-1-rd", "wrn-16-2-rd", "wrn-40-1-rd", "wrn-40-2-rd"),
+)
+BACKBONES.refer(
+    "mobilenetv1-x{width:decimal}",
+    "benchmark.backbones.mobilenet:MobileNetV1",
+    help="Depthwise separable convolutions, so many times the paper's channels (for 224 x 224).",
+    examples=("mobilenetv1-x1", "mobilenetv1-x0.75", "mobilenetv1-x0.5", "mobilenetv1-x0.25"),
+)
+BACKBONES.refer(
+    "vgg{depth}",
+    "benchmark.backbones.vgg:VGG",
+    help="Plain 3 x 3 convolutions with batch norm, for small images.",
+    examples=("vgg8", "vgg13"),
+)
+BACKBONES.refer(
+    "timm:{name:text}",
+    "benchmark.backbones.timm_model:timm_backbone",
+    help="Any model of timm by its name there, untrained (extra `timm`).",
+)
+
+PRETRAINED: Registry[Callable[..., Pretrained]] = Registry("pretrained teacher", group="benchmark.pretrained")
+"""Teachers that are not trained here; the fields of the name follow by keyword."""
+
+PRETRAINED.refer(
+    "efficientnet-lite0",
+    "benchmark.backbones.efficientnet:efficientnet_lite0",
+    help="EfficientNet-Lite0 of ImageNet's 1000 classes, weights and all (extra `pretrained`).",
+)
+PRETRAINED.refer(
+    "timm:{name:text}@{path:text}.safetensors",
+    "benchmark.backbones.timm_model:timm_teacher",
+    help="A model of timm with the weights in that file (extra `timm`).",
+)
+PRETRAINED.refer(
+    "{path:text}.safetensors",
+    "benchmark.backbones.checkpoint:checkpoint",
+    help="A teacher trained here: the file that it is kept in.",
 )

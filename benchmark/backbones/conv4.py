@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone
+from benchmark.backbones.network import Backbone, tapped
 from benchmark.errors import InputError
 
 
@@ -36,9 +36,5 @@ class Conv4(Backbone):
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Images B x C x H x W to ``(stages, embedding)``."""
-        stages: dict[str, Tensor] = {}
-        features = images
-        for number, block in enumerate(self.blocks, 1):
-            features = block(features)
-            stages[f"stage{number}"] = features
-        return stages, torch.flatten(features, 1)
+        stages = tapped(images, self.blocks)
+        return stages, torch.flatten(stages["stage4"], 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,28 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
+def tapped(features: Tensor, parts: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """Features through one part after the other: the maps ``stage1``, ``stage2``, ..."""
+    stages = {}
+    for number, part in enumerate(parts, 1):
+        features = part(features)
+        stages[f"stage{number}"] = features
+    return stages
+
+
+def initialise(backbone: nn.Module, slope: float = 0.0) -> None:
+    """Draw convolutions normal with variance 2 / ((1 + slope^2) fan-out), biases 0, for ReLU of that negative slope.
+
+    He et al. 2015, arXiv 1502.01852. The fan-out is that of a group. Batch norm starts as torch has it, at scale 1.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / ((1 + slope**2) * fan_out)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class CosineHead(nn.Linear):
     """Cosines between embedding and class rows, times a learnt scale: logits of LUCIR (Hou et al., CVPR 2019)."""
 
@@ -82,6 +106,12 @@ class Network(nn.Module):
         """The embedding alone: B x D."""
         embedding: Tensor = self.backbone(images)[1]
         return embedding
+
+    def new_head(self, classes: int, seed: int) -> None:
+        """Another head, over so many classes, drawn from ``seed`` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(self.backbone.dim, classes)
 
     def fresh_head(self) -> None:
         """Draw the head's weights anew."""

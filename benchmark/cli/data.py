@@ -29,12 +29,12 @@ def list_(data: Data = None) -> None:
     """List data sets: which are here, which are imported, what they are."""
     from benchmark.console import print_table
     from benchmark.data import DATASETS
-    from benchmark.data.published import Published, imports
+    from benchmark.data.published import Published, data_set, imports
 
     root = data_root(data)
     rows = []
-    for name in DATASETS.names():
-        entry = DATASETS.get(name).entry
+    for name in DATASETS.listing():
+        entry = data_set(name)
         rows.append([name, entry.state(root) if isinstance(entry, Published) else "embedded", DATASETS.help(name)])
     known = {row[0] for row in rows}
     rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]
@@ -53,10 +53,9 @@ def show(
     import numpy as np
 
     from benchmark.console import print_table
-    from benchmark.data import DATASETS
-    from benchmark.data.published import open_data_set
+    from benchmark.data.published import data_set, open_data_set
 
-    images = open_data_set(DATASETS.get(dataset).entry, data_root(data), _progress())
+    images = open_data_set(data_set(dataset), data_root(data), _progress())
     rows = []
     for split, classes in images.splits.items():
         counts = [len(images.where([c])) for c in classes]
@@ -162,10 +161,9 @@ def remove(
 
 
 def _published(name: str) -> Published:
-    from benchmark.data import DATASETS
-    from benchmark.data.published import Published
+    from benchmark.data.published import Published, data_set
 
-    entry = DATASETS.get(name).entry
+    entry = data_set(name)
     if not isinstance(entry, Published):
         raise InputError(f"data set {name} is embedded or another package's: there is nothing to fetch or import")
     return entry

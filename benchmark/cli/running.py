@@ -25,6 +25,7 @@ class Kind(StrEnum):
     methods = "methods"
     datasets = "datasets"
     backbones = "backbones"
+    teachers = "teachers"
 
 
 class RunMode(StrEnum):
@@ -40,6 +41,11 @@ def run(
     protocol: Annotated[str, typer.Option(help="Protocol, as fewshot-5way1shot; see `list protocols`.")],
     method: Annotated[str, typer.Option(help="Method, as refilled; see `list methods`.")],
     dataset: Annotated[str, typer.Option(help="Data set; see `list datasets`.")] = "glyphs",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Backbone of the teacher, or a pretrained teacher; see `list backbones`, `list teachers`."),
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Backbone of the student; see `list backbones`.")] = None,
     preset: Annotated[str, typer.Option(help="Named settings: quick or paper.")] = "quick",
     seed: Annotated[int | None, typer.Option(min=0, help="One seed [default: 0].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: 0,1,2 or 0-4.")] = None,
@@ -76,7 +82,9 @@ def run(
     numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
     root = data_root(data)
     progress = Heeding(Silent() if as_json else Bar(), stopped=interrupts.asked)
-    request = runner.Request(protocol, method, dataset, preset, tuple(set_ or ()), limit_steps)
+    named = {"teacher": teacher, "student": student}
+    overrides = [f"{section}.backbone={name}" for section, name in named.items() if name is not None]
+    request = runner.Request(protocol, method, dataset, preset, (*overrides, *(set_ or ())), limit_steps)
     plan = runner.Plan(request, root, progress)
     from benchmark.training import select_device
 
@@ -104,11 +112,11 @@ def list_(
         str | None, typer.Option(help="For methods: say which apply to this protocol, and why others do not.")
     ] = None,
 ) -> None:
-    """List protocols, methods, data sets or backbones, a line each."""
+    """List protocols, methods, data sets, backbones or pretrained teachers, a line each."""
     if protocol is not None and kind is not Kind.methods:
         raise InputError("--protocol goes with `list methods`")
     registry = _registry(kind)
-    rows = [[name, registry.help(name)] for name in registry.names()]
+    rows = [[name, registry.help(name)] for name in registry.listing()]
     columns = ["name", "what it is"]
     if protocol is not None:
         from benchmark.runner import situation
@@ -155,6 +163,9 @@ def verify(
     results: Results = DEFAULT_RESULTS,
     data: Data = None,
     device: Device = "auto",
+    teacher: Annotated[
+        str | None, typer.Option(help="Pretrained teacher, where it is a file: a record has its hash, not its place.")
+    ] = None,
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher anew instead of taking the one kept.")
     ] = False,
@@ -170,7 +181,9 @@ def verify(
     store = Store(results)
     record = store.resolve(run)
     progress = Heeding(Bar(), stopped=interrupts.asked)
-    found = repeat(record, store.arrays(record), data_root(data), device, progress, fresh_teacher=fresh_teacher)
+    found = repeat(
+        record, store.arrays(record), data_root(data), device, progress, teacher=teacher, fresh_teacher=fresh_teacher
+    )
     for line in found.lines:
         print(line)  # noqa: T201
     if not found.equal:
@@ -202,9 +215,9 @@ def _registry(kind: Kind) -> Registry[Any]:
         from benchmark.data import DATASETS
 
         return DATASETS
-    from benchmark.backbones import BACKBONES
+    from benchmark.backbones import BACKBONES, PRETRAINED
 
-    return BACKBONES
+    return BACKBONES if kind is Kind.backbones else PRETRAINED
 
 
 def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device: Any, as_json: bool) -> None:

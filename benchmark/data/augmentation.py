@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,23 @@ class Normalisation:
         mean = shares @ values
         std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
         return cls(tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist()))
+
+
+class Views(NamedTuple):
+    """How a batch of B images is seen: how far down and right each one's crop begins, and whether it is mirrored.
+
+    rows, columns: B pixels, negative where the crop begins in the padding; mirrored: B. All on the CPU.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def plain(cls, count: int) -> Views:
+        """So many images as they are."""
+        zeros = torch.zeros(count, dtype=torch.int64)
+        return cls(zeros, zeros, zeros.bool())
 
 
 class Images:
@@ -68,17 +86,25 @@ class Images:
         return self._normalised(pixels[rows, p : p + height, p : p + width])
 
     def augmented(self, positions: Tensor, generator: torch.Generator) -> Tensor:
-        """The images at random crops, half of them mirrored where that keeps the class: shape as ``plain``.
+        """The images in random views: shape as ``plain``."""
+        return self.cut(positions, self.draw(len(positions), generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Views:
+        """Random crops, half of them mirrored where that keeps the class.
 
         ``generator`` lives on the CPU, so that every device sees the same crops.
         """
-        count, device = len(positions), self._device
-        draws = torch.randint(0, 2 * self._padding + 1, (2, count, 1), generator=generator).to(device)
-        flips = torch.randint(0, 2, (count, 1), generator=generator).bool().to(device)
-        rows = draws[0] + torch.arange(self._size[0], device=device)
-        columns = draws[1] + torch.arange(self._size[1], device=device)
-        if self._mirrors:
-            columns = torch.where(flips, columns.flip(1), columns)
+        rows, columns = torch.randint(0, 2 * self._padding + 1, (2, count, 1), generator=generator)[..., 0]
+        flips = torch.randint(0, 2, (count, 1), generator=generator)[:, 0].bool()
+        return Views(rows - self._padding, columns - self._padding, flips & self._mirrors)
+
+    def cut(self, positions: Tensor, views: Views) -> Tensor:
+        """A view of each image, its crop within the padding: shape as ``plain``."""
+        device = self._device
+        top, left, mirrored = (part.to(device)[:, None] for part in (views.rows, views.columns, views.mirrored))
+        rows = top + self._padding + torch.arange(self._size[0], device=device)
+        columns = left + self._padding + torch.arange(self._size[1], device=device)
+        columns = torch.where(mirrored, columns.flip(1), columns)
         pixels, images = self._held(positions)
         return self._normalised(pixels[images.view(-1, 1, 1), rows[:, :, None], columns[:, None, :]])
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.compact import Index
     from benchmark.data.importing import Listing
+    from benchmark.registry import Match
 
 
 @dataclass(frozen=True)
@@ -265,8 +266,17 @@ class Published:
         return next((f for f in (source, *inside) if any(any(f.glob(mark)) for mark in self.holds)), None)
 
 
+def data_set(name: str) -> Callable[[Path], ImageSet]:
+    """The loader that a name stands for, ``Published`` or not; where the name has fields, made from them."""
+    from benchmark.data import DATASETS
+
+    match: Match[Any] = DATASETS.get(name)
+    loader: Callable[[Path], ImageSet] = match.entry(**match.fields) if match.fields else match.entry
+    return loader
+
+
 def open_data_set(entry: Callable[[Path], ImageSet], root: Path, progress: Progress) -> ImageSet:
-    """What an entry of the registry stands for; work to be done first, such as decoding, is shown."""
+    """What a loader gives; work to be done first, such as decoding, is shown."""
     if isinstance(entry, Published):
         entry.ready(root, progress)
     return entry(root)

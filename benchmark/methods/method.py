@@ -206,6 +206,8 @@ class Method:
         if cls.needs.labels == "overlap" and situation.relation == "disjoint":
             return "it compares outputs class by class and teacher and student share no class"
         if cls.needs.labels == "extended" and situation.relation != "extended":
+            if situation.exemplars is not None:
+                return "it adds classes to those of its teacher, and this teacher has classes of its own"
             return "it adds classes to those of its teacher; the incremental protocols do that"
         stages = cls.outline(cls.Settings() if settings is None else settings)
         if situation.judged == "logits" and stages and not any(stage.head for stage in stages):

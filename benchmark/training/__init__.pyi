@@ -11,5 +11,5 @@ from .progress import Progress as Progress
 from .progress import Silent as Silent
 from .projection import principal_components as principal_components
 from .teachers import TeacherBank as TeacherBank
-from .workshop import Trained as Trained
+from .trained import Trained as Trained
 from .workshop import Workshop as Workshop

@@ -7,6 +7,7 @@ third on 5 images, three quarters on 25; from 50 on the arithmetic is all there 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +53,8 @@ def fit_many(
 
     images: T x M x C x H x W float32, normalised, all their crops among them: nothing is augmented here; labels: T x M;
     guides: the teacher's embeddings T x M x D and logits T x M x classes of the same images, or None. ``fresh_heads``:
-    as in ``fit``. ``at_once``: how many students stand side by side; it changes results by rounding alone.
+    as in ``fit``. ``at_once``: how many students stand side by side; it changes results by rounding and,
+    for students with dropout, by what that draws.
 
     Steps and images are those of all students, the history is their mean. ``ValueError``: shapes that do not match,
     networks that cannot stand side by side, methods that differ, have a connector, read stages or weights of the
@@ -64,8 +66,10 @@ def fit_many(
     size = at_once or max(1, min(_STUDENTS, _IMAGES // training.batch_size))
     total = training.steps * len(students)
     means: dict[tuple[str, int, tuple[str, ...]], list[Tensor]] = {}
-    progress.begin(title, total)
-    try:
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(device.seeded(derive_seed(seeds[0], "dropout")))
+        progress.begin(title, total)
+        ending.callback(progress.end)
         for start in range(0, len(students), size):
             part = tasks.part(slice(start, start + size))
             for report in _train(part, training, device, fresh_heads, max(1, training.steps // rows)):
@@ -74,8 +78,6 @@ def fit_many(
                 done = start * training.steps + len(part.students) * report.step
                 rate = done / (time.perf_counter() - started)
                 progress.advance(done, f"{report.stage} {report.facts()} {rate:.0f} steps/s")
-    finally:
-        progress.end()
     history: list[dict[str, float | str]] = [
         {"stage": stage, "step": float(step), **dict(zip(names, torch.cat(parts).mean(0).tolist(), strict=True))}
         for (stage, step, names), parts in means.items()

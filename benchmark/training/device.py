@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,13 @@ class Device:
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.torch.type, torch.bfloat16)
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Within, whatever draws without a generator of its own, as dropout does, draws from ``seed``."""
+        with torch.random.fork_rng(devices=[self.torch] if self.torch.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
 
 def select_device(name: str = "auto", precision: str = "auto") -> Device:

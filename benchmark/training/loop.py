@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from benchmark.methods import Batch, Method, Stage
 from benchmark.spec import Training, derive_seed
 from benchmark.training.device import Device
 from benchmark.training.progress import Progress
+from benchmark.training.views import ViewMemory
 
 VERSION = 1
 """Rises when the same settings train other weights than before; part of every key."""
@@ -60,6 +62,7 @@ def fit(
     *,
     teacher: Network | None,
     teacher_normalisation: Normalisation | None,
+    teacher_views: ViewMemory | None = None,
     seed: int,
     device: Device,
     progress: Progress,
@@ -70,10 +73,11 @@ def fit(
 ) -> Fitted:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
-    Batches and crops follow from ``seed`` alone, so every method meets the same ones; the stages of a method share
-    ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a stage
-    asks for a new one. The teacher runs in eval mode without gradient. Weights that are all 0 raise ``InputError``, a
-    loss that is not finite ``DivergedError``.
+    Batches, crops and dropout follow from ``seed`` alone, so every method meets the same ones; the stages of a method
+    share ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a
+    stage asks for a new one. The teacher runs in eval mode without gradient; ``teacher_views`` spares it views that it
+    has seen, where the method reads no stages of it. Weights that are all 0 raise ``InputError``, a loss that is not
+    finite ``DivergedError``.
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
@@ -81,10 +85,13 @@ def fit(
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
+    memory = None if method.needs.taps else teacher_views
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
-    progress.begin(title, training.steps)
-    try:
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(device.seeded(derive_seed(seed, "dropout")))
+        progress.begin(title, training.steps)
+        ending.callback(progress.end)
         order = batches(labels, training, derive_seed(seed, "batches"))
         for stage, steps in share_steps(method.stages() if stages is None else stages, training.steps):
             if stage.balanced:
@@ -101,14 +108,17 @@ def fit(
             if method.needs.trains != "all":
                 student.backbone.eval()  # a frozen network's statistics are frozen too
             for step in range(steps):
-                index = torch.from_numpy(next(order)).to(device.torch)
-                pixels = images.augmented(index, crops)
+                drawn = next(order)
+                index = torch.from_numpy(drawn).to(device.torch)
+                seen = images.draw(len(drawn), crops)
+                pixels = images.cut(index, seen)
                 with device.autocast():
                     outputs = student(pixels)
                 guide: Outputs | None = None
                 if teacher is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
-                        guide = teacher(retune(pixels)).float()
+                        known = memory and memory.outputs(task.train[drawn], seen)
+                        guide = (known or teacher(retune(pixels))).float()
                 named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
                 batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), guide)
@@ -133,8 +143,6 @@ def fit(
                     shown = fitted.history[-1] if fitted.history else {}
                     facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
-    finally:
-        progress.end()
     student.eval()
     fitted.seconds = time.perf_counter() - started
     return fitted

@@ -20,7 +20,10 @@ from benchmark.errors import InputError
 
 
 class TeacherBank:
-    """A folder of teachers: ``KEY/weights.safetensors`` and ``KEY/teacher.json``."""
+    """A folder of teachers: ``KEY/weights.safetensors`` and ``KEY/teacher.json``.
+
+    The weights carry the facts in their header too: such a file alone says which network it holds.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,7 +50,8 @@ class TeacherBank:
             ) from None
 
     def _save(self, folder: Path, network: Network, facts: dict[str, Any]) -> None:
-        weights = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()})
+        tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        weights = safetensors.torch.save(tensors, metadata={"benchmark": json.dumps(facts)})
         facts = {**facts, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
         try:

@@ -6,7 +6,6 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,27 @@ import numpy as np
 import torch
 
 from benchmark.backbones.network import Network, Outputs, build_network
-from benchmark.data.augmentation import Images, Normalisation
+from benchmark.backbones.pretrained import Pretrained
+from benchmark.backbones.side_by_side import SideBySide
+from benchmark.data.augmentation import Images, Normalisation, Views
 from benchmark.data.episodes import Episodes
 from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
-from benchmark.methods import METHODS, LabelSpaces, Method, Shapes, Slots, Stage
+from benchmark.errors import InputError
+from benchmark.methods import METHODS, LabelSpaces, Method, Slots, Stage
 from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed
 from benchmark.training import loop
+from benchmark.training.assembly import align_head, build_method, start_from, with_balance
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.progress import Progress, Silent
 from benchmark.training.teachers import TeacherBank
+from benchmark.training.trained import Trained
+from benchmark.training.views import ViewMemory
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A network in eval mode, the task it was trained on, its input statistics and facts for the record."""
-
-    network: Network
-    task: Task
-    normalisation: Normalisation
-    facts: dict[str, Any]
+_BOTH = "embedding", "logits"
 
 
 class Workshop:
@@ -49,11 +46,13 @@ class Workshop:
         self._progress = progress
 
     def teacher(self, task: Task, backbone: str | None = None) -> Trained:
-        """The teacher of ``task``, trained by cross-entropy on its training images unless the bank holds it.
+        """The teacher of ``task``: pretrained, or trained by cross-entropy on its training images or from the bank.
 
         ``backbone``: another than the teacher's, for a network to start from.
         """
         backbone = backbone or self._spec.teacher.backbone
+        if self._spec.pretrained is not None and backbone == self._spec.pretrained.name:
+            return self._pretrained(self._spec.pretrained, task)
         training, recipe = self._teacher_recipe(task, backbone)
         key = content_key(recipe)
         settings = self._spec.teacher
@@ -61,13 +60,19 @@ class Workshop:
         normalisation = Normalisation.of(task.data, task.train)
 
         def train() -> dict[str, Any]:
-            method = _method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
+            method = build_method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
             fitted = self._fit(
                 network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}"
             )
             return {
                 "recipe": recipe,
                 "classes": [task.data.classes[c] for c in task.classes],
+                "input": {
+                    "data": task.data.fingerprint,
+                    "size": task.data.images.shape[1],
+                    "channels": task.data.images.shape[3],
+                    **dataclasses.asdict(normalisation),
+                },
                 "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
                 "seconds": fitted.seconds,
                 "history": fitted.history,
@@ -89,6 +94,32 @@ class Workshop:
             },
         )  # fmt: skip
 
+    def _pretrained(self, pretrained: Pretrained, task: Task) -> Trained:
+        """A teacher with weights and classes of its own, in the place of one of ``task``."""
+        network = pretrained.network().to(self.device.torch).eval().requires_grad_(False)
+        channels = task.data.images.shape[3]
+        normalisation = Normalisation((0.0,) * channels, (1.0,) * channels)
+        identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
+        views = ViewMemory(
+            network, identity, normalisation, task.data, self.device, self._bank.root / "views",
+            self._progress,
+        )  # fmt: skip
+        classes = network.head.out_features
+        self._progress.say(
+            f"teacher {pretrained.name} ({network.parameter_count:,} parameters), pretrained for {classes} classes of "
+            f"its own, input {pretrained.size} x {pretrained.size}: no accuracy on these"
+        )
+        return Trained(
+            network, task, normalisation,
+            {
+                "backbone": pretrained.name, "key": content_key(identity), "seed": None, "accuracy": None,
+                "parameters": network.parameter_count, "seconds": 0.0, "pretrained": True, "labels": "disjoint",
+                "classes": classes, "weights": pretrained.weights, "weights_sha256": pretrained.sha256,
+                "size": pretrained.size,
+            },
+            views,
+        )  # fmt: skip
+
     @property
     def slots(self) -> Slots:
         """What completes the run's method where earlier classes are to be kept."""
@@ -98,23 +129,23 @@ class Workshop:
         """A student of ``task``, started and trained as the run's method has it, with ``teacher`` as guide.
 
         What is drawn comes from the run's seed. A student that starts from the teacher sees the input as it does.
-        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher.
+        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher's task.
         """
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
-        labels = LabelSpaces(task.classes, teacher.task.classes)
-        method = _method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
+        labels = LabelSpaces(task.classes, teacher.classes)
+        method = build_method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
         needs = method.needs
         normalisation = Normalisation.of(task.data, task.train)
         start = method.starts(spec.student.start)
         if start == "teacher":
             normalisation = teacher.normalisation
-            _start_from(teacher.network, network, labels)
+            start_from(teacher.network, network, labels)
         network.backbone.requires_grad_(needs.trains == "all")
         started = time.perf_counter()
         embeddings = None
         if method.reads_train_embeddings:
-            embeddings = embed(teacher.network, task.data, task.train, teacher.normalisation, self.device).clone()
+            embeddings = self.embed(teacher, task.data, task.train).clone()
         method.prepare(network, torch.from_numpy(task.labels(task.train)).to(self.device.torch), embeddings)
         guide = teacher if needs.teacher else None
         title = f"{spec.method} seed {spec.seed}"
@@ -122,11 +153,11 @@ class Workshop:
         if needs.trains != "nothing":
             fitted = self._fit(
                 network, method, task, spec.training, normalisation, guide, spec.seed, title,
-                stages=_with_balance(method.stages()) if rebalance == "balanced" else None,
+                stages=with_balance(method.stages()) if rebalance == "balanced" else None,
                 fresh_heads=start == "fresh" or needs.trains != "all",
             )  # fmt: skip
         if rebalance == "align":
-            _align_head(network, labels)
+            align_head(network, [c in teacher.task.classes for c in task.classes])
         network.eval()
         seconds = time.perf_counter() - started
         network.requires_grad_(False)
@@ -161,13 +192,14 @@ class Workshop:
         support = tasks.support.reshape(count, -1)
         pool, at = np.unique(support, return_inverse=True)
         at = at.reshape(support.shape)
-        normalisation = teacher.normalisation
+        normalisation = teacher.normalisation if teacher is origin else Normalisation.of(data, base.train)
         images = Images(data, pool, normalisation, padding=spec.training.crop_padding, device=device)
         drawn = torch.Generator().manual_seed(derive_seed(spec.seed, "crops"))
         every = torch.arange(len(pool), device=device)
         shown = crops if needs.trains != "nothing" else 1
-        views = torch.stack([images.plain(every), *(images.augmented(every, drawn) for _ in range(1, shown))], 1)
-        guides = self._outputs(teacher.network, views) if needs.teacher else None
+        seen = [Views.plain(len(pool)), *(images.draw(len(pool), drawn) for _ in range(1, shown))]
+        views = torch.stack([images.cut(every, view) for view in seen], 1)
+        guides = self._outputs(teacher, pool, seen, views) if needs.teacher else None
         plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
         queries = Images(data, tasks.query.ravel(), normalisation, padding=0, device=device)
         labels = torch.arange(ways, device=device).repeat_interleave(support.shape[1] // ways)
@@ -181,9 +213,9 @@ class Workshop:
                 network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student", t))
                 spaces = LabelSpaces(task.classes, base.classes)
                 seed = derive_seed(spec.seed, "task", t)
-                method = _method(spec.method, spec.method_settings, spaces, network, teacher.network, data, seed)
+                method = build_method(spec.method, spec.method_settings, spaces, network, teacher.network, data, seed)
                 if origin is not None:
-                    _start_from(origin.network, network, spaces)
+                    start_from(origin.network, network, spaces)
                 method.prepare(network, labels, plain[at[t]] if plain is not None else None)
                 networks.append(network)
                 methods.append(method)
@@ -210,11 +242,16 @@ class Workshop:
         }  # fmt: skip
         return Trained(first, base, normalisation, facts), torch.cat(logits)
 
-    def _outputs(self, network: Network, views: torch.Tensor) -> Outputs:
-        """Embedding and logits of views P x V x C x H x W: P x V x D and P x V x classes."""
+    def _outputs(self, teacher: Trained, pool: IntArray, seen: list[Views], views: torch.Tensor) -> Outputs:
+        """Embedding and logits of V views of each image, as pixels P x V x C x H x W: P x V x D and P x V x classes."""
+        if teacher.views is not None:
+            with torch.no_grad(), self.device.autocast():
+                each = [teacher.views.outputs(pool, view).float() for view in seen]
+            teacher.views.save()
+            return Outputs({}, *(torch.stack([getattr(part, tap) for part in each], 1) for tap in _BOTH))
         with torch.inference_mode(), self.device.autocast():
-            parts = [network(x).float() for x in views.flatten(0, 1).split(64)]
-        both = [torch.cat([getattr(part, tap) for part in parts]).clone() for tap in ("embedding", "logits")]
+            parts = [teacher.network(x).float() for x in views.flatten(0, 1).split(64)]
+        both = [torch.cat([getattr(part, tap) for part in parts]).clone() for tap in _BOTH]
         return Outputs({}, *(x.unflatten(0, views.shape[:2]) for x in both))
 
     def _answers(self, networks: list[Network], queries: torch.Tensor, trains: str) -> torch.Tensor:
@@ -224,20 +261,37 @@ class Workshop:
         with torch.inference_mode(), self.device.autocast():
             return torch.stack([network.eval()(x).logits.float() for network, x in zip(networks, queries, strict=True)])
 
-    def try_out(self, data: ImageSet) -> None:
-        """Build both networks and the method once, untrained: settings that do not fit them raise ``InputError``."""
+    def try_out(self, data: ImageSet, *, side_by_side: bool) -> None:
+        """Build both networks and the method once, untrained: settings that do not fit them raise ``InputError``.
+
+        So does a student that cannot stand ``side_by_side`` with others.
+        """
         spec = self._spec
         task = Task(data, (0, 1, 2), np.empty(0, np.int64), np.empty(0, np.int64))
         student, teacher = (self._build(name, task, 0) for name in (spec.student.backbone, spec.teacher.backbone))
-        _method(spec.method, spec.method_settings, LabelSpaces((0, 1, 2), (0, 1)), student, teacher, data, 0)
+        labels = LabelSpaces((0, 1, 2), () if spec.pretrained else (0, 1))
+        method = build_method(spec.method, spec.method_settings, labels, student, teacher, data, 0)
+        if side_by_side and method.needs.trains == "all":
+            try:
+                SideBySide([student])
+            except ValueError as error:
+                raise InputError(
+                    f"student {spec.student.backbone}: {error}, as many students do in {spec.protocol}; take a "
+                    "backbone of plain convolutions, such as conv4-16"
+                ) from None
 
     def embed(self, trained: Trained, data: ImageSet, indices: IntArray) -> torch.Tensor:
         """Embeddings of images as ``trained`` sees them: len(indices) x D float32."""
+        if trained.views is not None and trained.views.data is data:
+            embeddings = trained.views.embed(indices)
+            trained.views.save()
+            return embeddings
         return embed(trained.network, data, indices, trained.normalisation, self.device)
 
     def has_teacher(self, task: Task) -> bool:
-        """Whether the bank holds the teacher of ``task``."""
-        return self._bank.has(content_key(self._teacher_recipe(task, self._spec.teacher.backbone)[1]))
+        """Whether there is nothing to train for the teacher of ``task``: it is pretrained or in the bank."""
+        recipe = self._teacher_recipe(task, self._spec.teacher.backbone)[1]
+        return self._spec.pretrained is not None or self._bank.has(content_key(recipe))
 
     def rehearse(self, make: Callable[[Workshop], tuple[Trained, Trained]], steps: int = 8) -> tuple[float, float]:
         """Seconds per training step of the teacher and of one student, timed on throw-away networks.
@@ -272,6 +326,11 @@ class Workshop:
 
     def _build(self, backbone: str, task: Task, seed: int) -> Network:
         size, channels = task.data.images.shape[1], task.data.images.shape[3]
+        pretrained = self._spec.pretrained
+        if pretrained is not None and backbone == pretrained.name:
+            network = pretrained.network()
+            network.new_head(len(task.classes), seed)
+            return network.to(self.device.torch)
         return build_network(backbone, channels=channels, size=size, classes=len(task.classes), seed=seed).to(
             self.device.torch
         )
@@ -282,69 +341,15 @@ class Workshop:
     ) -> loop.Fitted:  # fmt: skip
         if method.connector is not None:
             method.connector.to(self.device.torch).train()
-        return loop.fit(
-            network, method, task, training, normalisation,
-            teacher=teacher.network if teacher else None,
-            teacher_normalisation=teacher.normalisation if teacher else None,
-            seed=seed, device=self.device, progress=self._progress, title=title,
-            stages=stages, fresh_heads=fresh_heads,
-        )  # fmt: skip
-
-
-def tap_shapes(network: Network, data: ImageSet) -> Shapes:
-    """Shapes of a network's taps for one image of ``data``, seen by a forward pass in eval mode."""
-    normalisation = Normalisation((0.0,) * data.images.shape[3], (1.0,) * data.images.shape[3])
-    device = next(network.parameters()).device
-    images = Images(data, data.where([int(data.labels[0])])[:1], normalisation, padding=0, device=device)
-    training = network.training
-    network.eval()
-    with torch.no_grad():
-        outputs = network(images.plain(torch.zeros(1, dtype=torch.int64, device=device)))
-    network.train(training)
-    taps = {**outputs.stages, "embedding": outputs.embedding, "logits": outputs.logits}
-    return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
-
-
-def _start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None:
-    """Copy the teacher's backbone and its head's rows of the classes that both have; other rows stay as drawn."""
-    student.backbone.load_state_dict(teacher.backbone.state_dict())
-    rows, teacher_rows = labels.shared()
-    with torch.no_grad():
-        student.head.weight[rows] = teacher.head.weight[teacher_rows]
-        student.head.bias[rows] = teacher.head.bias[teacher_rows]
-
-
-_BALANCED_SHARE = 0.3
-
-
-def _with_balance(stages: list[Stage]) -> list[Stage]:
-    """The stages, and one more that goes on with the last on balanced classes at a tenth of the rate, in one budget."""
-    shorter = [dataclasses.replace(stage, share=stage.share * (1 - _BALANCED_SHARE)) for stage in stages]
-    last = dataclasses.replace(
-        stages[-1], name="balanced", goes_on=stages[-1].name, share=_BALANCED_SHARE, fresh_head=False, lr=0.1,
-        balanced=True,
-    )  # fmt: skip
-    return [*shorter, last]
-
-
-def _align_head(student: Network, labels: LabelSpaces) -> None:
-    """Scale the head's rows of new classes to the mean norm of the old ones' (Zhao et al., CVPR 2020)."""
-    old, _ = labels.shared()
-    new = sorted(set(range(len(labels.student))) - set(old))
-    weight = student.head.weight
-    with torch.no_grad():
-        weight[new] *= weight[old].norm(dim=1).mean() / weight[new].norm(dim=1).mean().clamp_min(1e-12)
-
-
-def _method(
-    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet, seed: int
-) -> Method:
-    chosen = METHODS.get(name).entry
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "connector"))
-        return chosen(
-            chosen.Settings() if settings is None else settings,
-            labels,
-            tap_shapes(student, data),
-            tap_shapes(teacher, data) if teacher is not None else Shapes({}),
-        )
+        views = teacher.views if teacher else None
+        try:
+            return loop.fit(
+                network, method, task, training, normalisation,
+                teacher=teacher.network if teacher else None,
+                teacher_normalisation=teacher.normalisation if teacher else None, teacher_views=views,
+                seed=seed, device=self.device, progress=self._progress, title=title,
+                stages=stages, fresh_heads=fresh_heads,
+            )  # fmt: skip
+        finally:
+            if views is not None:
+                views.save()

@@ -55,6 +55,15 @@ def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_networks_have_options_of_their_own(call: Call) -> None:
+    short = call(*RUN, "--dry-run", "--json", "--teacher", "conv4-32", "--student", "resnet8")
+    assert short.returncode == 0, short.stderr
+    settings = json.loads(short.stdout)["settings"]
+    assert (settings["teacher"]["backbone"], settings["student"]["backbone"]) == ("conv4-32", "resnet8")
+    names = ("--set", "teacher.backbone=conv4-32", "--set", "student.backbone=resnet8")
+    assert json.loads(short.stdout)["key"] == json.loads(call(*RUN, "--dry-run", "--json", *names).stdout)["key"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -64,13 +73,16 @@ def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
         ([*RUN, "--set", "method.temperature"], "section.name=value"),
         ([*RUN, "--set", "method.temperature=hot"], "method.temperature = 'hot'"),
         ([*RUN, "--seed", "1", "--seeds", "2"], "not both"),
+        ([*RUN, "--teacher", "conv4-32", "--set", "teacher.backbone=conv4-64"], "teacher.backbone is given twice"),
+        ([*RUN, "--student", "conv5-32"], "unknown backbone 'conv5-32'; did you mean"),
+        ([*RUN, "--teacher", "nowhere/net.safetensors"], "cannot read the weights nowhere/net.safetensors"),
         ([*RUN, "--seeds", "2-1"], "seeds '2-1'"),
         ([*RUN, "--device", "tpu"], "unknown device"),
         ([*RUN, *SMOKE, "--results", "/dev/null/runs"], "cannot write to results folder"),
         ([*RUN, *SMOKE, "--data", "/dev/null/data"], "cannot keep teachers"),
         (["run", "--method", "kd"], "--protocol"),
         (["run", "--nonsense"], "--nonsense"),
-        (["list", "nonsense"], "'protocols', 'methods', 'datasets', 'backbones'"),
+        (["list", "nonsense"], "'protocols', 'methods', 'datasets', 'backbones', 'teachers'"),
         (["list", "datasets", "--protocol", "fewshot-5way1shot"], "goes with"),
         (["leaderboard", "--results", "nowhere"], "no results folder nowhere"),
         (["leaderboard", "--results", "."], "no records"),
@@ -132,6 +144,8 @@ def test_lists(call: Call) -> None:
         ("methods", "refilled"),
         ("datasets", "emoji"),
         ("backbones", "conv4-64"),
+        ("backbones", "timm:NAME"),
+        ("teachers", "efficientnet-lite0"),
     ):
         done = call("list", kind)
         assert done.returncode == 0

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data import DATASETS
-from benchmark.data.published import Published
+from benchmark.data.published import Published, data_set
 from benchmark.progress import Silent
 
 from . import layouts
@@ -34,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     folder = tmp_path_factory.mktemp("root")
     with layouts.small():
         for name, source in SOURCES.items():
-            published = DATASETS.get(name).entry
+            published = data_set(name)
             assert isinstance(published, Published)
             published.import_from(folder, sources / source, {}, workers=2, progress=Silent())
     return folder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.data import ImageSet, augmentation
-from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.augmentation import Images, Normalisation, Views
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -107,3 +107,25 @@ def test_more_than_fits_is_not_read_at_once(tiny: ImageSet) -> None:
         images = Images(data, np.arange(720), PLAIN, padding=4, device=CPU, resident=resident)
         images.augmented(torch.arange(9), torch.Generator())
         assert Counting.most == most
+
+
+def test_a_view_is_the_crop_that_it_names(tiny: ImageSet) -> None:
+    """Cut from the padded image by slices, and the same whatever padding there is beyond it."""
+    data = dataclasses.replace(tiny, mirrors=True)
+    views = Views(torch.tensor([-2, 0, 1]), torch.tensor([2, 0, -1]), torch.tensor([True, False, True]))
+    padded = np.pad(data.images[[4, 5, 4]], ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=data.background)
+    expected = np.stack([padded[0, 0:16, 4:20][:, ::-1], padded[1, 2:18, 2:18], padded[2, 3:19, 1:17][:, ::-1]])
+    for padding in (2, 5):
+        images = Images(data, np.array([4, 5]), PLAIN, padding=padding, device=CPU)
+        cut = images.cut(torch.tensor([0, 1, 0]), views)
+        assert np.array_equal((cut.permute(0, 2, 3, 1) * 255).round().numpy(), expected)
+
+
+def test_views_are_drawn_as_augmented_images_are(tiny: ImageSet) -> None:
+    for mirrors in (False, True):
+        images = Images(dataclasses.replace(tiny, mirrors=mirrors), np.arange(9), PLAIN, padding=3, device=CPU)
+        index = torch.arange(9)
+        views = images.draw(9, torch.Generator().manual_seed(2))
+        assert torch.equal(images.cut(index, views), images.augmented(index, torch.Generator().manual_seed(2)))
+        assert bool(views.mirrored.any()) == mirrors
+        assert torch.equal(images.cut(index, Views.plain(9)), images.plain(index))

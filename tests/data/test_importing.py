@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DATASETS, compact
+from benchmark.data import compact
 from benchmark.data.compact import open_compact
 from benchmark.data.importing import Chain, Form, Listing, decode, expect_per_class, import_listing
-from benchmark.data.published import Published
+from benchmark.data.published import Published, data_set
 from benchmark.data.streams import Lazy, NpzImages
 from benchmark.errors import InputError
 from benchmark.progress import Silent
@@ -250,7 +250,7 @@ def test_an_import_ended_in_the_middle_is_completed_by_the_same_command(tmp_path
     again = subprocess.run([*command, str(tmp_path / "root")], capture_output=True, text=True, env=environment)
     assert again.returncode == 0, again.stderr
     assert "going on after" in again.stderr
-    entry = DATASETS.get(name).entry
+    entry = data_set(name)
     assert isinstance(entry, Published)
     entry.import_from(tmp_path / "other", None, {"size": "160"}, workers=1, progress=Silent())
     first, second = ([f.read_bytes() for f in sorted((tmp_path / r).glob("sets/f*/*"))] for r in ("root", "other"))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.data import DATASETS, ImageSet, compact
 from benchmark.data.class_splits import load_class_split
-from benchmark.data.published import Published
+from benchmark.data.published import Published, data_set
 from benchmark.data.task import three_sides
 from benchmark.errors import InputError
 from benchmark.progress import Silent
@@ -76,7 +76,7 @@ def _small() -> Iterator[None]:
 
 
 def published(name: str) -> Published:
-    entry = DATASETS.get(name).entry
+    entry = data_set(name)
     assert isinstance(entry, Published)
     return entry
 

@@ -225,8 +225,9 @@ def test_every_method_is_trained_as_alone_or_refused(name: str) -> None:
     assert_same(crowd.students, alone.students)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES.names())
-@pytest.mark.parametrize(("channels", "queries"), [(1, 3), (3, 120)])
+@pytest.mark.parametrize(
+    ("backbone", "channels", "queries"), [*((name, 1, 3) for name in BACKBONES.names()), ("conv4-16", 3, 120)]
+)
 def test_predictions_are_those_of_each_student_alone(backbone: str, channels: int, queries: int) -> None:
     students = [build_network(backbone, channels=channels, size=16, classes=3, seed=s) for s in range(3)]
     images = torch.randn(3, queries, channels, 16, 16)
@@ -236,6 +237,22 @@ def test_predictions_are_those_of_each_student_alone(backbone: str, channels: in
     found = predict_many([s.train() for s in students], images, device=DEVICE)
     assert found.shape == (3, queries, 3)
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_dropout_follows_the_seeds_alone() -> None:
+    def weights(seed: int) -> Tensor:
+        crowd = made("ce", 2)
+        crowd.students = [
+            build_network("wrn-10-1", channels=1, size=SIZE, classes=WAYS, seed=t).double() for t in (0, 1)
+        ]
+        crowd.seeds = [seed, 7]
+        crowd.fit(Training(steps=3, batch_size=20))
+        return torch.cat([p.detach().flatten() for student in crowd.students for p in student.parameters()])
+
+    first = weights(1)
+    torch.rand(9)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
 
 
 def test_a_loss_that_is_not_finite_names_its_student() -> None:

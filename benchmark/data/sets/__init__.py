@@ -6,14 +6,9 @@ These files import numpy inside their functions only, so that listing the data s
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from benchmark.registry import Registry
 
-if TYPE_CHECKING:
-    from benchmark.data import ImageSet
-
-DATASETS: Registry[Callable[[Path], ImageSet]] = Registry(
-    "data set", room="benchmark.data.sets", group="benchmark.datasets"
-)
+DATASETS: Registry[Callable[..., Any]] = Registry("data set", room="benchmark.data.sets", group="benchmark.datasets")
+"""Loaders, called with the data root; under a name with fields, what makes one from the fields by keyword."""

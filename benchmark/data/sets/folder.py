@@ -78,7 +78,7 @@ class Folder(Published):
         return self.source
 
 
-@DATASETS.family("folder:", example="folder:PATH")
+@DATASETS.register("folder:{path:text}")
 def folder(path: str) -> Folder:
     """Any folder of images at CLASS/IMAGE, classes split by splits.json in it, or at random: 60 / 20 / 20 %."""
     source = Path(path).expanduser().resolve()

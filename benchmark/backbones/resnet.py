@@ -1,0 +1,65 @@
+"""Residual networks for small images (He et al., CVPR 2016, arXiv 1512.03385) in the form of RepDistiller."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.errors import InputError
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with batch norm, added to the input; where shapes differ it passes a 1 x 1 convolution."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut = nn.Sequential()
+        if stride > 1 or channels != width:
+            self.shortcut.extend([nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)])
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = F.relu(self.norm1(self.conv1(features)))
+        return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(features))
+
+
+class ResNet(Backbone):
+    """A stem and three groups of basic blocks, the second and third at half the size of the one before.
+
+    ``depth`` is 6 n + 2, with n blocks in a group. Stages ``stage1`` to ``stage3`` are the groups' outputs after ReLU,
+    as RepDistiller taps them; the embedding is the mean over the last map. Where a shortcut changes shape it is a 1 x 1
+    convolution; the first paper's CIFAR networks have none there, which makes them 2,752 parameters smaller.
+    """
+
+    def __init__(
+        self, *, channels: int, size: int, depth: int, widths: tuple[int, int, int, int] = (16, 16, 32, 64)
+    ) -> None:
+        super().__init__()
+        blocks, remainder = divmod(depth - 2, 6)
+        if remainder or blocks < 1:
+            raise InputError(
+                f"a ResNet for small images has 6 n + 2 layers, not {depth}; for ImageNet's, take timm:resnet{depth}"
+            )
+        stem, *groups = widths
+        self.stem = nn.Sequential(nn.Conv2d(channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem), nn.ReLU())
+        self.groups = nn.ModuleList()
+        for number, width in enumerate(groups):
+            strides = [2 if number else 1] + [1] * (blocks - 1)
+            inputs = [widths[number]] + [width] * (blocks - 1)
+            self.groups.append(nn.Sequential(*map(_Block, inputs, [width] * blocks, strides)))
+        self.dim = widths[-1]
+        initialise(self)
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Images B x C x H x W to ``(stages, embedding)``."""
+        stages = tapped(self.stem(images), self.groups)
+        return stages, stages["stage3"].mean((2, 3))
+
+
+def resnet_x4(*, channels: int, size: int, depth: int) -> ResNet:
+    """The ``resnet{depth}x4`` of RepDistiller: groups four times as wide, the stem twice."""
+    return ResNet(channels=channels, size=size, depth=depth, widths=(32, 64, 128, 256))

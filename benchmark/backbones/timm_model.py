@@ -1,0 +1,96 @@
+"""Any model of timm (Wightman 2019, https://github.com/huggingface/pytorch-image-models) by its name there."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones.network import Backbone, Network
+from benchmark.backbones.pretrained import Pretrained, WeightsFile
+from benchmark.errors import InputError
+from benchmark.extras import load_extra
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Stages ``stage1``, ``stage2``, ... are the maps that timm's ``forward_intermediates`` yields (those of a vision
+    transformer are its blocks'), the embedding is what its classifier would read. A model that does not take such
+    images, or yields no such maps, raises ``InputError``.
+    """
+
+    def __init__(self, model: nn.Module, name: str, *, channels: int, size: int) -> None:
+        super().__init__()
+        self.model: Any = model
+        training = model.training
+        try:
+            with torch.no_grad():
+                self.dim = self.eval()(torch.zeros(1, channels, size, size))[1].shape[1]
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().split("\n", 1)[0]
+            raise InputError(f"timm:{name} does not work on images of {size} x {size}: {reason}") from None
+        self.train(training)
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Images B x C x H x W to ``(stages, embedding)``."""
+        features, maps = self.model.forward_intermediates(images)
+        stages = {f"stage{number}": features for number, features in enumerate(maps, 1)}
+        return stages, self.model.forward_head(features, pre_logits=True)
+
+
+def timm_backbone(*, channels: int, size: int, name: str) -> TimmBackbone:
+    """The timm model ``name`` with weights drawn as timm draws them; nothing is downloaded."""
+    return TimmBackbone(_model(name, channels, size, classes=0), name, channels=channels, size=size)
+
+
+def timm_teacher(*, name: str, path: str) -> Pretrained:
+    """The timm model ``name`` with the weights in ``path``.safetensors; its input is as timm has it for that name."""
+    file = WeightsFile.at(f"{path}.safetensors")
+    _, config = _timm(name)
+    channels, size, _ = config.input_size
+
+    def load(size: int) -> Network:
+        tensors = file.tensors()
+        weight = tensors.get(f"{config.classifier}.weight")
+        if weight is None:
+            raise InputError(f"{file.path} holds no classifier {config.classifier!r} of timm:{name}")
+        model = _model(name, channels, size, classes=len(weight))
+        file.fill(model, tensors, f"timm:{name}")
+        head = model.get_classifier()
+        if not isinstance(head, nn.Linear):
+            raise InputError(f"timm:{name} has a head of another kind than one linear layer; take another model")
+        model.reset_classifier(0)
+        network = Network(TimmBackbone(model, name, channels=channels, size=size), len(weight))
+        network.head = head
+        return network
+
+    return Pretrained(
+        name=f"timm:{name}@{file.sha256[:8]}", weights=file.path.name, sha256=file.sha256,
+        size=size, mean=tuple(config.mean), std=tuple(config.std), load=load,
+    )  # fmt: skip
+
+
+def _timm(name: str) -> tuple[Any, Any]:
+    """The library, and its configuration of a model that it knows."""
+    timm = load_extra("timm", "timm", f"timm:{name}")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=2, cutoff=0.55)
+        hint = f"; did you mean {' or '.join(repr(f'timm:{found}') for found in near)}?" if near else ""
+        raise InputError(f"timm has no model {name!r}{hint}")
+    try:
+        return timm, timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise InputError(f"timm:{name}: {error}") from None
+
+
+def _model(name: str, channels: int, size: int, classes: int) -> Any:
+    timm, config = _timm(name)
+    fixed = {"img_size": size} if config.fixed_input_size else {}
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **fixed)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise InputError(f"timm:{name} cannot be built for images of {size} x {size}: {reason}") from None

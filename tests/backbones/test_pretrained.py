@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmark.backbones.network import Backbone, Network, build_network
+from benchmark.backbones.pretrained import AsTrained, Pretrained, WeightsFile
+from benchmark.errors import InputError
+
+
+class Seen(Backbone):
+    """Keeps what it is shown."""
+
+    dim = 3
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        self.images = images
+        return {"stage1": images}, images.mean((2, 3))
+
+
+def shown(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    backbone = Seen()
+    AsTrained(backbone, size, mean, std)(images)
+    return backbone.images
+
+
+@pytest.mark.parametrize("size", [24, 5])
+def test_images_are_resized_as_by_pillow(size: int) -> None:
+    """Whose bicubic filter also widens when it makes images smaller; it rounds to whole grey values, and clips."""
+    pixels = np.random.default_rng(0).integers(64, 192, (12, 12, 3), np.uint8)
+    resized = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+    found = shown(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, size, (0.0,) * 3, (1.0,) * 3)
+    assert found.shape == (1, 3, size, size)
+    assert np.abs(found[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 - resized).max() < 1.1
+
+
+def test_an_image_of_its_size_is_normalised_and_nothing_else() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    found = shown(images, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]):
+        assert torch.allclose(found[:, channel], (images[:, channel] - mean) / std)
+
+
+def test_grey_and_colour_meet() -> None:
+    grey, colour = torch.rand(2, 1, 8, 8), torch.rand(2, 3, 8, 8)
+    assert torch.equal(shown(grey, 8, (0.0,) * 3, (1.0,) * 3), torch.cat([grey] * 3, 1))
+    assert torch.allclose(shown(colour, 8, (0.0,), (1.0,)), (colour[:, :1] + colour[:, 1:2] + colour[:, 2:]) / 3)
+    with pytest.raises(InputError, match="images of 3 channels, these have 4"):
+        shown(torch.rand(2, 4, 8, 8), 8, (0.0,) * 3, (1.0,) * 3)
+
+
+def test_the_network_keeps_its_own_head_and_sees_its_own_input() -> None:
+    own = build_network("conv4-16", channels=3, size=16, classes=5, seed=1).eval()
+    sizes = []
+
+    def load(size: int) -> Network:
+        sizes.append(size)
+        return own
+
+    teacher = Pretrained("t", "t.bin", "0", 16, (0.5,) * 3, (0.25,) * 3, load)
+    network = teacher.network().eval()
+    images = torch.rand(4, 3, 16, 16)
+    assert sizes == [16]
+    assert torch.allclose(network(images).logits, own((images - 0.5) / 0.25).logits, atol=1e-6)
+    assert list(network(images).stages) == ["stage1", "stage2", "stage3", "stage4"]
+    assert network.parameter_count == own.parameter_count
+
+
+def test_its_config_is_what_determines_a_result() -> None:
+    def load(_: int) -> Network:
+        raise AssertionError("loaded")
+
+    first = Pretrained("t", "here.bin", "0" * 64, 16, (0.5,), (0.25,), load)
+    assert first.config() == {"weights": "0" * 64, "mean": [0.5], "std": [0.25]}
+    assert Pretrained("t", "there.bin", "0" * 64, 16, (0.5,), (0.25,), load).config() == first.config()
+
+
+def test_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    network = build_network("conv4-16", channels=3, size=16, classes=5, seed=1)
+    with pytest.raises(InputError, match=r"cannot read the weights .*none.safetensors \(No such file"):
+        WeightsFile.at(str(tmp_path / "none.safetensors"))
+    (tmp_path / "text.safetensors").write_text("not weights at all")
+    text = WeightsFile.at(str(tmp_path / "text.safetensors"))
+    for read in (text.metadata, text.tensors):
+        with pytest.raises(InputError, match=r"text.safetensors is no safetensors file"):
+            read()
+    safetensors.torch.save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
+    other = WeightsFile.at(str(tmp_path / "other.safetensors"))
+    assert other.metadata() == {}
+    with pytest.raises(InputError, match=r"does not hold the weights of conv4-16: .*Missing key") as caught:
+        other.fill(network, other.tensors(), "conv4-16")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_identified_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        safetensors.torch.save_file({"x": torch.tensor([value])}, tmp_path / f"{name}.safetensors")
+    a, b, c = (WeightsFile.at(str(tmp_path / f"{name}.safetensors")) for name in "abc")
+    assert a.sha256 == b.sha256 != c.sha256
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert WeightsFile.at("~/a.safetensors").sha256 == a.sha256
