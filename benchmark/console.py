@@ -205,6 +205,8 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         where = c.conditions
         print(f"{'all' if where is None else f'{where.protocol} {where.dataset}'}: {c.sentence}")  # noqa: T201
     print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
+    if any(c.conditions is None for c in comparisons):
+        print("all: these conditions alone, each seed of each counted as one observation")  # noqa: T201
     if any(c.test == "paired t" and len(c.differences) < 6 for c in comparisons):
         print("signed ranks cannot reach p = .05 with fewer than 6 differences")  # noqa: T201
 
