@@ -26,7 +26,7 @@ VERSION = 1
 
 _TOGETHER = 16
 _MOST_PADDING = 64
-_TITLE_FROM = 256
+_SHOWN_FROM = 256
 
 
 class ViewMemory:
@@ -112,7 +112,7 @@ class ViewMemory:
         keys, positions = list(missing), np.array(list(missing.values()))
         padding = max(int(part.abs().max()) for part in (views.rows, views.columns))
         size = self._together = self._together or self._try_company()
-        shown = len(keys) >= _TITLE_FROM
+        shown = len(keys) >= _SHOWN_FROM
         if shown:
             self._progress.begin("teacher's embeddings", len(keys))
         try:
