@@ -22,7 +22,8 @@ from benchmark.statistics import Interval
 _ROW = 3.3
 """Millimetres from one name to the next."""
 
-_DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+_SHIFT = 9.0
+"""Points over which the bars at one place are spread."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class Line:
     method: str | None
     points: Mapping[float, tuple[Cell, Interval]]
     hollow: bool = False
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is no method's."""
+        return self.method is None
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Options of a plot: the method's colour and marker, or dashes in grey."""
+        if self.method is None:
+            return {"color": style.GREY, "linewidth": 1.2, "linestyle": (0, (4, 2))}
+        return style.look(self.method).dot(self.hollow)
 
 
 def make_lines(group: Group, position: Callable[[str], float], references: Mapping[str, str]) -> list[Line]:
@@ -79,12 +92,8 @@ def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = F
     frame.set_xscale("log" if log else "linear")
     frame.set_xticks(ticks, [f"{x:g}" for x in ticks])
     frame.minorticks_off()
-    methods = [line for line in lines if line.method is not None]
-    for line in lines:
-        if line.method is None:
-            _draw_reference(frame, line)
-    for i, line in enumerate(methods):
-        _draw_method(frame, line, 9.0 * ((i + 0.5) / len(methods) - 0.5))
+    for i, line in enumerate(lines):
+        _draw(frame, line, _SHIFT * ((i + 0.5) / len(lines) - 0.5))
     _limit(frame, lines)
     frame.set_xlabel(along)
     frame.set_ylabel(f"{group.cells[0].metric} (%)")
@@ -107,30 +116,21 @@ def _limit(frame: Axes, lines: Sequence[Line]) -> None:
     frame.set_xlim(*to_axis.inverted().transform([min(places) - room, max(places) + room]))
 
 
-def _draw_reference(frame: Axes, line: Line) -> None:
-    """A dashed line, in a band over the places with more than one seed."""
-    found = {x: percent(interval) for x, (_, interval) in line.points.items()}
-    frame.plot(list(found), [i.mean for i in found.values()], color=style.GREY, **_DASHED, zorder=1)
-    banded = [(x, i.mean - i.half_width, i.mean + i.half_width) for x, i in found.items() if i.half_width is not None]
-    if banded:
-        places, low, high = zip(*banded, strict=True)
-        frame.fill_between(places, low, high, color=style.PALE, alpha=0.5, linewidth=0, zorder=0)
-
-
-def _draw_method(frame: Axes, line: Line, shift: float) -> None:
+def _draw(frame: Axes, line: Line, shift: float) -> None:
     """Means joined by a line, and a bar where there is more than one seed; shifted by points, so that bars part."""
-    assert line.method is not None
-    look, figure = style.look(line.method), frame.get_figure(root=True)
+    figure = frame.get_figure(root=True)
     assert figure is not None
     moved = frame.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
     found = {x: percent(interval) for x, (_, interval) in line.points.items()}
-    frame.plot(list(found), [i.mean for i in found.values()], transform=moved, **look.dot(line.hollow), zorder=3)
+    frame.plot(
+        list(found), [i.mean for i in found.values()], transform=moved, **line.look, zorder=3 - line.is_reference
+    )
     bars = [(x, i.mean, i.half_width) for x, i in found.items() if i.half_width is not None]
     if bars:
         places, means, halves = zip(*bars, strict=True)
         frame.errorbar(
-            places, means, yerr=halves, transform=moved, fmt="none", ecolor=look.color, elinewidth=0.6, alpha=0.7,
-            zorder=2,
+            places, means, yerr=halves, transform=moved, fmt="none", ecolor=line.look["color"], elinewidth=0.6,
+            alpha=0.7, zorder=1,
         )  # fmt: skip
 
 
@@ -150,14 +150,12 @@ def _name(figure: Figure, frame: Axes, lines: Sequence[Line]) -> None:
     places = spread([y for _, _, y in ends], gap, box.y0 + gap / 4, box.y1 - gap / 4)
     column = box.x1 + 18
     for line, (near, x, y), place in zip(lines, ends, places, strict=True):
-        look = None if line.method is None else style.look(line.method)
-        color = style.GREY if look is None else look.color
+        color = line.look["color"]
         if near:
             bend = [x + 6, box.x1 + 1, column - 7], [y, y, place]
             figure.add_artist(Line2D(*bend, transform=style.points(figure), color=color, linewidth=0.4, alpha=0.6))
-        sample = {"color": color, **_DASHED} if look is None else look.dot(line.hollow)
-        around = [column - 6, column + 4] if look is None else [column]
-        figure.add_artist(Line2D(around, [place] * len(around), transform=style.points(figure), **sample))
+        sample = [column - 6, column + 4] if line.is_reference else [column]
+        figure.add_artist(Line2D(sample, [place] * len(sample), transform=style.points(figure), **line.look))
         figure.text(
             column + 6, place, line.label, transform=style.points(figure), color=style.legible(color),
             va="center_baseline", size=7,

@@ -32,8 +32,8 @@ INTERVALS = {
         "Delete-one-class jackknife: how far the number of this one run holds for other novel classes of the same kind."
     ),
     "image": (
-        "1.96 standard errors over images: how far the number of this one run holds for other images of the same "
-        "classes. Near-duplicates among the images make it too narrow."
+        "Student's t over images, or over episodes that share none: how far the number of this one run holds for other "
+        "images of the same classes. Near-duplicates among the images make it too narrow."
     ),
 }
 """What each interval covers, by its kind. All are 95 % intervals."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from matplotlib.figure import Figure
 
 from benchmark.errors import InputError
 from benchmark.report.cells import make_cells
-from benchmark.report.figures import FIGURES, Evidence, NothingToDraw, draw, drawings, style, to_svg
+from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw, draw, drawings, style, to_svg
 from benchmark.report.figures.figure import file_name
 from benchmark.store import Store
 from tests.report.figures.synthetic import evidence, record, records
@@ -42,10 +44,18 @@ def test_the_figures_there_are() -> None:
     assert set(FIGURES.names()) == set(NAMES)
 
 
+@pytest.fixture(scope="module")
+def once(full: Evidence) -> Callable[[str], list[Drawing]]:
+    """The drawings of a figure, made once for all tests of this file."""
+    return functools.cache(lambda name: drawings(name, full)[0])
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_the_same_whenever_the_evidence_is_the_same(name: str, full: Evidence) -> None:
+def test_draws_the_same_whenever_the_evidence_is_the_same(
+    name: str, full: Evidence, once: Callable[[str], list[Drawing]]
+) -> None:
     assert FIGURES.help(name).endswith(".")
-    (first, reason), (second, _) = drawings(name, full), drawings(name, full)
+    first, (second, reason) = once(name), drawings(name, full)
     assert reason is None
     assert len({drawing.name for drawing in first}) == len(first) > 0
     for one, other in zip(first, second, strict=True):
@@ -58,8 +68,8 @@ def test_draws_the_same_whenever_the_evidence_is_the_same(name: str, full: Evide
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_by_the_figures_edge(name: str, full: Evidence) -> None:
-    for drawing in drawings(name, full)[0]:
+def test_nothing_is_cut_off_by_the_figures_edge(name: str, once: Callable[[str], list[Drawing]]) -> None:
+    for drawing in once(name):
         with style.styled():
             drawn = drawing.figure.get_tightbbox()
         wide, high = drawing.figure.get_size_inches()
