@@ -135,6 +135,8 @@ def plot(
         if not every:
             raise InputError(f"figure {name}: {reason}")
         tell(f"no figure {name}: {reason}")
+    if not written:
+        raise InputError(f"none of the figures can be drawn from the records in {results}")
     _exit(damaged)
 
 

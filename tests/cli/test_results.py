@@ -33,7 +33,8 @@ def runs(tmp_path: Path) -> Store:
                 "preset": "quick", "teacher": "conv4-64", "backbone": "conv4-16", "method": method, "seed": seed,
                 "metric": "accuracy", "value": value, "intervals": {"image": {"half_width": 0.02, "n": 100}}, "n": 100,
                 "references": {"chance": {"value": 0.01, "intervals": {}}}, "facts": {"classes": 100},
-                "student_facts": {"steps": 300, "seconds": 9.0}, "teacher_facts": {}, "environment": {"cpu": "one"},
+                "student_facts": {"start": "fresh", "steps": 300, "seconds": 9.0}, "teacher_facts": {},
+                "environment": {"cpu": "one", "threads": 2, "device": "cpu", "gpu": None},
                 "config": {"method": {"name": method}, "training": {"lr": 0.1}, "seed": seed}, "history": [],
                 "seconds": 10.0, "peak_memory_mb": 500.0, "started": "2026-01-01",
             }  # fmt: skip
@@ -125,6 +126,39 @@ def test_damaged_records_are_named_by_every_command(call: Call, runs: Store, tmp
         done = call(*words)
         assert done.returncode == 1
         assert damaged.name in done.stderr
+
+
+def test_plot_draws_what_it_can_and_says_what_it_cannot(call: Call, runs: Store, tmp_path: Path) -> None:
+    done = call("plot", "overlap", "significance", "--out", "figures")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"overlap-glyphs.pdf", "overlap-glyphs.png", "overlap-glyphs.csv"} <= names
+    assert "significance-distill-cross-glyphs.pdf" in names
+    missing = call("plot", "incremental", "--out", "figures")
+    assert missing.returncode == 2
+    assert "figure incremental: no finished run" in missing.stderr
+    assert "overlap" in call("plot", "--list").stdout
+
+
+def test_plot_all_with_nothing_to_draw_is_an_error(call: Call, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results/runs")
+    store.check_writable()
+    store.save({
+        "schema": SCHEMA, "key": "ab" * 32, "status": "failed", "error": "x", "provenance": "measured", "seed": 0,
+        "protocol": "distill-same", "dataset": "tiny", "preset": "quick", "teacher": "t", "backbone": "b",
+        "method": "ce",
+    }, {})  # fmt: skip
+    done = call("plot", "all")
+    assert done.returncode == 2
+    assert "none of the figures" in done.stderr.splitlines()[-1]
+
+
+def test_report_is_one_file_with_every_run(call: Call, runs: Store, tmp_path: Path) -> None:
+    done = call("report", "--out", "pages/report.html")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "pages/report.html").read_text()
+    assert all(json.loads(path.read_text())["key"] in text for path in runs.root.glob("*.json"))
+    assert "data:image/svg+xml" in text
 
 
 def test_verify_repeats_a_run(call: Call, tmp_path: Path) -> None:
