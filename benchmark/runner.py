@@ -154,7 +154,7 @@ def _pretrained(given: Mapping[str, dict[str, Any]]) -> Pretrained | None:
             raise InputError("teacher.size is for pretrained teachers (`list teachers`); others see images as they are")
         return None
     match = PRETRAINED.get(asked)
-    found = match.entry(**match.fields)
+    found: Pretrained = match.entry(**match.fields)
     for name in given["teacher"]:
         if name not in ("backbone", "size"):
             raise InputError(f"teacher.{name} does not apply: {asked} is pretrained, it is not trained here")

@@ -12,7 +12,6 @@ from benchmark.registry import Registry
 
 if TYPE_CHECKING:
     from benchmark.backbones.network import Backbone
-    from benchmark.backbones.pretrained import Pretrained
 
 
 class Constructor(Protocol):
@@ -76,8 +75,8 @@ BACKBONES.refer(
     help="Any model of timm by its name there, untrained (extra `timm`).",
 )
 
-PRETRAINED: Registry[Callable[..., Pretrained]] = Registry("pretrained teacher", group="benchmark.pretrained")
-"""Teachers that are not trained here; the fields of the name follow by keyword."""
+PRETRAINED: Registry[Callable[..., Any]] = Registry("pretrained teacher", group="benchmark.pretrained")
+"""Teachers that are not trained here: functions of the name's fields that return a ``pretrained.Pretrained``."""
 
 PRETRAINED.refer(
     "efficientnet-lite0",
