@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import runner
-from benchmark.data import DATASETS, ImageSet
-from benchmark.registry import Match
+from benchmark.data.published import data_set
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.tables import make_tables, to_latex, to_markdown
 from benchmark.store import Record, Store
@@ -34,14 +33,8 @@ def test_tables_are_what_the_records_say(records: list[Record]) -> None:
 
 def test_the_records_are_of_this_version(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same request would be the same run: no default, preset, version or data set has changed since."""
-    loaded: dict[str, ImageSet] = {}
-
-    def get(name: str) -> Match[object]:
-        if name not in loaded:
-            loaded[name] = DATASETS.__class__.get(DATASETS, name).entry(Path())
-        return Match(name, lambda root: loaded[name])
-
-    monkeypatch.setattr(runner.DATASETS, "get", get)
+    loaded = {name: data_set(name)(Path()) for name in {record["dataset"] for record in records}}
+    monkeypatch.setattr(runner, "data_set", lambda name: lambda root: loaded[name])
     for record in records:
         assert replan(record, Path()).spec(record["seed"]).key == record["key"]
 
