@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmark.backbones.pretrained import Pretrained
-    from benchmark.training import Device, Workshop
+    from benchmark.training import Checkpoints, Device, Workshop
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
@@ -198,16 +198,20 @@ def run(
     device: Device,
     progress: Progress,
     mode: Mode = "missing",
+    checkpoint_every: float = 60.0,
 ) -> list[Record]:
     """Records of all seeds, each taken from the store where it is done and measured otherwise.
 
     ``missing`` measures what has no finished record, ``retry-failed`` only what has a failed one, ``force`` everything;
     ``only-cache`` measures nothing and raises ``InputError`` for what is missing. Each record is saved when it is made.
+    Trainings are kept every so many seconds, and a run that was broken off goes on from there.
     """
-    from benchmark.training import TeacherBank
+    from benchmark.training import Checkpoints, TeacherBank
 
     if mode != "only-cache":
         store.check_writable()
+    bank = TeacherBank(data_root / "teachers", progress)
+    checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
     records = []
     for seed in seeds:
         spec = plan.spec(seed)
@@ -222,8 +226,9 @@ def run(
                 f"{store.root} has no {wanted} record of {spec.protocol} {spec.dataset} {spec.method} seed {seed} "
                 f"(--mode {mode})"
             )
-        record, arrays = measure(plan, spec, TeacherBank(data_root / "teachers"), device, progress)
+        record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
         path = store.save(record, arrays)
+        checkpoints.clear(spec.key)
         progress.say(
             f"seed {seed}: saved {path}" if record["status"] == "done" else f"seed {seed}: failed, saved {path}"
         )
@@ -268,7 +273,7 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
 
 
 def measure(
-    plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress
+    plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress, checkpoints: Checkpoints | None = None
 ) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
     """Carry out one run. A run that breaks off by an error of its own gives a record with status ``failed``.
 
@@ -302,7 +307,7 @@ def measure(
     # as use_deterministic_algorithms, which imports the whole compiler for it
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
-        workshop = Workshop(spec, bank, device, progress)
+        workshop = Workshop(spec, bank, device, progress, checkpoints)
         plan.try_out(workshop)
         result = plan.protocol.run(plan.data, workshop, spec.seed)
     except InputError:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import InputError
+from benchmark.interrupts import held
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -54,9 +55,13 @@ class Store:
         return None
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
-        """Write a record and its arrays; an interrupted write leaves an earlier record as it was."""
+        """Write a record and its arrays; an interrupted write leaves an earlier record as it was.
+
+        A signal to stop is heeded afterwards.
+        """
         try:
-            return self._save(record, arrays)
+            with held():
+                return self._save(record, arrays)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write a record to {self.root} ({reason}); earlier records are intact") from None

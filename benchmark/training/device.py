@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from benchmark.errors import InputError
 
@@ -33,6 +34,19 @@ class Device:
         with torch.random.fork_rng(devices=[self.torch] if self.torch.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
+
+    def random_state(self) -> dict[str, Tensor]:
+        """Where the generators are that ``seeded`` is about, by device."""
+        state = {"cpu": torch.get_rng_state()}
+        if self.torch.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.torch)
+        return state
+
+    def set_random_state(self, state: Mapping[str, Tensor]) -> None:
+        """Bring them back there."""
+        torch.set_rng_state(state["cpu"])
+        if self.torch.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.torch)
 
 
 def select_device(name: str = "auto", precision: str = "auto") -> Device:

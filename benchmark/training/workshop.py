@@ -25,6 +25,7 @@ from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed
 from benchmark.training import loop
 from benchmark.training.assembly import align_head, build_method, start_from, with_balance
+from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.inference import accuracy, embed
@@ -39,11 +40,15 @@ _BOTH = "embedding", "logits"
 class Workshop:
     """Makes the networks of one run. A protocol says on which task; the run's settings say the rest."""
 
-    def __init__(self, spec: RunSpec, bank: TeacherBank, device: Device, progress: Progress) -> None:
+    def __init__(
+        self, spec: RunSpec, bank: TeacherBank, device: Device, progress: Progress,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:  # fmt: skip
         self._spec = spec
         self._bank = bank
         self.device = device
         self._progress = progress
+        self._checkpoints = checkpoints
 
     def teacher(self, task: Task, backbone: str | None = None) -> Trained:
         """The teacher of ``task``: pretrained, or trained by cross-entropy on its training images or from the bank.
@@ -62,8 +67,9 @@ class Workshop:
         def train() -> dict[str, Any]:
             method = build_method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
             fitted = self._fit(
-                network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}"
-            )
+                network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}",
+                self._part(key, "teacher"),
+            )  # fmt: skip
             return {
                 "recipe": recipe,
                 "classes": [task.data.classes[c] for c in task.classes],
@@ -80,6 +86,8 @@ class Workshop:
 
         found = self._bank.has(key)
         facts = self._bank.get(key, network, train)
+        if self._checkpoints:
+            self._checkpoints.clear(key)
         network.eval().requires_grad_(False)
         origin = "from the bank" if found else f"trained in {facts['seconds']:.0f} s"
         share = facts["accuracy"]
@@ -153,6 +161,7 @@ class Workshop:
         if needs.trains != "nothing":
             fitted = self._fit(
                 network, method, task, spec.training, normalisation, guide, spec.seed, title,
+                self._part(spec.key, "student"),
                 stages=with_balance(method.stages()) if rebalance == "balanced" else None,
                 fresh_heads=start == "fresh" or needs.trains != "all",
             )  # fmt: skip
@@ -228,6 +237,7 @@ class Workshop:
                     spec.training, seeds=[derive_seed(spec.seed, "task", t) for t in group], device=self.device,
                     progress=self._progress, fresh_heads=start == "fresh",
                     title=f"{spec.method} seed {spec.seed}, tasks {low + 1} to {group.stop} of {count}",
+                    checkpoint=self._part(spec.key, f"students-{low + 1}-{group.stop}"),
                 )  # fmt: skip
                 fitted = fitted.joined(part)
             each = tasks.query[0].size
@@ -335,9 +345,13 @@ class Workshop:
             self.device.torch
         )
 
+    def _part(self, key: str, name: str) -> Checkpoint | None:
+        return self._checkpoints.part(key, name) if self._checkpoints else None
+
     def _fit(
         self, network: Network, method: Method, task: Task, training: Training, normalisation: Normalisation,
-        teacher: Trained | None, seed: int, title: str, stages: list[Stage] | None = None, fresh_heads: bool = True,
+        teacher: Trained | None, seed: int, title: str, checkpoint: Checkpoint | None,
+        stages: list[Stage] | None = None, fresh_heads: bool = True,
     ) -> loop.Fitted:  # fmt: skip
         if method.connector is not None:
             method.connector.to(self.device.torch).train()
@@ -348,8 +362,12 @@ class Workshop:
                 teacher=teacher.network if teacher else None,
                 teacher_normalisation=teacher.normalisation if teacher else None, teacher_views=views,
                 seed=seed, device=self.device, progress=self._progress, title=title,
-                stages=stages, fresh_heads=fresh_heads,
+                stages=stages, fresh_heads=fresh_heads, checkpoint=checkpoint,
             )  # fmt: skip
+        except loop.DivergedError:
+            if checkpoint:
+                checkpoint.clear()  # it may hold numbers that are not finite
+            raise
         finally:
             if views is not None:
                 views.save()
