@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmark.errors import InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS, Method
-from benchmark.runner import Plan, Request, estimate, run
+from benchmark.runner import Plan, Request, run
 from benchmark.store import Record, Store
 from benchmark.training import Silent, select_device
 

@@ -222,7 +222,7 @@ def _registry(kind: Kind) -> Registry[Any]:
 
 def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device: Any, as_json: bool) -> None:
     from benchmark.console import print_table
-    from benchmark.runner import estimate
+    from benchmark.estimation import estimate
 
     facts = estimate(plan, seeds, store=store, data_root=root, device=device)
     if as_json:

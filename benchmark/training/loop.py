@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.augmentation import Images, Normalisation, Views
 from benchmark.data.sampling import balanced_walk, batches
 from benchmark.data.task import Task
 from benchmark.errors import InputError
@@ -81,11 +81,15 @@ def fit(
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
-    images = Images(task.data, task.train, normalisation, padding=training.crop_padding, device=device.torch)
+    images = Images(
+        task.data, task.train, normalisation,
+        padding=training.crop_padding, size=training.input_size, crop=training.crop, device=device.torch,
+    )  # fmt: skip
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
-    memory = None if method.needs.taps else teacher_views
+    memory = None if method.needs.taps or training.crop == "resized" else teacher_views
+    see, guided = device.ready(student), None if teacher is None else device.ready(teacher)
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
     with contextlib.ExitStack() as ending:
@@ -101,6 +105,7 @@ def fit(
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
             optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
+            scaler = device.scaler()
             sums: dict[str, Tensor] = {}
             since = 0
             last = time.perf_counter()
@@ -113,12 +118,12 @@ def fit(
                 seen = images.draw(len(drawn), crops)
                 pixels = images.cut(index, seen)
                 with device.autocast():
-                    outputs = student(pixels)
+                    outputs: Outputs = see(pixels)
                 guide: Outputs | None = None
-                if teacher is not None and retune is not None and stage.teacher:
+                if guided is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
-                        known = memory and memory.outputs(task.train[drawn], seen)
-                        guide = (known or teacher(retune(pixels))).float()
+                        known = memory.outputs(task.train[drawn], seen) if memory and isinstance(seen, Views) else None
+                        guide = (known or guided(retune(pixels))).float()
                 named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
                 batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), guide)
@@ -126,8 +131,9 @@ def fit(
                     raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
                 loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimiser)
+                scaler.update()
                 scheduler.step()
                 for name, term in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device.torch)) + term.detach()
@@ -164,7 +170,7 @@ def share_steps(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
 def build_optimiser(
     student: Network, method: Method, stage: Stage, steps: int, training: Training
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then a cosine."""
+    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then as scheduled."""
     learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         learned += list(method.connector.parameters())
@@ -173,15 +179,19 @@ def build_optimiser(
         lr=training.lr * stage.lr,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
+        nesterov=training.nesterov and training.momentum > 0,
     )
     warm = round(training.warmup * steps)
+    drops = [round(share * steps) for share in training.decays()] if stage.final_lr is None else []
+    last = stage.final_lr or 0.0
 
     def rate(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
+        if drops:
+            return training.decay ** sum(step >= drop for drop in drops)
         done = (step - warm) / max(1, steps - warm)
-        return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * done))
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
 
