@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.progress import Silent
 from benchmark.runner import Plan
+from benchmark.spec import SECTIONS, RunSpec
 from benchmark.store import Store
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ _PASSES = {"all": 3, "head": 1, "nothing": 0}
 
 
 def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
-    """Resolved settings, steps, parameters, FLOPs, memory and estimated seconds of a request.
+    """Resolved settings, those at their defaults too, steps, parameters, FLOPs, memory and estimated seconds of a request.
 
     FLOPs of a step are three times those of the student's forward pass (one where its backbone is frozen) and those of
     the teacher's where its outputs are read; losses and connectors are left out. Memory is that of training one student
@@ -53,12 +55,9 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     activations = student.activation_bytes * training.batch_size if trains == "all" else 0
     flops = teacher_steps * teacher_flops + len(missing) * student_steps * student_flops
     seconds = teacher_steps * rehearsed.teacher_step + len(missing) * student_steps * rehearsed.student_step
-    config = spec.config()
     return {
         "key": spec.key,
-        "settings": {
-            name: config[name] for name in ("protocol", "dataset", "method", "student", "teacher", "training")
-        },
+        "settings": _settings(spec),
         "work": {
             "seeds": list(seeds),
             "seeds_already_measured": [seed for seed in seeds if seed not in missing],
@@ -85,3 +84,14 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
             "estimated_training_seconds": round(seconds, 1),
         },
     }
+
+
+def _settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
+    """As in the config, with what that leaves out at its default."""
+    config = spec.config()
+    parts = {
+        "protocol": spec.protocol_settings, "method": spec.method_settings, "student": spec.student,
+        "training": spec.training,
+    }  # fmt: skip
+    full = {name: {**config[name], **dataclasses.asdict(part)} for name, part in parts.items()}
+    return {name: full.get(name, config[name]) for name in ("protocol", "dataset", *SECTIONS[1:])}
