@@ -21,7 +21,7 @@ _PASSES = {"all": 3, "head": 1, "nothing": 0}
 
 
 def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
-    """Resolved settings, those at their defaults too, steps, parameters, FLOPs, memory and estimated seconds of a request.
+    """Every resolved setting, steps, parameters, FLOPs, memory and estimated seconds of a request.
 
     FLOPs of a step are three times those of the student's forward pass (one where its backbone is frozen) and those of
     the teacher's where its outputs are read; losses and connectors are left out. Memory is that of training one student
