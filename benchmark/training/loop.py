@@ -88,7 +88,7 @@ def fit(
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
-    memory = None if method.needs.taps or training.crop == "resized" else teacher_views
+    memory = None if method.needs.taps else teacher_views
     see, guided = device.ready(student), None if teacher is None else device.ready(teacher)
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
