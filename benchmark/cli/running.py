@@ -178,7 +178,10 @@ def show(
         if what == "method":
             _show_method(name)
         else:
-            show_recipe(name, store.read()[0] if store.root.is_dir() else [])
+            records, damaged = store.read() if store.root.is_dir() else ([], [])
+            show_recipe(name, records)
+            for error in damaged:
+                complain(str(error))
         return
     if name is not None:
         raise InputError(f"show takes a run, or `method` or `recipe` and a name; got {what} {name}")

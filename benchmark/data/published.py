@@ -157,7 +157,7 @@ class Published:
     def _unusual(self, imported: Published) -> list[str]:
         """What it needs that an import of ``imported`` has to be asked for."""
         usual = dataclasses.asdict(imported.Settings())
-        return [f"{name}={_text(value)}" for name, value in self.needs.items() if usual[name] != value]
+        return [f"{name}={_text(value)}" for name, value in self.needs.items() if usual.get(name) != value]
 
     def store(self, root: Path) -> Path:
         """Where its fetched files are kept."""

@@ -125,6 +125,19 @@ def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatc
     assert not {name for name, *_ in refused if name.startswith(("fewshot", "repdistiller"))}
 
 
+def test_a_value_set_back_to_its_default_is_planned_again_from_the_record(root: Path) -> None:
+    """Though the record leaves it out and the recipe has another."""
+    request = Request("distill-same", "kd", "cifar100", "repdistiller-cifar100", ("training.milestones=",))
+    spec = Plan(request, root).spec(0)
+    assert "milestones" not in spec.config()["training"]
+    record = {
+        "key": spec.key, "config": json.loads(json.dumps(spec.config())), "protocol": spec.protocol,
+        "method": "kd", "dataset": "cifar100", "preset": spec.preset, "seed": 0,
+    }  # fmt: skip
+    assert replan(record, root).spec(0).key == spec.key
+    assert spec.preset == "repdistiller-cifar100+training.milestones="
+
+
 def test_a_recipe_is_listed_and_shown(call: Call) -> None:
     listed = call("list", "recipes")
     assert listed.returncode == 0
