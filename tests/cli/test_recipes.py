@@ -26,6 +26,8 @@ from .conftest import Call
 
 SMOKE = ("--limit-steps", "3", "--set", "training.batch_size=8", "--set", "teacher.batch_size=8")
 SMALLER = {
+    "refilled-cifar100": ("--set", "protocol.images_per_class=1"),
+    "gkd-cifar100": ("--set", "protocol.images_per_class=1"),
     "refilled-cub": ("--set", "training.input_size=64"),
     "gkd-cub": ("--set", "training.input_size=64"),
     "incremental-cub": ("--set", "training.input_size=64", "--protocol", "incremental-1step-0exemplars"),
@@ -33,7 +35,7 @@ SMALLER = {
     "fewshot-cub": ("--set", "protocol.queries=1", "--set", "protocol.episodes=40"),
     "fewshot-miniimagenet": ("--set", "protocol.queries=1", "--set", "protocol.episodes=40"),
 }
-"""For sets with few images of each class: no exemplars, one query; and the birds at 64 pixels."""
+"""For sets with few images of each class: no exemplars, one query. For time: fewer to embed, birds at 64 pixels."""
 
 
 @pytest.fixture(autouse=True)
