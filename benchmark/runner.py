@@ -6,17 +6,18 @@ import dataclasses
 import datetime
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.data import ImageSet
-from benchmark.data.published import data_set, open_data_set
+from benchmark.data.published import Published, data_set, open_data_set
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method, Situation
 from benchmark.progress import Progress, Silent
+from benchmark.recipes import Recipe, load_recipe, recipe_names
 from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
 from benchmark.store import SCHEMA, Record, Store
 from protocols import PROTOCOLS, Protocol, Score
@@ -33,7 +34,7 @@ Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, by name."""
+    """What a user asks for, by name. preset: one of the protocol's, or a recipe."""
 
     protocol: str
     method: str
@@ -41,6 +42,8 @@ class Request:
     preset: str = "quick"
     overrides: tuple[str, ...] = ()
     limit_steps: int | None = None
+    complete: bool = False
+    """Whether ``overrides`` say all that differs from the defaults of the settings: the preset only names the run."""
 
 
 class Plan:
@@ -54,9 +57,6 @@ class Plan:
         protocol = PROTOCOLS.get(request.protocol)
         method = METHODS.get(request.method)
         loader = data_set(request.dataset)
-        presets = protocol.entry.presets
-        if request.preset not in presets:
-            raise InputError(f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}")
         classes: dict[str, type] = {
             "protocol": protocol.entry.Settings,
             "method": method.entry.Settings,
@@ -71,12 +71,20 @@ class Plan:
                 raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
             for section in ("training",) if self._pretrained else ("training", "teacher"):
                 given[section]["steps"] = request.limit_steps
-        preset = presets[request.preset]
+        recipe = _recipe(request, protocol.entry.presets)
+        if recipe is None:
+            preset = protocol.entry.presets[request.preset]
+        else:
+            asked = (given[section].get("backbone") for section in ("teacher", "student"))
+            preset = recipe.values(request.protocol, request.method, request.dataset, *asked)
+            if isinstance(loader, Published):
+                loader = dataclasses.replace(loader, needs={**loader.needs, **recipe.imported})
+        filled: Mapping[str, Mapping[str, Any]] = {} if request.complete else preset
         default: dict[str, Any] = {
             name: build_settings(cls, preset.get(name, {}), name) for name, cls in classes.items()
         }
         self._settings: dict[str, Any] = {
-            name: build_settings(cls, {**preset.get(name, {}), **given[name]}, name) for name, cls in classes.items()
+            name: build_settings(cls, {**filled.get(name, {}), **given[name]}, name) for name, cls in classes.items()
         }
         student, teacher = (self._settings[section].backbone for section in ("student", "teacher"))
         if "backbone" not in given["student"]:
@@ -134,6 +142,18 @@ class Plan:
     def try_out(self, workshop: Workshop) -> None:
         """Build networks and method once, untrained: settings that do not fit them raise ``InputError``."""
         workshop.try_out(self.data, side_by_side=self._side_by_side)
+
+
+def _recipe(request: Request, presets: Iterable[str]) -> Recipe | None:
+    """The recipe that a preset's name stands for; None where it is one of the protocol's own."""
+    if request.preset in presets:
+        return None
+    if request.preset not in recipe_names():
+        raise InputError(
+            f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}, and there are recipes "
+            "(`list recipes`)"
+        )
+    return load_recipe(request.preset)
 
 
 def _check_backbone(name: str) -> None:
@@ -236,42 +256,6 @@ def run(
     return records
 
 
-def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
-    """Resolved settings, steps and estimated seconds of a request, from a few timed steps; nothing is kept."""
-    from benchmark.training import TeacherBank, Workshop
-
-    spec = plan.spec(seeds[0])
-    workshop = Workshop(spec, TeacherBank(data_root / "teachers"), device, Silent())
-    teacher_task, student_task = plan.protocol.tasks(plan.data)
-    teacher_step, student_step = workshop.rehearse(lambda brief: plan.protocol.rehearse(plan.data, brief))
-    missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
-    teacher_steps = 0 if workshop.has_teacher(teacher_task) or not missing else spec.teacher.steps
-    student_steps = spec.training.steps if plan.method.needs.trains != "nothing" else 0
-    students = plan.protocol.students
-    seconds = teacher_steps * teacher_step + len(missing) * students * student_steps * student_step
-    config = spec.config()
-    return {
-        "key": spec.key,
-        "settings": {
-            name: config[name] for name in ("protocol", "dataset", "method", "student", "teacher", "training")
-        },
-        "work": {
-            "seeds": list(seeds),
-            "seeds_already_measured": [seed for seed in seeds if seed not in missing],
-            "teacher_steps_to_train": teacher_steps,
-            "students_per_seed": students,
-            "student_steps_per_seed": students * student_steps,
-            "training_images": len(student_task.train),
-            "training_classes": len(student_task.classes),
-            "device": device.torch.type,
-            "precision": device.precision,
-            "milliseconds_per_teacher_step": round(1000 * teacher_step, 1),
-            "milliseconds_per_student_step": round(1000 * student_step, 1),
-            "estimated_training_seconds": round(seconds, 1),
-        },
-    }
-
-
 def measure(
     plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress, checkpoints: Checkpoints | None = None
 ) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
@@ -301,7 +285,7 @@ def measure(
         "seed": spec.seed,
         "data": plan.data.describe(),
         "config": spec.config(),
-        "environment": describe(device.torch, device.precision),
+        "environment": describe(device.torch, device.precision, device.compiled),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     # as use_deterministic_algorithms, which imports the whole compiler for it

@@ -225,6 +225,7 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
                     student.fresh_head()
             crowd.take_heads()
         optimiser, scheduler = build_optimiser(crowd.network, tasks.methods[0], stage, steps, training)
+        scaler = device.scaler()
         sums, since = torch.zeros((), device=device.torch), 0
         for step in range(steps):
             index = torch.from_numpy(np.stack([next(order) for order in orders])).to(device.torch)
@@ -243,10 +244,11 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
                 raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
             values = torch.stack([value for own in terms for value in own.values()])
             optimiser.zero_grad(set_to_none=True)
-            values.sum().backward()
+            scaler.scale(values.sum()).backward()
             if step == 0 and any(p.grad is not None for student in tasks.students for p in student.parameters()):
                 raise ValueError(f"{type(tasks.methods[0]).__name__} reads the weights of the student: use fit")
-            optimiser.step()
+            scaler.step(optimiser)
+            scaler.update()
             scheduler.step()
             sums = sums + values.detach().view(len(orders), -1)
             since += 1

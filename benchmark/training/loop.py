@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.augmentation import Images, Normalisation, Views
 from benchmark.data.imageset import IntArray
 from benchmark.data.sampling import balanced_walk, batches
 from benchmark.data.task import Task
@@ -88,11 +89,15 @@ def fit(
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
-    images = Images(task.data, task.train, normalisation, padding=training.crop_padding, device=device.torch)
+    images = Images(
+        task.data, task.train, normalisation,
+        padding=training.crop_padding, size=training.input_size, crop=training.crop, device=device.torch,
+    )  # fmt: skip
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
     memory = None if method.needs.taps else teacher_views
+    see, guided = device.ready(student), None if teacher is None else device.ready(teacher)
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
     kept = checkpoint.load() if checkpoint else None
@@ -118,7 +123,8 @@ def fit(
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
             optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
-            course = _Course(student, method, optimiser, scheduler, crops, device)
+            scaler = device.scaler()
+            course = _Course(student, method, optimiser, scheduler, scaler, crops, device)
             sums: dict[str, Tensor] = {}
             since = first = 0
             if kept is not None:
@@ -136,12 +142,12 @@ def fit(
                 seen = images.draw(len(drawn), crops)
                 pixels = images.cut(index, seen)
                 with device.autocast():
-                    outputs = student(pixels)
+                    outputs: Outputs = see(pixels)
                 guide: Outputs | None = None
-                if teacher is not None and retune is not None and stage.teacher:
+                if guided is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
-                        known = memory and memory.outputs(task.train[drawn], seen)
-                        guide = (known or teacher(retune(pixels))).float()
+                        known = memory.outputs(task.train[drawn], seen) if memory and isinstance(seen, Views) else None
+                        guide = (known or guided(retune(pixels))).float()
                 named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
                 batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), guide)
@@ -149,8 +155,9 @@ def fit(
                     raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
                 loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimiser)
+                scaler.update()
                 scheduler.step()
                 for name, term in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device.torch)) + term.detach()
@@ -185,6 +192,7 @@ class _Course:
     method: Method
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: GradScaler
     crops: torch.Generator
     device: Device
 
@@ -197,7 +205,10 @@ class _Course:
         tensors |= {f"sums/{name}": value for name, value in sums.items()}
         tensors |= {f"random/{name}": value for name, value in self.device.random_state().items()}
         tensors["crops"] = self.crops.get_state()
-        known = {"groups": optimiser["param_groups"], "schedule": self.scheduler.state_dict(), "sums": list(sums)}
+        known = {
+            "groups": optimiser["param_groups"], "schedule": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(), "sums": list(sums),
+        }  # fmt: skip
         return State(tensors, {**facts, **known})
 
     def restore(self, state: State) -> dict[str, Tensor]:
@@ -216,6 +227,8 @@ class _Course:
             self.method.connector.load_state_dict(parts["connector"])
         self.optimiser.load_state_dict({"state": momenta, "param_groups": state.facts["groups"]})
         self.scheduler.load_state_dict(state.facts["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state.facts["scaler"])
         self.crops.set_state(state.tensors["crops"])
         self.device.set_random_state(parts["random"])
         return {name: parts["sums"][name].to(self.device.torch) for name in state.facts["sums"]}
@@ -247,7 +260,7 @@ def share_steps(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
 def build_optimiser(
     student: Network, method: Method, stage: Stage, steps: int, training: Training
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then a cosine."""
+    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then as scheduled."""
     learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         learned += list(method.connector.parameters())
@@ -256,15 +269,19 @@ def build_optimiser(
         lr=training.lr * stage.lr,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
+        nesterov=training.nesterov and training.momentum > 0,
     )
     warm = round(training.warmup * steps)
+    drops = [round(share * steps) for share in training.decays()] if stage.final_lr is None else []
+    last = stage.final_lr or 0.0
 
     def rate(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
+        if drops:
+            return training.decay ** sum(step >= drop for drop in drops)
         done = (step - warm) / max(1, steps - warm)
-        return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * done))
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
 
