@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark import interrupts
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root
+from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Offline, Results, complain, data_root
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def run(
     limit_steps: Annotated[
         int | None, typer.Option(metavar="N", help="Train teacher and student for N steps only (smoke run).")
     ] = None,
+    offline: Offline = False,
 ) -> None:
     """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
 
@@ -169,6 +170,7 @@ def verify(
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher anew instead of taking the one kept.")
     ] = False,
+    offline: Offline = False,
 ) -> None:
     """Carry a run out again and say whether it gives the same, bit for bit, or what differs.
 
