@@ -21,12 +21,14 @@ from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, LabelSpaces, Method, Slots, Stage
+from benchmark.methods.episodic import EpisodicMethod
 from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed
 from benchmark.training import loop
 from benchmark.training.assembly import align_head, build_method, start_from, with_balance
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
+from benchmark.training.episodic import correct_answers, fit_episodes
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.progress import Progress, Silent
 from benchmark.training.teachers import TeacherBank
@@ -125,16 +127,21 @@ class Workshop:
         """What completes the run's method where earlier classes are to be kept."""
         return METHODS.get(self._spec.method).entry.slots
 
-    def student(self, task: Task, teacher: Trained, rebalance: Rebalance = "none") -> Trained:
+    def student(
+        self, task: Task, teacher: Trained, rebalance: Rebalance = "none", episode: tuple[int, int] | None = None
+    ) -> Trained:
         """A student of ``task``, started and trained as the run's method has it, with ``teacher`` as guide.
 
         What is drawn comes from the run's seed. A student that starts from the teacher sees the input as it does.
-        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher's task.
+        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher's task. ``episode``: ways and shots
+        of the episodes that it is judged on, for methods that learn from such.
         """
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
         labels = LabelSpaces(task.classes, teacher.classes)
         method = build_method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
+        if isinstance(method, EpisodicMethod) and episode is not None:
+            return self._learner(network, method, task, *episode)
         needs = method.needs
         normalisation = Normalisation.of(task.data, task.train)
         start = method.starts(spec.student.start)
@@ -170,6 +177,31 @@ class Workshop:
                 "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
             },
         )  # fmt: skip
+
+    def _learner(self, network: Network, method: EpisodicMethod, task: Task, way: int, shot: int) -> Trained:
+        """A student of ``task`` that has learnt to answer episodes of its classes."""
+        spec = self._spec
+        network.new_head(way, derive_seed(spec.seed, "head"))
+        network.to(self.device.torch)
+        normalisation = Normalisation.of(task.data, task.train)
+        fitted = fit_episodes(
+            network, method, task, spec.training, normalisation, way=way, shot=shot, seed=spec.seed,
+            device=self.device, progress=self._progress, title=f"{spec.method} seed {spec.seed}",
+        )  # fmt: skip
+        facts = {
+            "backbone": spec.student.backbone, "start": "fresh", "parameters": network.parameter_count,
+            "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds, "loop_seconds": fitted.seconds,
+            "history": fitted.history, "accuracy": None,
+        }  # fmt: skip
+        return Trained(network, task, normalisation, facts, adapts=method if method.adapts else None)
+
+    def answer(self, student: Trained, episodes: Episodes) -> IntArray:
+        """Correct queries of each episode, for a student that adapts to every support set: E."""
+        assert student.adapts is not None
+        data = student.task.data
+        return correct_answers(
+            student.network, student.adapts, data, episodes, student.normalisation, self.device, self._progress
+        )
 
     def students(
         self, tasks: Episodes, base: Task, teacher: Trained, crops: int, held: int = 1 << 26

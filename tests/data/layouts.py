@@ -113,6 +113,20 @@ def write_cifar_parts(
         (folder / f"{prefix}_{part}.pickle").write_bytes(write(values))
 
 
+def write_cifar_files(folder: Path) -> None:
+    """cifar100/data/CLASS/*.png with Bertinetto's lists of classes, as torchmeta and learn2learn unpack it."""
+    pixels = np.concatenate([noise(0, 400, 32, 32, 3), noise(1, 200, 32, 32, 3)])
+    labels = np.concatenate([np.random.default_rng(9).permutation(np.repeat(np.arange(100), n)) for n in (4, 2)])
+    for number, (image, c) in enumerate(zip(pixels, labels, strict=True)):
+        place = folder / "cifar100/data" / CIFAR_CLASSES[c]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number:05d}.png")
+    lists = folder / "cifar100/splits/bertinetto"
+    lists.mkdir(parents=True)
+    for part, names in load_class_split("cifar-fs").classes.items():
+        (lists / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
 def write_cub_feat(folder: Path, official: Path, *, folders: bool) -> Path:
     """FEAT's ``split`` and ``images``: names of the official files, but every picture one grey, by its class."""
     (folder / "split").mkdir(parents=True)
