@@ -16,7 +16,7 @@ _FOLDERS = "cifar100/splits/bertinetto"
 
 
 def read(folder: Path, settings: Any) -> Listing:
-    """Pickles or batches as ``read_either``; or an image file each in ``cifar100/data``, as learn2learn unpacks them."""
+    """Pickles or batches as ``read_either``, or an image file each in ``cifar100/data``, as learn2learn unpacks it."""
     import numpy as np
 
     from benchmark.data.importing import Form, Listing, expect_per_class
