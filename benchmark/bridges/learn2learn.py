@@ -69,12 +69,6 @@ class _Adapting(EpisodicMethod):
 
     Settings = Adaptation
 
-    @property
-    def tasks(self) -> int:
-        """As the settings say."""
-        tasks: int = self.settings.tasks
-        return tasks
-
     def stages(self) -> list[Stage]:
         """One, at a share of the run's rate."""
         return [Stage(lr=self.settings.lr_share)]
@@ -175,12 +169,6 @@ class ProtoNet(EpisodicMethod):
         tasks: Annotated[int, Ge(1)] = 1
 
     adapts = False
-
-    @property
-    def tasks(self) -> int:
-        """As the settings say."""
-        tasks: int = self.settings.tasks
-        return tasks
 
     def stages(self) -> list[Stage]:
         """One, in which there is no use of the head."""

@@ -42,7 +42,11 @@ def as_taskset(
     match = PROTOCOLS.get(protocol)
     if not issubclass(match.entry, Episodic):
         raise InputError(f"{protocol} has no episodes; a fewshot or middleshot protocol has")
-    given = {**settings, **({} if split == "train" else {"split": split})}
+    given = {
+        **match.entry.presets["quick"].get("protocol", {}),
+        **settings,
+        **({} if split == "train" else {"split": split}),
+    }
     made = match.entry(protocol, build_settings(match.entry.Settings, given, "protocol"), match.fields)
     data = open_data_set(data_set(dataset), root or default_root(), Silent())
     made.check(data)

@@ -40,8 +40,9 @@ class EpisodicMethod(Method):
 
     @property
     def tasks(self) -> int:
-        """Episodes per step."""
-        return 1
+        """Episodes per step, as the settings say."""
+        tasks: int = self.settings.tasks
+        return tasks
 
     def passes(self, support: int, queries: int) -> int:
         """How many images go through the student for an episode of so many images: one shown twice counts twice."""
