@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.claims import Claims
 from benchmark.errors import InputError
+from benchmark.interrupts import sheltered
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -33,6 +35,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.claims = Claims(root / ".claims")
 
     def check_writable(self) -> None:
         """Raise ``InputError`` where records could not be written."""
@@ -54,9 +57,11 @@ class Store:
         return None
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
-        """Write a record and its arrays; an interrupted write leaves an earlier record as it was."""
+        """Write a record and its arrays, which a signal does not interrupt; a write that fails leaves an earlier
+        record as it was."""
         try:
-            return self._save(record, arrays)
+            with sheltered():
+                return self._save(record, arrays)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write a record to {self.root} ({reason}); earlier records are intact") from None
