@@ -29,10 +29,10 @@ class Local:
     one, ``retries`` times. Nothing listens on a port.
     """
 
-    def __init__(self, setting: Setting, workers: int, *, retries: int = 2, cores: int | None = None) -> None:
+    def __init__(self, setting: Setting, workers: int, *, retries: int = 2) -> None:
         self._setting = setting
         self._retries = retries
-        threads = max(1, (cores or usable_cores()) // workers)
+        threads = threads_each(workers)
         gpus = visible_gpus() if setting.device in ("auto", "cuda") else []
         self._places = [surroundings(number, threads, gpus) for number in range(workers)]
         self._threads = threads
@@ -191,6 +191,13 @@ def _work(pipe: Connection, setting: Setting, threads: int) -> None:
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_each(workers: int) -> int:
+    """How many threads a worker has: its share of the cores, and no more than ``OMP_NUM_THREADS`` where that is set."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    share = max(1, usable_cores() // workers)
+    return min(share, int(given)) if given.isdecimal() and int(given) else share
 
 
 def visible_gpus() -> list[str]:

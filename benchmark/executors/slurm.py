@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -97,19 +96,20 @@ class Slurm:
         for resources, members in classes.items():
             try:
                 executor = self._submitit.AutoExecutor(
-                    self._folder / "%j", cluster="slurm", slurm_max_num_timeout=_MOST_TIMEOUTS
+                    self._folder, cluster="slurm", slurm_max_num_timeout=_MOST_TIMEOUTS
                 )
                 executor.update_parameters(
                     name="benchmark", slurm_array_parallelism=self._lanes, slurm_signal_delay_s=_SIGNAL_SECONDS,
                     slurm_setup=[f"export OMP_NUM_THREADS={resources.cpus}"], **_parameters(resources),
                 )  # fmt: skip
                 runs = [Run(job, self._setting, resources.cpus or 1, self._folder) for job in members]
+                for run in runs:
+                    run.told.unlink(missing_ok=True)
                 with executor.batch():
                     handles = [executor.submit(run) for run in runs]
             except (OSError, RuntimeError, self._submitit.core.utils.FailedSubmissionError) as error:
                 raise InputError(f"SLURM does not take the jobs ({' '.join(str(error).split())})") from None
             for run, handle in zip(runs, handles, strict=True):
-                run.told.unlink(missing_ok=True)
                 self._submitted[run.job.cell.key] = _Submitted(run.job, handle, run.told)
 
     def __enter__(self) -> Self:
@@ -122,6 +122,9 @@ class Slurm:
         for submitted in self._submitted.values():
             submitted.handle.cancel(check=False)
         self._submitted = {}
+        for pattern in ("*_submission.sh", ".submission_file_*"):
+            for script in self._folder.glob(pattern):
+                script.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -162,20 +165,16 @@ class _Submitted:
     gone: int = 0
 
     def outcome(self) -> Outcome | None:
-        """What the job has told, if it has."""
-        try:
-            return Outcome(**json.loads(self.told.read_bytes()))
-        except FileNotFoundError:
+        """What the job has told, if it has and writes nothing more."""
+        if not (self.told.exists() and (self.gone or self.handle.paths.result_pickle.exists())):
             return None
+        return Outcome(**json.loads(self.told.read_bytes()))
 
     def clear(self) -> None:
         """Remove its files."""
-        self.told.unlink(missing_ok=True)
-        folder = self.handle.paths.folder
-        for path in folder.glob("*"):
+        paths = self.handle.paths
+        for path in (self.told, paths.submitted_pickle, paths.result_pickle, paths.stdout, paths.stderr):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a file may come late
-            folder.rmdir()
 
 
 def _parameters(resources: Resources) -> dict[str, Any]:

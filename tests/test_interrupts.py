@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from benchmark import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _heeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_signals", [])
+    before = signal.signal(signal.SIGUSR1, interrupts.heed)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_raises_and_is_remembered() -> None:
+    assert not interrupts.asked()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGUSR1)
+    assert interrupts.asked()
+
+
+def write(done: list[str]) -> None:
+    with interrupts.sheltered():
+        signal.raise_signal(signal.SIGUSR1)
+        with interrupts.sheltered():
+            signal.raise_signal(signal.SIGUSR1)
+        done.append("all of it")
+
+
+def test_what_is_sheltered_is_finished_first() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        write(done)
+    assert done == ["all of it"]
+    with interrupts.sheltered():
+        done.append("and again")
+    assert len(done) == 2
