@@ -46,8 +46,8 @@ class Seen(Quiet):
     def advanced(self, cell: Cell, title: str, done: int, steps: int, facts: str) -> None:
         if done == 0:
             self.began.append((cell.seed, title))
-        if len(self.began) == 1:
-            self._act(cell)
+            if len(self.began) == 1:
+                self._act(cell)
 
     def said(self, message: str) -> None:
         self.lines.append(message)
