@@ -145,7 +145,7 @@ class Board:
 
     def _draw(self) -> Group:
         over = len(self._took)
-        facts = [f"{over} of {self._count} done"]
+        facts = [f"{over} of {self._count} finished"]
         if self._failed:
             facts.append(f"{self._failed} failed")
         facts.append(f"for {duration(time.monotonic() - self._began)}")
