@@ -15,8 +15,8 @@ import torch
 from benchmark import __version__
 
 
-def describe(device: torch.device, precision: str) -> dict[str, Any]:
-    """Versions of the packages that compute, processor, threads, precision and commit."""
+def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
+    """Versions of the packages that compute, processor, threads, precision, whether compiled, and commit."""
     packages = ("torch", "torchvision", "numpy", "scipy")
     return {
         "benchmark": __version__,
@@ -27,6 +27,7 @@ def describe(device: torch.device, precision: str) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "device": device.type,
         "precision": precision,
+        "compiled": compiled,
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }

@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Iterator
 
 _signals: list[int] = []
-_sheltered = 0
+_holders = 0
 
 
 def heed(signum: int, frame: object) -> None:
-    """Handle such a signal: remember it, and raise ``KeyboardInterrupt``, which may fall into code that swallows it."""
+    """Handle such a signal: remember it, and raise ``KeyboardInterrupt``, which may fall into code that swallows it.
+
+    While something is ``held`` the first signal waits; a second one does not.
+    """
     _signals.append(signum)
-    if not _sheltered:
+    if not _holders or len(_signals) > 1:
         raise KeyboardInterrupt
 
 
@@ -22,14 +25,13 @@ def asked() -> bool:
 
 
 @contextlib.contextmanager
-def sheltered() -> Iterator[None]:
-    """Within, what is at hand is finished: a signal that ``heed`` handles raises at the end of it."""
-    global _sheltered
-    before = len(_signals)
-    _sheltered += 1
+def held() -> Iterator[None]:
+    """What is done within is finished before a first signal is heeded, at the end; or ask ``asked`` on the way."""
+    global _holders
+    _holders += 1
     try:
         yield
     finally:
-        _sheltered -= 1
-    if len(_signals) > before and not _sheltered:
+        _holders -= 1
+    if asked() and not _holders:
         raise KeyboardInterrupt

@@ -6,17 +6,18 @@ import dataclasses
 import datetime
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.data import ImageSet
-from benchmark.data.published import data_set, open_data_set
+from benchmark.data.published import Published, data_set, open_data_set
 from benchmark.errors import DoesNotApply, InputError
 from benchmark.methods import METHODS, Method, Situation
 from benchmark.progress import Progress, Silent
+from benchmark.recipes import Recipe, load_recipe, recipe_names
 from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
 from benchmark.store import SCHEMA, Record, Store
 from protocols import PROTOCOLS, Protocol, Score
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmark.backbones.pretrained import Pretrained
-    from benchmark.training import Device, Workshop
+    from benchmark.training import Checkpoints, Device, Workshop
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, by name."""
+    """What a user asks for, by name. preset: one of the protocol's, or a recipe."""
 
     protocol: str
     method: str
@@ -41,6 +42,8 @@ class Request:
     preset: str = "quick"
     overrides: tuple[str, ...] = ()
     limit_steps: int | None = None
+    complete: bool = False
+    """Whether ``overrides`` say all that differs from the defaults of the settings: the preset only names the run."""
 
 
 class Plan:
@@ -62,9 +65,6 @@ class Plan:
         protocol = PROTOCOLS.get(request.protocol)
         method = METHODS.get(request.method)
         loader = data_set(request.dataset)
-        presets = protocol.entry.presets
-        if request.preset not in presets:
-            raise InputError(f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}")
         classes: dict[str, type] = {
             "protocol": protocol.entry.Settings,
             "method": method.entry.Settings,
@@ -82,12 +82,20 @@ class Plan:
                 raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
             for section in ("training",) if self._pretrained else ("training", "teacher"):
                 given[section]["steps"] = request.limit_steps
-        preset = presets[request.preset]
+        recipe = _recipe(request, protocol.entry.presets)
+        if recipe is None:
+            preset = protocol.entry.presets[request.preset]
+        else:
+            asked = (given[section].get("backbone") for section in ("teacher", "student"))
+            preset = recipe.values(request.protocol, request.method, request.dataset, *asked)
+            if isinstance(loader, Published):
+                loader = dataclasses.replace(loader, needs={**loader.needs, **recipe.imported})
+        filled: Mapping[str, Mapping[str, Any]] = {} if request.complete else preset
         default: dict[str, Any] = {
             name: build_settings(cls, preset.get(name, {}), name) for name, cls in classes.items()
         }
         self._settings: dict[str, Any] = {
-            name: build_settings(cls, {**preset.get(name, {}), **given[name]}, name) for name, cls in classes.items()
+            name: build_settings(cls, {**filled.get(name, {}), **given[name]}, name) for name, cls in classes.items()
         }
         student, teacher = (self._settings[section].backbone for section in ("student", "teacher"))
         if "backbone" not in given["student"]:
@@ -115,9 +123,10 @@ class Plan:
         self.method = method.entry
         self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
         opened = {} if opened is None else opened
-        if request.dataset not in opened:
-            opened[request.dataset] = open_data_set(loader, data_root, progress or Silent())
-        self.data: ImageSet = opened[request.dataset]
+        shelf = request.dataset if recipe is None else f"{request.dataset} as {request.preset} has it"
+        if shelf not in opened:
+            opened[shelf] = open_data_set(loader, data_root, progress or Silent())
+        self.data: ImageSet = opened[shelf]
         self.protocol.check(self.data)
         if self._pretrained and self._pretrained.data == self.data.fingerprint:
             raise DoesNotApply(
@@ -149,6 +158,18 @@ class Plan:
     def try_out(self, workshop: Workshop) -> None:
         """Build networks and method once, untrained: settings that do not fit them raise ``InputError``."""
         workshop.try_out(self.data, side_by_side=self._side_by_side)
+
+
+def _recipe(request: Request, presets: Iterable[str]) -> Recipe | None:
+    """The recipe that a preset's name stands for; None where it is one of the protocol's own."""
+    if request.preset in presets:
+        return None
+    if request.preset not in recipe_names():
+        raise InputError(
+            f"{request.protocol} has no preset {request.preset!r}; it has {', '.join(presets)}, and there are recipes "
+            "(`list recipes`)"
+        )
+    return load_recipe(request.preset)
 
 
 def _check_backbone(name: str) -> None:
@@ -213,16 +234,27 @@ def run(
     device: Device,
     progress: Progress,
     mode: Mode = "missing",
+    checkpoint_every: float = 60.0,
 ) -> list[Record]:
     """Records of all seeds, each taken from the store where it is done and measured otherwise.
 
     ``missing`` measures what has no finished record, ``retry-failed`` only what has a failed one, ``force`` everything;
     ``only-cache`` measures nothing and raises ``InputError`` for what is missing. Each record is saved when it is made.
+    Trainings are kept every so many seconds, and a run that was broken off goes on from there.
     """
     if mode != "only-cache":
         store.check_writable()
     records = (
-        run_seed(plan, seed, store=store, data_root=data_root, device=device, progress=progress, mode=mode)
+        run_seed(
+            plan,
+            seed,
+            store=store,
+            data_root=data_root,
+            device=device,
+            progress=progress,
+            mode=mode,
+            checkpoint_every=checkpoint_every,
+        )
         for seed in seeds
     )
     return [record for record in records if record is not None]
@@ -238,12 +270,13 @@ def run_seed(
     progress: Progress,
     mode: Mode = "missing",
     wait: bool = True,
+    checkpoint_every: float = 60.0,
 ) -> Record | None:
     """The record of one seed, as ``run`` has it. One process at a time is at a run.
 
     Where another is at it, this waits for it, or gives None where it is not to ``wait``.
     """
-    from benchmark.training import TeacherBank
+    from benchmark.training import Checkpoints, TeacherBank
 
     spec = plan.spec(seed)
     known = _known(store, spec, mode)
@@ -257,8 +290,11 @@ def run_seed(
         with claim:
             known = _known(store, spec, mode)  # the other may have finished it
             if known is None:
-                record, arrays = measure(plan, spec, TeacherBank(data_root / "teachers"), device, progress)
+                bank = TeacherBank(data_root / "teachers", progress)
+                checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
+                record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
                 path = store.save(record, arrays)
+                checkpoints.clear(spec.key)
                 progress.say(f"seed {seed}: {'' if record['status'] == 'done' else 'failed, '}saved {path}")
                 return record
     progress.say(f"seed {seed}: already measured, from {store.root}")
@@ -279,45 +315,8 @@ def _known(store: Store, spec: RunSpec, mode: Mode) -> Record | None:
     return None
 
 
-def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path, device: Device) -> dict[str, Any]:
-    """Resolved settings, steps and estimated seconds of a request, from a few timed steps; nothing is kept."""
-    from benchmark.training import TeacherBank, Workshop
-
-    spec = plan.spec(seeds[0])
-    workshop = Workshop(spec, TeacherBank(data_root / "teachers"), device, Silent())
-    teacher_task, student_task = plan.protocol.tasks(plan.data)
-    teacher_step, student_step = workshop.rehearse(lambda brief: plan.protocol.rehearse(plan.data, brief))
-    missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
-    teachers = len({plan.spec(seed).teacher.seed for seed in missing})
-    teacher_steps = 0 if workshop.has_teacher(teacher_task) else teachers * spec.teacher.steps
-    student_steps = spec.training.steps if plan.method.needs.trains != "nothing" else 0
-    students = plan.protocol.students
-    seconds = teacher_steps * teacher_step + len(missing) * students * student_steps * student_step
-    config = spec.config()
-    return {
-        "key": spec.key,
-        "settings": {
-            name: config[name] for name in ("protocol", "dataset", "method", "student", "teacher", "training")
-        },
-        "work": {
-            "seeds": list(seeds),
-            "seeds_already_measured": [seed for seed in seeds if seed not in missing],
-            "teacher_steps_to_train": teacher_steps,
-            "students_per_seed": students,
-            "student_steps_per_seed": students * student_steps,
-            "training_images": len(student_task.train),
-            "training_classes": len(student_task.classes),
-            "device": device.torch.type,
-            "precision": device.precision,
-            "milliseconds_per_teacher_step": round(1000 * teacher_step, 1),
-            "milliseconds_per_student_step": round(1000 * student_step, 1),
-            "estimated_training_seconds": round(seconds, 1),
-        },
-    }
-
-
 def measure(
-    plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress
+    plan: Plan, spec: RunSpec, bank: Any, device: Device, progress: Progress, checkpoints: Checkpoints | None = None
 ) -> tuple[Record, dict[str, npt.NDArray[np.generic]]]:
     """Carry out one run. A run that breaks off by an error of its own gives a record with status ``failed``.
 
@@ -345,13 +344,13 @@ def measure(
         "seed": spec.seed,
         "data": plan.data.describe(),
         "config": spec.config(),
-        "environment": describe(device.torch, device.precision),
+        "environment": describe(device.torch, device.precision, device.compiled),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     # as use_deterministic_algorithms, which imports the whole compiler for it
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
-        workshop = Workshop(spec, bank, device, progress)
+        workshop = Workshop(spec, bank, device, progress, checkpoints)
         plan.try_out(workshop)
         result = plan.protocol.run(plan.data, workshop, spec.seed)
     except InputError:

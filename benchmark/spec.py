@@ -22,6 +22,13 @@ S = TypeVar("S")
 
 SECTIONS = ("protocol", "method", "student", "teacher", "training")
 
+ADDED: Mapping[str, bool] = {"added": True}
+"""Metadata of a settings field that came after the first records: ``field(default=..., metadata=ADDED)``.
+
+At its default such a field is left out of configs, and so of keys: what was recorded before it existed, when every run
+had what is now the default, keeps its key.
+"""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -39,7 +46,34 @@ class Training:
     """Share of a stage's steps over which the rate rises linearly from zero."""
     crop_padding: Annotated[int, Ge(0), Le(64)] = 4
     """Pixels of background around an image before a random crop of its size; 0 turns cropping off."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    milestones: str = field(default="", metadata=ADDED)
+    """Shares of a stage, with commas between, at which the rate is multiplied by ``decay``; empty: a cosine to 0."""
+    decay: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED)
+    nesterov: bool = field(default=True, metadata=ADDED)
+    crop: Literal["padded", "resized"] = field(default="padded", metadata=ADDED)
+    """``padded``: a random crop of the image within ``crop_padding``; ``resized``: of a random 8 to 100 % of the image,
+    sides between 3:4 and 4:3, brought to the input's size."""
+    input_size: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED)
+    """Pixels of a side of what networks see: judged is the centre of the image; 0: the whole image."""
+    normalisation: Literal["data", "cifar100", "imagenet"] = field(default="data", metadata=ADDED)
+    """Channel statistics: of the images trained on, or the ones that papers on that data set use."""
+
+    def __post_init__(self) -> None:
+        self.decays()
+
+    def decays(self) -> tuple[float, ...]:
+        """The milestones as numbers; what are no ascending shares between 0 and 1 raises ``InputError``."""
+        try:
+            shares = tuple(float(part) for part in self.milestones.split(",")) if self.milestones else ()
+        except ValueError:
+            shares = (math.nan,)
+        if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+            raise InputError(
+                f"training.milestones = {self.milestones!r}: not ascending shares of a stage between 0 and 1, as "
+                "0.25,0.5,0.75"
+            )
+        return shares
 
 
 @dataclass(frozen=True)
@@ -94,18 +128,18 @@ class RunSpec:
     def config(self) -> dict[str, Any]:
         """Everything that determines the result, as plain JSON values; nothing about device, paths or workers."""
         return {
-            "protocol": {"name": self.protocol, **dataclasses.asdict(self.protocol_settings)},
+            "protocol": {"name": self.protocol, **plain(self.protocol_settings)},
             "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
-            "method": {"name": self.method, **dataclasses.asdict(self.method_settings)},
-            "student": dataclasses.asdict(self.student),
+            "method": {"name": self.method, **plain(self.method_settings)},
+            "student": plain(self.student),
             **self._teacher(),
-            "training": dataclasses.asdict(self.training),
+            "training": plain(self.training),
             "seed": self.seed,
             "versions": dict(self.versions),
         }
 
     def _teacher(self) -> dict[str, Any]:
-        settings = dataclasses.asdict(self.teacher)
+        settings = plain(self.teacher)
         if self.pretrained is None:
             del settings["size"]  # of a pretrained one
             return {"teacher": settings}
@@ -116,6 +150,15 @@ class RunSpec:
     def key(self) -> str:
         """sha256 of the canonical JSON of ``config``, in hexadecimal."""
         return content_key(self.config())
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain values for a config, without the ``ADDED`` fields that have their default."""
+    values = dataclasses.asdict(settings)
+    for part in dataclasses.fields(settings):
+        if part.metadata.get("added") and values[part.name] == part.default:
+            del values[part.name]
+    return values
 
 
 def canonical_json(value: Any) -> str:
@@ -182,6 +225,9 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
         built: S = TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
+        refused = first.get("ctx", {}).get("error")
+        if isinstance(refused, InputError):
+            raise refused from None
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{section}.{name} = {str(first['input'])!r}: {first['msg'].lower()}") from None
     for name in known:

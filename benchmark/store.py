@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmark.claims import Claims
 from benchmark.errors import InputError
-from benchmark.interrupts import sheltered
+from benchmark.interrupts import held
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -57,10 +57,12 @@ class Store:
         return None
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
-        """Write a record and its arrays, which a signal does not interrupt; a write that fails leaves an earlier
-        record as it was."""
+        """Write a record and its arrays; an interrupted write leaves an earlier record as it was.
+
+        A signal to stop is heeded afterwards.
+        """
         try:
-            with sheltered():
+            with held():
                 return self._save(record, arrays)
         except OSError as error:
             reason = error.strerror or error

@@ -47,7 +47,7 @@ def replan(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
     ]
     preset = str(record["preset"]).partition("+")[0]
     dataset = record.get("data", {}).get("name", record["dataset"])
-    request = Request(record["protocol"], record["method"], dataset, preset, tuple(overrides))
+    request = Request(record["protocol"], record["method"], dataset, preset, tuple(overrides), complete=True)
     plan = Plan(request, data_root)
     spec = plan.spec(record["seed"])
     if spec.key != record["key"]:

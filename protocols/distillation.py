@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from benchmark.errors import DoesNotApply, InputError
 from benchmark.methods import Situation
-from benchmark.spec import content_key, derive_seed
+from benchmark.spec import ADDED, content_key, derive_seed
 from protocols import PROTOCOLS, Protocol, Result, Score
 from protocols.protocol import check_judged_side, class_order
 
@@ -31,11 +31,11 @@ class Distillation(Protocol):
     """Teacher and student of n classes each, of which ``percent`` % are the same; judged by top-1 accuracy.
 
     Ye, Lu and Zhan, TPAMI 2022, arXiv 2205.01915. All classes of the data set stand in one order, drawn once; its
-    splits of classes, made for novel classes, play no part. With n half of the classes the teacher has positions [0, n)
-    and the student [new, new + n), new = round(n (100 - percent) / 100). Images are split by group into training,
-    validation and test, once; official test images stay test images. The teacher trains on all training images of its
-    classes, the student on ``images_per_class`` of each of its own, drawn by the run's seed. Images judged are in no
-    training and no centre.
+    splits of classes, made for novel classes, play no part. With n classes each, half of them unless ``classes`` says
+    otherwise, the teacher has positions [0, n) and the student [new, new + n), new = round(n (100 - percent) / 100).
+    Images are split by group into training, validation and test, once; official test images stay test images. The
+    teacher trains on all training images of its classes, the student on ``images_per_class`` of each of its own, drawn
+    by the run's seed. Images judged are in no training and no centre.
 
     Beside the student's logits stand chance and ``teacher_ncm``: the teacher's embedding, with the nearest mean of the
     student's training images.
@@ -53,6 +53,8 @@ class Distillation(Protocol):
         """Where the data set has no official test images."""
         val: Annotated[float, Ge(0), Lt(1)] = 0.2
         """Of the groups that are not for test; 0 trains on all of these."""
+        classes: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED)
+        """Classes of teacher and student each; 0: half of the data set's."""
 
     presets = {  # noqa: RUF012
         "quick": {
@@ -84,6 +86,12 @@ class Distillation(Protocol):
         import numpy as np
 
         check_judged_side(self.settings)
+        each, there = self.settings.classes, len(data.classes)
+        last = each + round(each * (100 - self.fields.get("percent", self.percent)) / 100)
+        if last > there:
+            raise InputError(
+                f"protocol.classes = {each}: {self.name} takes {last} classes then, data set {data.name} has {there}"
+            )
         teacher, student = self.classes(data)
         size, shared = len(student), len(set(teacher) & set(student))
         if size < 2:
@@ -107,7 +115,7 @@ class Distillation(Protocol):
     def classes(self, data: ImageSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The teacher's classes and the student's."""
         order = class_order(data, "distillation")
-        size = len(order) // 2
+        size = self.settings.classes or len(order) // 2
         new = round(size * (100 - self.fields.get("percent", self.percent)) / 100)
         return order[:size], order[new : new + size]
 

@@ -24,18 +24,27 @@ def test_a_signal_raises_and_is_remembered() -> None:
 
 
 def write(done: list[str]) -> None:
-    with interrupts.sheltered():
-        signal.raise_signal(signal.SIGUSR1)
-        with interrupts.sheltered():
+    with interrupts.held():
+        with interrupts.held():
             signal.raise_signal(signal.SIGUSR1)
         done.append("all of it")
 
 
-def test_what_is_sheltered_is_finished_first() -> None:
+def test_what_is_at_hand_is_finished_first() -> None:
     done: list[str] = []
+    with interrupts.held():
+        done.append("nothing came")
     with pytest.raises(KeyboardInterrupt):
         write(done)
-    assert done == ["all of it"]
-    with interrupts.sheltered():
-        done.append("and again")
-    assert len(done) == 2
+    assert done == ["nothing came", "all of it"]
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    done: list[str] = []
+    with interrupts.held():
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+        done.append("within")
+        interrupts._signals.clear()
+    assert done == ["within"]

@@ -9,8 +9,9 @@ import pytest
 
 from benchmark.data import ImageSet
 from benchmark.errors import DoesNotApply, InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS, Method
-from benchmark.runner import Plan, Request, estimate, run, run_seed
+from benchmark.runner import Plan, Request, run, run_seed
 from benchmark.store import Record, Store
 from benchmark.training import Silent, select_device
 
@@ -159,6 +160,20 @@ def test_requests_that_cannot_be_are_told(tmp_path: Path, request_: Request, mes
         Plan(request_, tmp_path)
 
 
+def test_published_statistics_are_of_colour_images(tmp_path: Path) -> None:
+    changed = go(tmp_path, make(tmp_path, "ce", "training.normalisation=imagenet"), [0])[0]
+    assert changed["value"] != go(tmp_path, make(tmp_path, "ce"), [0])[0]["value"]
+    request = Request("distill-same", "ce", overrides=("training.normalisation=cifar100",), limit_steps=2)
+    with pytest.raises(InputError, match="normalisation = cifar100 is of RGB images, glyphs is grey"):
+        go(tmp_path, Plan(request, tmp_path), [0])
+
+
+def test_students_side_by_side_see_padded_crops(tmp_path: Path) -> None:
+    request = Request("middleshot-5way1shot", "ce", "tiny", overrides=("training.crop=resized",), limit_steps=2)
+    with pytest.raises(InputError, match="crop = resized: the students of middleshot-5way1shot see padded crops"):
+        go(tmp_path, Plan(request, tmp_path), [0])
+
+
 def test_an_estimate_trains_nothing(tmp_path: Path) -> None:
     plan = make(tmp_path, "refilled", limit=50)
     store = Store(tmp_path / "runs")
@@ -166,6 +181,11 @@ def test_an_estimate_trains_nothing(tmp_path: Path) -> None:
     assert facts["work"]["teacher_steps_to_train"] == 50
     assert facts["work"]["estimated_training_seconds"] > 0
     assert facts["settings"]["training"]["steps"] == 50
+    assert facts["settings"]["training"]["crop"] == "padded"
+    # refilled reads the teacher in both stages, and a step of the student is three forward passes of its own
+    flops = {name: facts["work"][f"gflops_per_{name}_step"] for name in ("teacher", "student")}
+    assert flops["teacher"] / 3 < flops["student"] < flops["teacher"]
+    assert facts["work"]["tflops_in_all"] == round((50 * flops["teacher"] + 100 * flops["student"]) / 1000, 1)
     assert not list(tmp_path.rglob("*.json"))
     go(tmp_path, plan, [0])
     later = estimate(plan, [0, 1], store=store, data_root=tmp_path, device=DEVICE)["work"]

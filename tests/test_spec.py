@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import InputError
 from benchmark.spec import (
+    ADDED,
     RunSpec,
     Student,
     Teacher,
@@ -21,6 +22,7 @@ from benchmark.spec import (
     derive_seed,
     parse_overrides,
     parse_seeds,
+    plain,
 )
 
 
@@ -30,6 +32,11 @@ class Sample:
     count: int = 3
     kind: Literal["a", "b"] = "a"
     on: bool = True
+
+
+@dataclass(frozen=True)
+class Grown(Sample):
+    later: str = field(default="as ever", metadata=ADDED)
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -117,6 +124,22 @@ def test_key_follows_content_alone() -> None:
     keys = {spec(**change).key for change in changes}
     assert len(keys) == len(changes)
     assert key not in keys
+
+
+def test_a_setting_that_came_later_leaves_old_keys_as_they_were() -> None:
+    grown = spec(method_settings=Grown(), protocol_settings=Grown())
+    assert grown.key == spec().key
+    assert plain(Grown(later="new")) == {"rate": 0.5, "count": 3, "kind": "a", "on": True, "later": "new"}
+    assert spec(method_settings=Grown(later="new")).key != spec().key
+    assert plain(Grown(rate=0.1)) == {"rate": 0.1, "count": 3, "kind": "a", "on": True}
+
+
+def test_milestones() -> None:
+    assert Training().decays() == ()
+    assert build_settings(Training, {"milestones": "0.25, 0.5,0.75"}, "training").decays() == (0.25, 0.5, 0.75)
+    for bad in ("x", "0.5,", "0", "1", "0.5,0.25", "0.5,0.5", "nan"):
+        with pytest.raises(InputError, match=r"training\.milestones = '.*': not ascending shares"):
+            build_settings(Training, {"milestones": bad}, "training")
 
 
 @given(st.floats(min_value=1e-9, max_value=1e9), st.integers(1, 10**9), st.integers(2, 10**6))

@@ -11,7 +11,9 @@ import typer
 
 from benchmark import interrupts
 from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root
+from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
 from benchmark.errors import InputError
+from benchmark.recipes import load_recipe
 
 if TYPE_CHECKING:
     from benchmark.registry import Registry
@@ -26,6 +28,7 @@ class Kind(StrEnum):
     datasets = "datasets"
     backbones = "backbones"
     teachers = "teachers"
+    recipes = "recipes"
 
 
 class RunMode(StrEnum):
@@ -38,15 +41,29 @@ class RunMode(StrEnum):
 
 
 def run(
-    protocol: Annotated[str, typer.Option(help="Protocol, as fewshot-5way1shot; see `list protocols`.")],
-    method: Annotated[str, typer.Option(help="Method, as refilled; see `list methods`.")],
-    dataset: Annotated[str, typer.Option(help="Data set; see `list datasets`.")] = "glyphs",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Protocol, as fewshot-5way1shot; see `list protocols`. Required without --recipe."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Method, as refilled; see `list methods`. Required without --recipe.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Published experiment, as refilled-cifar100; see `list recipes`. --protocol, --method, --teacher and "
+            "--student choose within it [default: its first]."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set; see `list datasets` [default: glyphs, or the recipe's].")
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="Backbone of the teacher, or a pretrained teacher; see `list backbones`, `list teachers`."),
     ] = None,
     student: Annotated[str | None, typer.Option(help="Backbone of the student; see `list backbones`.")] = None,
-    preset: Annotated[str, typer.Option(help="Named settings: quick or paper.")] = "quick",
+    preset: Annotated[str | None, typer.Option(help="Named settings: quick or paper [default: quick].")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="One seed [default: 0].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: 0,1,2 or 0-4.")] = None,
     set_: Annotated[
@@ -66,11 +83,15 @@ def run(
     limit_steps: Annotated[
         int | None, typer.Option(metavar="N", help="Train teacher and student for N steps only (smoke run).")
     ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks (torch.compile): faster on GPUs, slow to start.")
+    ] = False,
 ) -> None:
     """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
 
     Example: python -m benchmark run --protocol fewshot-5way1shot --method refilled --seeds 0-4
     """
+    protocol, method, dataset, preset = _named(recipe, protocol, method, dataset, preset)
     if seed is not None and seeds is not None:
         raise InputError("give --seed or --seeds, not both")
     from benchmark import runner
@@ -88,7 +109,7 @@ def run(
     plan = runner.Plan(request, root, progress)
     from benchmark.training import select_device
 
-    chosen = select_device(device, plan.spec(numbers[0]).training.precision)
+    chosen = select_device(device, plan.spec(numbers[0]).training.precision, compiled=compile_)
     if dry_run:
         _print_dry_run(plan, numbers, Store(results), root, chosen, as_json)
         return
@@ -99,6 +120,7 @@ def run(
         print(json.dumps(records, indent=1, allow_nan=False))  # noqa: T201
     else:
         print_records(records)
+        print_published(records)
     failures = [r for r in records if r["status"] != "done"]
     for record in failures:
         complain(f"seed {record['seed']} failed: {record['error']}")
@@ -112,9 +134,14 @@ def list_(
         str | None, typer.Option(help="For methods: say which apply to this protocol, and why others do not.")
     ] = None,
 ) -> None:
-    """List protocols, methods, data sets, backbones or pretrained teachers, a line each."""
+    """List protocols, methods, data sets, backbones, pretrained teachers or recipes, a line each."""
     if protocol is not None and kind is not Kind.methods:
         raise InputError("--protocol goes with `list methods`")
+    from benchmark.console import print_table
+
+    if kind is Kind.recipes:
+        print_table("recipes", ["name", "what it is"], recipe_rows())
+        return
     registry = _registry(kind)
     rows = [[name, registry.help(name)] for name in registry.listing()]
     columns = ["name", "what it is"]
@@ -126,32 +153,41 @@ def list_(
             reason = entry.applies(situation(protocol, entry))
             row.insert(1, "applies" if reason is None else f"does not apply: {reason}")
         columns.insert(1, protocol)
-    from benchmark.console import print_table
-
     print_table(kind.value, columns, rows)
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="RUN | method", help="A run's file or key, or the word method.")],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="After `method`: its name.")] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="RUN | method | recipe", help="A run's file or key, or the word method or recipe.")
+    ],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="After `method` or `recipe`: its name.")] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as it is.")] = False,
 ) -> None:
-    """Say what a run measured, with settings and environment; or what a method is: `show method refilled`.
+    """Say what a run measured, with settings and environment; or what a method or a recipe is: `show method refilled`.
 
-    RUN is a record's file, or its key or the beginning of it, as the file's name ends.
+    Beside a recipe's published numbers stand those measured in the results folder. RUN is a record's file, or its key
+    or the beginning of it, as the file's name ends.
     """
-    if what == "method":
-        if name is None:
-            raise InputError("show method takes a name, as `show method refilled`; see `list methods`")
-        _show_method(name)
-        return
-    if name is not None:
-        raise InputError(f"show takes a run, or `method` and a name; got {what} {name}")
-    from benchmark.console import print_run
     from benchmark.store import Store
 
-    record = Store(results).resolve(what)
+    store = Store(results)
+    if what in ("method", "recipe"):
+        if name is None:
+            raise InputError(f"show {what} takes a name; see `list {what}s`")
+        if what == "method":
+            _show_method(name)
+        else:
+            records, damaged = store.read() if store.root.is_dir() else ([], [])
+            show_recipe(name, records)
+            for error in damaged:
+                complain(str(error))
+        return
+    if name is not None:
+        raise InputError(f"show takes a run, or `method` or `recipe` and a name; got {what} {name}")
+    from benchmark.console import print_run
+
+    record = store.resolve(what)
     if as_json:
         print(json.dumps(record, indent=1, allow_nan=False))  # noqa: T201
     else:
@@ -190,6 +226,21 @@ def verify(
         raise typer.Exit(1)
 
 
+def _named(
+    recipe: str | None, protocol: str | None, method: str | None, dataset: str | None, preset: str | None
+) -> tuple[str, str, str, str]:
+    """Protocol, method, data set and preset of a run, what is not given by the recipe where there is one."""
+    if recipe is not None:
+        if preset is not None:
+            raise InputError("give --preset or --recipe, not both: a recipe is a preset")
+        chosen = load_recipe(recipe)
+        return protocol or chosen.protocols[0], method or chosen.methods[0], dataset or chosen.dataset, recipe
+    if protocol is None or method is None:
+        missing, kind = ("--protocol", "protocols") if protocol is None else ("--method", "methods")
+        raise InputError(f"missing option {missing}: see `list {kind}`, or name a --recipe, which has its own")
+    return protocol, method, dataset or "glyphs", preset or "quick"
+
+
 def _show_method(name: str) -> None:
     from benchmark.console import print_table
     from benchmark.methods import METHODS
@@ -222,7 +273,7 @@ def _registry(kind: Kind) -> Registry[Any]:
 
 def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device: Any, as_json: bool) -> None:
     from benchmark.console import print_table
-    from benchmark.runner import estimate
+    from benchmark.estimation import estimate
 
     facts = estimate(plan, seeds, store=store, data_root=root, device=device)
     if as_json:
@@ -232,6 +283,21 @@ def _print_dry_run(plan: Plan, seeds: list[int], store: Any, root: Path, device:
         [f"{section}.{name}", str(value)] for section, part in facts["settings"].items() for name, value in part.items()
     ]
     print_table("settings", ["name", "value"], settings)
-    print_table(
-        "work", ["what", "value"], [[name.replace("_", " "), str(value)] for name, value in facts["work"].items()]
-    )
+    work = facts["work"]
+    rows = [
+        [_called(name), f"{value:,}" if type(value) in (int, float) else str(value)] for name, value in work.items()
+    ]
+    rows.append(["estimated training time", _duration(work["estimated_training_seconds"])])
+    print_table("work", ["what", "value"], rows)
+
+
+def _called(name: str) -> str:
+    return " ".join({"gflops": "GFLOPs", "tflops": "TFLOPs", "mb": "MiB"}.get(word, word) for word in name.split("_"))
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit of which there are two or more, and the next."""
+    for unit, length, next_, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit} {round(seconds % length / part)} {next_}"
+    return f"{seconds:.1f} s"

@@ -23,7 +23,7 @@ from benchmark.spec import content_key
 Picture = Path | bytes | npt.NDArray[np.uint8]
 """An image file, an encoded image, or pixels H x W x C."""
 
-Resize = Literal["squash", "centre"]
+Resize = Literal["squash", "centre", "cover"]
 
 
 class Pictures(Protocol):
@@ -39,7 +39,8 @@ class Form:
     """What every image becomes: ``size`` x ``size`` pixels of 1 (grey) or 3 (RGB) channels.
 
     resize: ``squash`` changes the aspect ratio where it must; ``centre`` brings the shorter side to 8/7 of the size and
-    takes the centre, as the usual 256 and 224. Both with Lanczos filtering; images of the right size stay as they are.
+    takes the centre, as the usual 256 and 224; ``cover`` brings it to the size itself and takes the centre. All with
+    Lanczos filtering; images of the right size stay as they are.
     """
 
     size: int
@@ -217,7 +218,7 @@ def _resized(image: Any, form: Form) -> Any:
         return image
     if form.resize == "squash":
         return image.resize((form.size, form.size), Image.Resampling.LANCZOS)
-    side = round(form.size * 8 / 7)
+    side = round(form.size * 8 / 7) if form.resize == "centre" else form.size
     scale = side / min(image.size)
     width, height = (max(side, round(length * scale)) for length in image.size)
     left, top = (width - form.size) // 2, (height - form.size) // 2

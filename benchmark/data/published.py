@@ -20,6 +20,8 @@ from benchmark.errors import InputError
 from benchmark.progress import Progress, Silent
 from benchmark.spec import build_settings, content_key
 
+Resize = Literal["squash", "centre", "cover"]
+
 if TYPE_CHECKING:
     from benchmark.data import ImageSet
     from benchmark.data.class_splits import ClassSplit
@@ -35,10 +37,10 @@ class AsPublished:
 
 @dataclass(frozen=True)
 class Resized:
-    """Every image becomes ``size`` x ``size`` pixels, its sides ``squash``-ed or its ``centre`` taken."""
+    """Every image becomes ``size`` x ``size`` pixels, its sides ``squash``-ed, or its ``centre`` or ``cover`` taken."""
 
     size: Annotated[int, Ge(8), Le(1024)] = 84
-    resize: Literal["squash", "centre"] = "squash"
+    resize: Resize = "squash"
 
 
 def default_root() -> Path:
@@ -133,24 +135,29 @@ class Published:
         """The folder of an import that serves this set; where there is none, ``InputError`` with what to type."""
         found = self.found(root)
         if found is None:
-            raise InputError(f"data set {self.name} is not imported; type: {self.command(root)}")
+            sets = ", ".join(self._unusual(self))
+            asked = f" with {sets}" if sets else ""
+            raise InputError(f"data set {self.name} is not imported{asked}; type: {self.command(root)}")
         return found
 
     def command(self, root: Path) -> str:
         """What to type to have this set."""
-        name = self.name
-        if self.base is not None and not self.base.folder(root).exists():
-            usual = dataclasses.asdict(self.base.Settings())
-            if all(usual[k] == v for k, v in self.needs.items()):
-                name = self.base.name
+        name, sets = self.name, self._unusual(self)
+        if self.base is not None and not self.base.folder(root).exists() and not self._unusual(self.base):
+            name, sets = self.base.name, []
         place = "" if root == default_root() else f" --data {shlex.quote(str(root))}"
-        typed = f"python -m benchmark data import {name}{place}"
+        typed = f"python -m benchmark data import {name}{place}" + "".join(f" --set {setting}" for setting in sets)
         if self.fetched(root):
             return typed
         by_hand = f"{typed} --from PATH (PATH: {self.path})"
         if not self.downloads:
             return f"{by_hand}; `python -m benchmark data fetch {name}` tells how to get it"
         return f"python -m benchmark data fetch {name}{place} && {typed}, or if you have its files {by_hand}"
+
+    def _unusual(self, imported: Published) -> list[str]:
+        """What it needs that an import of ``imported`` has to be asked for."""
+        usual = dataclasses.asdict(imported.Settings())
+        return [f"{name}={_text(value)}" for name, value in self.needs.items() if usual.get(name) != value]
 
     def store(self, root: Path) -> Path:
         """Where its fetched files are kept."""

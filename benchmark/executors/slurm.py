@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmark import interrupts
 from benchmark.errors import InputError
 from benchmark.executors.executor import Job, Outcome, Setting, Watch, carry_out_here
 from benchmark.extras import load_extra
@@ -142,11 +144,19 @@ class Run:
         return self.folder / f"{self.job.cell.key[:16]}.json"
 
     def __call__(self) -> None:
-        """Carry it out."""
+        """Carry it out. The signal that ends the job early ends the run in order first; then submitit handles it."""
         import torch
 
+        number = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
+        requeue = signal.signal(number, interrupts.heed)
         torch.set_num_threads(self.threads)
-        outcome = carry_out_here(self.job, self.setting, Silent())
+        try:
+            outcome = carry_out_here(self.job, self.setting, Silent())
+        except KeyboardInterrupt:
+            if interrupts.asked() and callable(requeue):
+                requeue(number, None)
+            raise
+        signal.signal(number, requeue)
         write_atomically(self.told, json.dumps(dataclasses.asdict(outcome)).encode())
 
     def checkpoint(self) -> Any:

@@ -7,7 +7,7 @@ import inspect
 import types
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from benchmark.methods.method import Method
+from benchmark.methods.method import Method, Stage
 
 Rows = list[list[str]]
 
@@ -24,7 +24,7 @@ def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
     parts = (method.needs, method.slots)
     needs = [[f.name, _value(getattr(part, f.name))] for part in parts for f in dataclasses.fields(part)]
     stages = [
-        [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", f"{stage.final_lr:g}"]
+        [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", _rate(stage)]
         for stage in method.outline(method.Settings())
     ]
     return inspect.getdoc(method) or "", settings, needs, stages or [["nothing is trained", "", "", ""]]
@@ -44,6 +44,10 @@ def type_text(hint: Any) -> str:
         if hasattr(mark, name)
     ]  # fmt: skip
     return f"{type_text(hint.__origin__)} {', '.join(bounds)}"
+
+
+def _rate(stage: Stage) -> str:
+    return "as scheduled" if stage.final_lr is None else f"{stage.final_lr:g}"
 
 
 def _value(value: Any) -> str:

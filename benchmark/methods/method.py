@@ -114,17 +114,17 @@ class Stage:
     """A part of training with its own loss. ``share``: its part of the steps all methods are given alike.
 
     fresh_head: draw the head anew at its start, unless the student has it from the teacher and goes on with it;
-    lr: the rate at its start, as a share of the run's; final_lr: the rate at its end, as a share of that; balanced:
-    train on as many images of each class as the smallest one has; goes_on: the stage whose loss, as at its end, this
-    one has in place of its own; head, teacher: whether its loss reaches the head,
-    and reads the teacher.
+    lr: the rate at its start, as a share of the run's; final_lr: the rate at its end, as a share of that, where a
+    cosine leads there whatever the run's schedule is (None: the run's schedule); balanced: train on as many images of
+    each class as the smallest one has; goes_on: the stage whose loss, as at its end, this one has in place of its own;
+    head, teacher: whether its loss reaches the head, and reads the teacher.
     """
 
     name: str = "train"
     share: float = 1.0
     fresh_head: bool = False
     lr: float = 1.0
-    final_lr: float = 0.0
+    final_lr: float | None = None
     balanced: bool = False
     goes_on: str | None = None
     head: bool = True

@@ -35,9 +35,9 @@ class Refilled(Method):
     (margin 0.2, temperatures 4 and 1, weights 1000 and 1; equal lengths of the stages; stage 1's rate ends at a tenth);
     the adaptive weights are its ``wgkd``, without them it is its ``gkd``. Known divergences from that code: its tuples
     are ``truncate`` with an arbitrary order of negatives, where ``mask`` is the paper's intent; stage 2's rate follows
-    a cosine to 0 as everywhere here, there it falls to a fifth three times; it selects the best epoch on the test set,
-    and nothing is selected here. A batch without a tuple has gradient 0, while weight decay and momentum go on; there
-    it makes no step.
+    a cosine to 0 unless the run has milestones (``training.milestones``), there it falls to a fifth three times; it
+    selects the best epoch on the test set, and nothing is selected here. A batch without a tuple has gradient 0, while
+    weight decay and momentum go on; there it makes no step.
     """
 
     @dataclass(frozen=True)

@@ -35,14 +35,15 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def reported() -> pd.DataFrame:
-    """The numbers of publications, as rows of the leaderboard that are neither ranked nor best; ``source`` says whose.
+    """The numbers of publications, as rows of the leaderboard that are neither ranked nor best.
 
-    From the table ``reported.csv`` beside this file. Their conditions are the publication's own (``as published``).
+    ``source`` says whose, ``recipe`` which recipe carries out what they were measured by. From the table
+    ``reported.csv`` beside this file. Their conditions are the publication's own (``as published``).
     """
     table = pd.read_csv(io.StringIO(files("benchmark.report").joinpath("reported.csv").read_text()))
     table["mean"] = table.pop("accuracy_percent") / 100
     fixed = {"preset": "as published", "metric": "accuracy", "status": "reported", "provenance": "reported-in-paper"}
-    return _typed(table.assign(**fixed).reindex(columns=[*COLUMNS, "source"]))
+    return _typed(table.assign(**fixed).reindex(columns=[*COLUMNS, "source", "recipe"]))
 
 
 def with_reported(frame: pd.DataFrame) -> pd.DataFrame:

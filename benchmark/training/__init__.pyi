@@ -1,3 +1,4 @@
+from .checkpoints import Checkpoints as Checkpoints
 from .device import Device as Device
 from .device import select_device as select_device
 from .inference import accuracy as accuracy

@@ -8,21 +8,16 @@ from typing import Any
 import torch
 
 from benchmark.backbones.network import Network
-from benchmark.data.augmentation import Images, Normalisation
-from benchmark.data.imageset import ImageSet
 from benchmark.methods import METHODS, LabelSpaces, Method, Shapes, Stage
 from benchmark.spec import derive_seed
 
 
-def tap_shapes(network: Network, data: ImageSet) -> Shapes:
-    """Shapes of a network's taps for one image of ``data``, seen by a forward pass in eval mode."""
-    normalisation = Normalisation((0.0,) * data.images.shape[3], (1.0,) * data.images.shape[3])
-    device = next(network.parameters()).device
-    images = Images(data, data.where([int(data.labels[0])])[:1], normalisation, padding=0, device=device)
+def tap_shapes(network: Network, channels: int, size: int) -> Shapes:
+    """Shapes of a network's taps for one image of that size, seen by a forward pass in eval mode."""
     training = network.training
     network.eval()
     with torch.no_grad():
-        outputs = network(images.plain(torch.zeros(1, dtype=torch.int64, device=device)))
+        outputs = network(torch.zeros(1, channels, size, size, device=next(network.parameters()).device))
     network.train(training)
     taps = {**outputs.stages, "embedding": outputs.embedding, "logits": outputs.logits}
     return Shapes({name: tuple(value.shape[1:]) for name, value in taps.items()})
@@ -59,15 +54,19 @@ def align_head(student: Network, old: list[bool]) -> None:
 
 
 def build_method(
-    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet, seed: int
-) -> Method:
-    """The method of that name and those settings (None: its defaults), its connector drawn from ``seed``."""
+    name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, seed: int,
+    *, channels: int, size: int,
+) -> Method:  # fmt: skip
+    """The method of that name and those settings (None: its defaults), its connector drawn from ``seed``.
+
+    channels, size: of the networks' input.
+    """
     chosen = METHODS.get(name).entry
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "connector"))
         return chosen(
             chosen.Settings() if settings is None else settings,
             labels,
-            tap_shapes(student, data),
-            tap_shapes(teacher, data) if teacher is not None else Shapes({}),
+            tap_shapes(student, channels, size),
+            tap_shapes(teacher, channels, size) if teacher is not None else Shapes({}),
         )

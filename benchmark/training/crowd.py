@@ -24,6 +24,7 @@ from benchmark.data.sampling import balanced_walk, batches
 from benchmark.errors import InputError
 from benchmark.methods import Batch, Method
 from benchmark.spec import Training, derive_seed
+from benchmark.training.checkpoints import Checkpoint, State
 from benchmark.training.device import Device
 from benchmark.training.loop import DivergedError, Fitted, build_optimiser, share_steps
 from benchmark.training.progress import Progress
@@ -31,6 +32,9 @@ from benchmark.training.progress import Progress
 # how many students stand side by side: with more, a step of each costs the same; fewer where their images are many,
 # because the maps of all are in memory
 _STUDENTS, _IMAGES = 20, 250
+
+_Means = dict[tuple[str, int, tuple[str, ...]], list[Tensor]]
+"""Means of the terms, students x terms for each part, by stage, step and the terms' names."""
 
 
 def fit_many(
@@ -48,13 +52,15 @@ def fit_many(
     fresh_heads: bool = True,
     at_once: int | None = None,
     rows: int = 20,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train ``students[t]`` in place by ``methods[t]``, prepared before, on ``images[t]``, as ``fit`` by ``seeds[t]``.
 
     images: T x M x C x H x W float32, normalised, all their crops among them: nothing is augmented here; labels: T x M;
     guides: the teacher's embeddings T x M x D and logits T x M x classes of the same images, or None. ``fresh_heads``:
     as in ``fit``. ``at_once``: how many students stand side by side; it changes results by rounding and,
-    for students with dropout, by what that draws.
+    for students with dropout, by what that draws. ``checkpoint``: where students that are done are kept when that is
+    due; from there training goes on, bit for bit as if never broken off.
 
     Steps and images are those of all students, the history is their mean. ``ValueError``: shapes that do not match,
     networks that cannot stand side by side, methods that differ, have a connector, read stages or weights of the
@@ -65,12 +71,18 @@ def fit_many(
     started = time.perf_counter()
     size = at_once or max(1, min(_STUDENTS, _IMAGES // training.batch_size))
     total = training.steps * len(students)
-    means: dict[tuple[str, int, tuple[str, ...]], list[Tensor]] = {}
+    means: _Means = {}
+    kept = checkpoint.load() if checkpoint else None
     with contextlib.ExitStack() as ending:
         ending.enter_context(device.seeded(derive_seed(seeds[0], "dropout")))
+        first = 0
+        if kept is not None:
+            first = _restore(kept, students, means, device)
+            started -= kept.facts["seconds"]
+            progress.say(f"{title}: {first} of {len(students)} are trained, goes on from there")
         progress.begin(title, total)
         ending.callback(progress.end)
-        for start in range(0, len(students), size):
+        for start in range(first, len(students), size):
             part = tasks.part(slice(start, start + size))
             for report in _train(part, training, device, fresh_heads, max(1, training.steps // rows)):
                 report.check(start)
@@ -78,11 +90,38 @@ def fit_many(
                 done = start * training.steps + len(part.students) * report.step
                 rate = done / (time.perf_counter() - started)
                 progress.advance(done, f"{report.stage} {report.facts()} {rate:.0f} steps/s")
+            trained = start + len(part.students)
+            if checkpoint and (checkpoint.due() or trained == len(students)):
+                checkpoint.save(_state(students[:trained], means, device, time.perf_counter() - started))
     history: list[dict[str, float | str]] = [
         {"stage": stage, "step": float(step), **dict(zip(names, torch.cat(parts).mean(0).tolist(), strict=True))}
         for (stage, step, names), parts in means.items()
     ]
     return Fitted(total, total * training.batch_size, time.perf_counter() - started, history)
+
+
+def _state(students: Sequence[Network], means: _Means, device: Device, seconds: float) -> State:
+    """Students that are trained, the means of their terms by report, and where the generators are."""
+    tensors = {f"{t}/{name}": value for t, own in enumerate(students) for name, value in own.state_dict().items()}
+    tensors |= {f"means/{row}": torch.cat(parts) for row, parts in enumerate(means.values())}
+    tensors |= {f"random/{name}": value for name, value in device.random_state().items()}
+    return State(tensors, {"students": len(students), "reports": list(means), "seconds": seconds})
+
+
+def _restore(state: State, students: Sequence[Network], means: _Means, device: Device) -> int:
+    """Bring students, means and generators back to ``state``; how many students are trained."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.tensors.items():
+        place, _, rest = name.partition("/")
+        parts.setdefault(place, {})[rest] = value
+    count: int = state.facts["students"]
+    for t in range(count):
+        students[t].load_state_dict(parts[str(t)])
+        students[t].eval()
+    for row, (stage, step, names) in enumerate(state.facts["reports"]):
+        means[stage, step, tuple(names)] = [parts["means"][str(row)]]
+    device.set_random_state(parts["random"])
+    return count
 
 
 def predict_many(students: Sequence[Network], images: Tensor, *, device: Device) -> Tensor:
@@ -186,6 +225,7 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
                     student.fresh_head()
             crowd.take_heads()
         optimiser, scheduler = build_optimiser(crowd.network, tasks.methods[0], stage, steps, training)
+        scaler = device.scaler()
         sums, since = torch.zeros((), device=device.torch), 0
         for step in range(steps):
             index = torch.from_numpy(np.stack([next(order) for order in orders])).to(device.torch)
@@ -204,10 +244,11 @@ def _train(tasks: _Tasks, training: Training, device: Device, fresh_heads: bool,
                 raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
             values = torch.stack([value for own in terms for value in own.values()])
             optimiser.zero_grad(set_to_none=True)
-            values.sum().backward()
+            scaler.scale(values.sum()).backward()
             if step == 0 and any(p.grad is not None for student in tasks.students for p in student.parameters()):
                 raise ValueError(f"{type(tasks.methods[0]).__name__} reads the weights of the student: use fit")
-            optimiser.step()
+            scaler.step(optimiser)
+            scaler.update()
             scheduler.step()
             sums = sums + values.detach().view(len(orders), -1)
             since += 1

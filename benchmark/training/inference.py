@@ -22,18 +22,23 @@ def embed(
     normalisation: Normalisation,
     device: Device,
     batch_size: int = 64,
+    size: int = 0,
 ) -> Tensor:
-    """Embeddings of the images at ``indices``, each computed once, not augmented: len(indices) x D float32."""
-    return _over(network, network.embed, data, indices, normalisation, device, batch_size)
+    """Embeddings of the images at ``indices``, each computed once, not augmented: len(indices) x D float32.
+
+    size: pixels of a side of what the network sees of their centres (0: all).
+    """
+    return _over(network, network.embed, data, indices, normalisation, device, batch_size, size)
 
 
 def accuracy(
-    network: Network, task: Task, indices: IntArray, normalisation: Normalisation, device: Device, batch_size: int = 64
-) -> float | None:
-    """Share of the images at ``indices`` whose class has the largest logit; None for no image."""
+    network: Network, task: Task, indices: IntArray, normalisation: Normalisation, device: Device,
+    batch_size: int = 64, size: int = 0,
+) -> float | None:  # fmt: skip
+    """Share of the images at ``indices`` whose class has the largest logit; None for no image; ``size`` as above."""
     if len(indices) == 0:
         return None
-    logits = _over(network, lambda x: network(x).logits, task.data, indices, normalisation, device, batch_size)
+    logits = _over(network, lambda x: network(x).logits, task.data, indices, normalisation, device, batch_size, size)
     return float(np.mean(logits.argmax(1).cpu().numpy() == task.labels(indices)))
 
 
@@ -45,8 +50,9 @@ def _over(
     normalisation: Normalisation,
     device: Device,
     batch_size: int,
+    size: int,
 ) -> Tensor:
-    images = Images(data, indices, normalisation, padding=0, device=device.torch)
+    images = Images(data, indices, normalisation, padding=0, size=size, device=device.torch)
     training = network.training
     network.eval()
     parts = []

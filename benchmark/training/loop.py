@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import Images, Normalisation
+from benchmark.data.augmentation import Images, Normalisation, Views
+from benchmark.data.imageset import IntArray
 from benchmark.data.sampling import balanced_walk, batches
 from benchmark.data.task import Task
 from benchmark.errors import InputError
+from benchmark.interrupts import asked, held
 from benchmark.methods import Batch, Method, Stage
 from benchmark.spec import Training, derive_seed
+from benchmark.training.checkpoints import Checkpoint, State
 from benchmark.training.device import Device
 from benchmark.training.progress import Progress
 from benchmark.training.views import ViewMemory
@@ -70,6 +77,7 @@ def fit(
     stages: Sequence[Stage] | None = None,
     fresh_heads: bool = True,
     rows: int = 20,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
@@ -81,44 +89,65 @@ def fit(
     """
     started = time.perf_counter()
     labels = task.labels(task.train)
-    images = Images(task.data, task.train, normalisation, padding=training.crop_padding, device=device.torch)
+    images = Images(
+        task.data, task.train, normalisation,
+        padding=training.crop_padding, size=training.input_size, crop=training.crop, device=device.torch,
+    )  # fmt: skip
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
     memory = None if method.needs.taps else teacher_views
+    see, guided = device.ready(student), None if teacher is None else device.ready(teacher)
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
+    kept = checkpoint.load() if checkpoint else None
     with contextlib.ExitStack() as ending:
         ending.enter_context(device.seeded(derive_seed(seed, "dropout")))
+        ending.enter_context(held())
+        if kept is not None:
+            fitted = Fitted(**kept.facts["fitted"])
+            started -= fitted.seconds
+            progress.say(f"{title}: goes on from step {fitted.steps} of {training.steps}")
         progress.begin(title, training.steps)
         ending.callback(progress.end)
         order = batches(labels, training, derive_seed(seed, "batches"))
-        for stage, steps in share_steps(method.stages() if stages is None else stages, training.steps):
+        shares = share_steps(method.stages() if stages is None else stages, training.steps)
+        for number, (stage, steps) in enumerate(shares):
             if stage.balanced:
                 order = balanced_walk(labels, training, derive_seed(seed, "batches", stage.name))
+            if kept is not None and number < kept.facts["stage"]:
+                _skip(order, steps)
+                continue
             if stage.fresh_head and fresh_heads:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
                     student.fresh_head()
             optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
+            scaler = device.scaler()
+            course = _Course(student, method, optimiser, scheduler, scaler, crops, device)
             sums: dict[str, Tensor] = {}
-            since = 0
+            since = first = 0
+            if kept is not None:
+                sums = course.restore(kept)
+                since, first = kept.facts["since"], kept.facts["step"]
+                _skip(order, first)
+                kept = None
             last = time.perf_counter()
             student.train()
             if method.needs.trains != "all":
                 student.backbone.eval()  # a frozen network's statistics are frozen too
-            for step in range(steps):
+            for step in range(first, steps):
                 drawn = next(order)
                 index = torch.from_numpy(drawn).to(device.torch)
                 seen = images.draw(len(drawn), crops)
                 pixels = images.cut(index, seen)
                 with device.autocast():
-                    outputs = student(pixels)
+                    outputs: Outputs = see(pixels)
                 guide: Outputs | None = None
-                if teacher is not None and retune is not None and stage.teacher:
+                if guided is not None and retune is not None and stage.teacher:
                     with torch.no_grad(), device.autocast():
-                        known = memory and memory.outputs(task.train[drawn], seen)
-                        guide = (known or teacher(retune(pixels))).float()
+                        known = memory.outputs(task.train[drawn], seen) if memory and isinstance(seen, Views) else None
+                        guide = (known or guided(retune(pixels))).float()
                 named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
                 batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), guide)
@@ -126,8 +155,9 @@ def fit(
                     raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
                 loss = torch.stack(list(terms.values())).sum()
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimiser)
+                scaler.update()
                 scheduler.step()
                 for name, term in terms.items():
                     sums[name] = sums.get(name, torch.zeros((), device=device.torch)) + term.detach()
@@ -137,15 +167,81 @@ def fit(
                 if fitted.steps % report_every == 0 or step + 1 == steps:
                     fitted.history.append(_row(stage, fitted.steps, sums, since))
                     sums, since = {}, 0
+                if checkpoint and (asked() or checkpoint.due() or step + 1 == steps):
+                    fitted.seconds = time.perf_counter() - started
+                    at = {"stage": number, "step": step + 1, "since": since, "fitted": dataclasses.asdict(fitted)}
+                    checkpoint.save(course.state(sums, at))
                 if time.perf_counter() - last > _REPORT_SECONDS or step + 1 == steps:
                     last = time.perf_counter()
                     rate = fitted.steps / (last - started)
                     shown = fitted.history[-1] if fitted.history else {}
                     facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
+                if asked():
+                    raise KeyboardInterrupt
     student.eval()
     fitted.seconds = time.perf_counter() - started
     return fitted
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What changes from step to step, beside the order of images, which follows from the number of steps."""
+
+    student: Network
+    method: Method
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: GradScaler
+    crops: torch.Generator
+    device: Device
+
+    def state(self, sums: dict[str, Tensor], facts: dict[str, Any]) -> State:
+        """All of it, with ``sums`` and ``facts``."""
+        optimiser = self.optimiser.state_dict()
+        tensors = {f"{place}/{name}": value for place, module in self._modules() for name, value in module.items()}
+        for number, own in optimiser["state"].items():
+            tensors |= {f"optimiser/{number}/{name}": value for name, value in own.items() if value is not None}
+        tensors |= {f"sums/{name}": value for name, value in sums.items()}
+        tensors |= {f"random/{name}": value for name, value in self.device.random_state().items()}
+        tensors["crops"] = self.crops.get_state()
+        known = {
+            "groups": optimiser["param_groups"], "schedule": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(), "sums": list(sums),
+        }  # fmt: skip
+        return State(tensors, {**facts, **known})
+
+    def restore(self, state: State) -> dict[str, Tensor]:
+        """Bring all of it back to ``state``; its sums."""
+        parts: dict[str, dict[str, Tensor]] = {"student": {}, "connector": {}, "sums": {}, "random": {}}
+        momenta: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.tensors.items():
+            place, _, rest = name.partition("/")
+            if place == "optimiser":
+                number, _, rest = rest.partition("/")
+                momenta.setdefault(int(number), {})[rest] = value
+            elif place in parts:
+                parts[place][rest] = value
+        self.student.load_state_dict(parts["student"])
+        if self.method.connector is not None:
+            self.method.connector.load_state_dict(parts["connector"])
+        self.optimiser.load_state_dict({"state": momenta, "param_groups": state.facts["groups"]})
+        self.scheduler.load_state_dict(state.facts["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state.facts["scaler"])
+        self.crops.set_state(state.tensors["crops"])
+        self.device.set_random_state(parts["random"])
+        return {name: parts["sums"][name].to(self.device.torch) for name in state.facts["sums"]}
+
+    def _modules(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "student", self.student.state_dict()
+        if self.method.connector is not None:
+            yield "connector", self.method.connector.state_dict()
+
+
+def _skip(order: Iterator[IntArray], steps: int) -> None:
+    """Draw so many batches for nothing."""
+    next(itertools.islice(order, steps, steps), None)
 
 
 def share_steps(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
@@ -164,7 +260,7 @@ def share_steps(stages: Sequence[Stage], steps: int) -> list[tuple[Stage, int]]:
 def build_optimiser(
     student: Network, method: Method, stage: Stage, steps: int, training: Training
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then a cosine."""
+    """SGD over the student and the method's connector, and the stage's rate: linear warm-up, then as scheduled."""
     learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         learned += list(method.connector.parameters())
@@ -173,15 +269,19 @@ def build_optimiser(
         lr=training.lr * stage.lr,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
-        nesterov=training.momentum > 0,
+        nesterov=training.nesterov and training.momentum > 0,
     )
     warm = round(training.warmup * steps)
+    drops = [round(share * steps) for share in training.decays()] if stage.final_lr is None else []
+    last = stage.final_lr or 0.0
 
     def rate(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
+        if drops:
+            return training.decay ** sum(step >= drop for drop in drops)
         done = (step - warm) / max(1, steps - warm)
-        return stage.final_lr + (1 - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+        return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * done))
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
 

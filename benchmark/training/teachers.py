@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 
 from benchmark.backbones.network import Network
 from benchmark.errors import InputError
+from benchmark.interrupts import held
+from benchmark.progress import Progress, Silent
 
 
 class TeacherBank:
@@ -25,8 +27,9 @@ class TeacherBank:
     The weights carry the facts in their header too: such a file alone says which network it holds.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, progress: Progress | None = None) -> None:
         self.root = root
+        self._progress = progress or Silent()
 
     def has(self, key: str) -> bool:
         """Whether the teacher is there already."""
@@ -35,15 +38,23 @@ class TeacherBank:
     def get(self, key: str, network: Network, train: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Load the teacher ``key`` into ``network``, or call ``train``, which trains it in place and returns its facts.
 
-        One process trains a teacher at a time; others wait for it. A damaged teacher raises ``InputError``.
+        One process trains a teacher at a time; others wait for it. A damaged teacher is set aside as ``KEY.damaged``,
+        which is said, and trained anew.
         """
         folder = self.root / key
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.root / f"{key}.lock"):
-                if not folder.exists():
-                    self._save(folder, network, train())
-                return self._load(folder, network)
+                if folder.exists():
+                    drawn = {name: value.clone() for name, value in network.state_dict().items()}
+                    try:
+                        return _load(folder, network)
+                    except _DamagedError as error:
+                        aside = _set_aside(folder)
+                        self._progress.say(f"teacher {folder} is damaged ({error}): kept as {aside.name}, trained anew")
+                        network.load_state_dict(drawn)
+                self._save(folder, network, train())
+                return _load(folder, network)
         except OSError as error:
             raise InputError(
                 f"cannot keep teachers in {self.root} ({error.strerror or error}); choose another folder with --data"
@@ -53,31 +64,49 @@ class TeacherBank:
         tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         weights = safetensors.torch.save(tensors, metadata={"benchmark": json.dumps(facts)})
         facts = {**facts, "weights_sha256": hashlib.sha256(weights).hexdigest()}
-        scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
+        scratch = self.root / f"new-{folder.name}"
+        if scratch.exists():  # of a process that was killed: whoever writes this teacher holds its lock
+            shutil.rmtree(scratch)
+        scratch.mkdir()
         try:
-            for name, content in (
-                ("weights.safetensors", weights),
-                ("teacher.json", json.dumps(facts, indent=1).encode()),
-            ):
-                with open(scratch / name, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            scratch.rename(folder)
-        except BaseException:
+            with held():
+                for name, content in (
+                    ("weights.safetensors", weights),
+                    ("teacher.json", json.dumps(facts, indent=1).encode()),
+                ):
+                    with open(scratch / name, "wb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+                scratch.rename(folder)
+        except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
 
-    def _load(self, folder: Path, network: Network) -> dict[str, Any]:
-        try:
-            facts: dict[str, Any] = json.loads((folder / "teacher.json").read_text())
-            weights = (folder / "weights.safetensors").read_bytes()
-            if hashlib.sha256(weights).hexdigest() != facts["weights_sha256"]:
-                raise ValueError("its checksum is not the recorded one")
-            network.load_state_dict(safetensors.torch.load(weights))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise InputError(
-                f"teacher {folder} is damaged ({reason}); remove that folder and it is trained again"
-            ) from None
-        return facts
+
+class _DamagedError(Exception):
+    """A teacher that cannot be loaded, and why."""
+
+
+def _load(folder: Path, network: Network) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / "teacher.json").read_text())
+        weights = (folder / "weights.safetensors").read_bytes()
+        if hashlib.sha256(weights).hexdigest() != facts["weights_sha256"]:
+            raise ValueError("its checksum is not the recorded one")
+        length = int.from_bytes(weights[:8], "little")
+        known = json.loads(json.loads(weights[8 : 8 + length])["__metadata__"]["benchmark"])
+        if known != {name: value for name, value in facts.items() if name != "weights_sha256"}:
+            raise ValueError("its facts are not those in the weights' header")
+        network.load_state_dict(safetensors.torch.load(weights))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise _DamagedError(str(error).split("\n", 1)[0]) from None
+    return facts
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a folder to the first free of ``NAME.damaged``, ``NAME.damaged-2``, ..."""
+    names = (folder.with_name(f"{folder.name}.damaged" + (f"-{n}" if n > 1 else "")) for n in itertools.count(1))
+    aside = next(path for path in names if not path.exists())
+    folder.rename(aside)
+    return aside

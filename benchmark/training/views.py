@@ -36,21 +36,24 @@ class ViewMemory:
     image has 162. What is remembered is what would be computed, bit for bit, whatever was asked before: views are
     computed in batches of one size, and one by one where a first trial shows that company changes a result.
 
-    ``key``: what identifies the network; device, precision and data are added to it. The files may go at any time.
+    ``key``: what identifies the network; device, precision and data are added to it. ``size``: pixels of a side of a
+    view (0: of the image). The files may go at any time.
     """
 
     def __init__(
         self, network: Network, key: Any, normalisation: Normalisation, data: ImageSet, device: Device, root: Path,
-        progress: Progress,
+        progress: Progress, size: int = 0,
     ) -> None:  # fmt: skip
         self.data = data
+        self._size = size
         self.computed = self.remembered = 0
         self._network = network
         self._normalisation = normalisation
         self._device = device
         self._progress = progress
         where = [device.torch.type, device.precision, torch.__version__, torch.backends.cpu.get_cpu_capability()]
-        self._folder = root / content_key([key, data.fingerprint, data.background, where, VERSION])[:16]
+        seen = [size] if size else []
+        self._folder = root / content_key([key, data.fingerprint, data.background, where, VERSION, *seen])[:16]
         self._known: dict[int, Tensor] | None = None
         self._unsaved: list[int] = []
         self._together = 0
@@ -120,7 +123,12 @@ class ViewMemory:
                 own = positions[start : start + size]
                 chosen = np.resize(own, size)  # the last batch is filled up with its own views again
                 pixels = Images(
-                    self.data, images[chosen], self._normalisation, padding=padding, device=self._device.torch
+                    self.data,
+                    images[chosen],
+                    self._normalisation,
+                    padding=padding,
+                    size=self._size,
+                    device=self._device.torch,
                 ).cut(torch.arange(size, device=self._device.torch), Views(*(part[chosen] for part in views)))
                 rows = self._forward(pixels)[: len(own)].cpu()
                 known.update(zip(keys[start : start + size], rows.unbind(), strict=True))
@@ -137,7 +145,8 @@ class ViewMemory:
 
     def _try_company(self) -> int:
         """How many views to compute at a time: more than one where place and neighbours change nothing."""
-        shape = (_TOGETHER, *self.data.images.shape[1:])
+        height, width, channels = self.data.images.shape[1:]
+        shape = (_TOGETHER, self._size or height, self._size or width, channels)
         pixels = torch.rand(shape, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
         pixels = pixels.to(self._device.torch)
         expected = self._forward(pixels)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +12,21 @@ import torch
 from benchmark.backbones.network import Network, Outputs, build_network
 from benchmark.backbones.pretrained import Pretrained
 from benchmark.backbones.side_by_side import SideBySide
-from benchmark.data.augmentation import Images, Normalisation, Views
+from benchmark.data.augmentation import PUBLISHED, Images, Normalisation, Views
 from benchmark.data.episodes import Episodes
 from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, LabelSpaces, Method, Slots, Stage
 from benchmark.methods.method import Rebalance
-from benchmark.spec import RunSpec, Training, content_key, derive_seed
+from benchmark.spec import RunSpec, Training, content_key, derive_seed, plain
 from benchmark.training import loop
 from benchmark.training.assembly import align_head, build_method, start_from, with_balance
+from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.inference import accuracy, embed
-from benchmark.training.progress import Progress, Silent
+from benchmark.training.progress import Progress
 from benchmark.training.teachers import TeacherBank
 from benchmark.training.trained import Trained
 from benchmark.training.views import ViewMemory
@@ -39,11 +37,15 @@ _BOTH = "embedding", "logits"
 class Workshop:
     """Makes the networks of one run. A protocol says on which task; the run's settings say the rest."""
 
-    def __init__(self, spec: RunSpec, bank: TeacherBank, device: Device, progress: Progress) -> None:
+    def __init__(
+        self, spec: RunSpec, bank: TeacherBank, device: Device, progress: Progress,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:  # fmt: skip
         self._spec = spec
         self._bank = bank
         self.device = device
         self._progress = progress
+        self._checkpoints = checkpoints
 
     def teacher(self, task: Task, backbone: str | None = None) -> Trained:
         """The teacher of ``task``: pretrained, or trained by cross-entropy on its training images or from the bank.
@@ -57,29 +59,32 @@ class Workshop:
         key = content_key(recipe)
         settings = self._spec.teacher
         network = self._build(backbone, task, derive_seed(settings.seed, "teacher"))
-        normalisation = Normalisation.of(task.data, task.train)
+        normalisation = self._normalisation(task.data, task.train)
 
         def train() -> dict[str, Any]:
-            method = build_method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
+            method = self._method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, settings.seed)
             fitted = self._fit(
-                network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}"
-            )
+                network, method, task, training, normalisation, None, settings.seed, f"teacher {backbone}",
+                self._part(key, "teacher"),
+            )  # fmt: skip
             return {
                 "recipe": recipe,
                 "classes": [task.data.classes[c] for c in task.classes],
                 "input": {
                     "data": task.data.fingerprint,
-                    "size": task.data.images.shape[1],
+                    "size": self._size(task.data),
                     "channels": task.data.images.shape[3],
                     **dataclasses.asdict(normalisation),
                 },
-                "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
+                "accuracy": self._accuracy(network, task, normalisation),
                 "seconds": fitted.seconds,
                 "history": fitted.history,
             }
 
         found = self._bank.has(key)
         facts = self._bank.get(key, network, train)
+        if self._checkpoints:
+            self._checkpoints.clear(key)
         network.eval().requires_grad_(False)
         origin = "from the bank" if found else f"trained in {facts['seconds']:.0f} s"
         share = facts["accuracy"]
@@ -102,7 +107,7 @@ class Workshop:
         identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
         views = ViewMemory(
             network, identity, normalisation, task.data, self.device, self._bank.root / "views",
-            self._progress,
+            self._progress, self._spec.training.input_size,
         )  # fmt: skip
         classes = network.head.out_features
         self._progress.say(
@@ -134,9 +139,9 @@ class Workshop:
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
         labels = LabelSpaces(task.classes, teacher.classes)
-        method = build_method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
+        method = self._method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
         needs = method.needs
-        normalisation = Normalisation.of(task.data, task.train)
+        normalisation = self._normalisation(task.data, task.train)
         start = method.starts(spec.student.start)
         if start == "teacher":
             normalisation = teacher.normalisation
@@ -153,6 +158,7 @@ class Workshop:
         if needs.trains != "nothing":
             fitted = self._fit(
                 network, method, task, spec.training, normalisation, guide, spec.seed, title,
+                self._part(spec.key, "student"),
                 stages=with_balance(method.stages()) if rebalance == "balanced" else None,
                 fresh_heads=start == "fresh" or needs.trains != "all",
             )  # fmt: skip
@@ -167,7 +173,7 @@ class Workshop:
                 "backbone": spec.student.backbone, "start": start, "parameters": network.parameter_count,
                 "steps": fitted.steps, "images": fitted.images, "seconds": seconds, "loop_seconds": fitted.seconds,
                 "history": fitted.history,
-                "accuracy": accuracy(network, task, task.held_out, normalisation, self.device),
+                "accuracy": self._accuracy(network, task, normalisation),
             },
         )  # fmt: skip
 
@@ -192,28 +198,29 @@ class Workshop:
         support = tasks.support.reshape(count, -1)
         pool, at = np.unique(support, return_inverse=True)
         at = at.reshape(support.shape)
-        normalisation = teacher.normalisation if teacher is origin else Normalisation.of(data, base.train)
-        images = Images(data, pool, normalisation, padding=spec.training.crop_padding, device=device)
+        normalisation = teacher.normalisation if teacher is origin else self._normalisation(data, base.train)
+        size = spec.training.input_size
+        images = Images(data, pool, normalisation, padding=spec.training.crop_padding, size=size, device=device)
         drawn = torch.Generator().manual_seed(derive_seed(spec.seed, "crops"))
         every = torch.arange(len(pool), device=device)
         shown = crops if needs.trains != "nothing" else 1
-        seen = [Views.plain(len(pool)), *(images.draw(len(pool), drawn) for _ in range(1, shown))]
+        seen = [Views.plain(len(pool)), *(images.draw_views(len(pool), drawn) for _ in range(1, shown))]
         views = torch.stack([images.cut(every, view) for view in seen], 1)
         guides = self._outputs(teacher, pool, seen, views) if needs.teacher else None
         plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
-        queries = Images(data, tasks.query.ravel(), normalisation, padding=0, device=device)
+        queries = Images(data, tasks.query.ravel(), normalisation, padding=0, size=size, device=device)
         labels = torch.arange(ways, device=device).repeat_interleave(support.shape[1] // ways)
         fitted, logits, first = loop.Fitted(), [], None
-        size = max(1, held // (support.shape[1] * views[0].numel()))
-        for low in range(0, count, size):
-            group = range(low, min(low + size, count))
+        together = max(1, held // (support.shape[1] * views[0].numel()))
+        for low in range(0, count, together):
+            group = range(low, min(low + together, count))
             networks, methods = [], []
             for t in group:
                 task = Task(data, tuple(tasks.classes[t].tolist()), support[t], tasks.query[t].ravel())
                 network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student", t))
                 spaces = LabelSpaces(task.classes, base.classes)
                 seed = derive_seed(spec.seed, "task", t)
-                method = build_method(spec.method, spec.method_settings, spaces, network, teacher.network, data, seed)
+                method = self._method(spec.method, spec.method_settings, spaces, network, teacher.network, data, seed)
                 if origin is not None:
                     start_from(origin.network, network, spaces)
                 method.prepare(network, labels, plain[at[t]] if plain is not None else None)
@@ -228,6 +235,7 @@ class Workshop:
                     spec.training, seeds=[derive_seed(spec.seed, "task", t) for t in group], device=self.device,
                     progress=self._progress, fresh_heads=start == "fresh",
                     title=f"{spec.method} seed {spec.seed}, tasks {low + 1} to {group.stop} of {count}",
+                    checkpoint=self._part(spec.key, f"students-{low + 1}-{group.stop}"),
                 )  # fmt: skip
                 fitted = fitted.joined(part)
             each = tasks.query[0].size
@@ -270,7 +278,9 @@ class Workshop:
         task = Task(data, (0, 1, 2), np.empty(0, np.int64), np.empty(0, np.int64))
         student, teacher = (self._build(name, task, 0) for name in (spec.student.backbone, spec.teacher.backbone))
         labels = LabelSpaces((0, 1, 2), () if spec.pretrained else (0, 1))
-        method = build_method(spec.method, spec.method_settings, labels, student, teacher, data, 0)
+        method = self._method(spec.method, spec.method_settings, labels, student, teacher, data, 0)
+        if side_by_side and spec.training.crop != "padded":
+            raise InputError(f"training.crop = {spec.training.crop}: the students of {spec.protocol} see padded crops")
         if side_by_side and method.needs.trains == "all":
             try:
                 SideBySide([student])
@@ -286,28 +296,14 @@ class Workshop:
             embeddings = trained.views.embed(indices)
             trained.views.save()
             return embeddings
-        return embed(trained.network, data, indices, trained.normalisation, self.device)
+        return embed(
+            trained.network, data, indices, trained.normalisation, self.device, size=self._spec.training.input_size
+        )
 
     def has_teacher(self, task: Task) -> bool:
         """Whether there is nothing to train for the teacher of ``task``: it is pretrained or in the bank."""
         recipe = self._teacher_recipe(task, self._spec.teacher.backbone)[1]
         return self._spec.pretrained is not None or self._bank.has(content_key(recipe))
-
-    def rehearse(self, make: Callable[[Workshop], tuple[Trained, Trained]], steps: int = 8) -> tuple[float, float]:
-        """Seconds per training step of the teacher and of one student, timed on throw-away networks.
-
-        ``make`` has teacher and student made by the workshop it is given, where both train for a few steps.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            for count in (2, steps):  # the first round warms up
-                brief = dataclasses.replace(
-                    self._spec,
-                    training=dataclasses.replace(self._spec.training, steps=count),
-                    teacher=dataclasses.replace(self._spec.teacher, steps=count),
-                )
-                teacher, student = make(Workshop(brief, TeacherBank(Path(folder)), self.device, Silent()))
-        learnt = max(1, student.facts["steps"] * student.facts.get("students", 1))
-        return teacher.facts["seconds"] / steps, student.facts["loop_seconds"] / learnt
 
     def _teacher_recipe(self, task: Task, backbone: str) -> tuple[Training, dict[str, Any]]:
         settings = self._spec.teacher
@@ -319,13 +315,13 @@ class Workshop:
         return training, {
             "backbone": backbone,
             "seed": settings.seed,
-            "training": dataclasses.asdict(training),
+            "training": plain(training),
             "task": task.key,
             "version": loop.VERSION,
         }
 
     def _build(self, backbone: str, task: Task, seed: int) -> Network:
-        size, channels = task.data.images.shape[1], task.data.images.shape[3]
+        size, channels = self._size(task.data), task.data.images.shape[3]
         pretrained = self._spec.pretrained
         if pretrained is not None and backbone == pretrained.name:
             network = pretrained.network()
@@ -335,9 +331,36 @@ class Workshop:
             self.device.torch
         )
 
+    def _part(self, key: str, name: str) -> Checkpoint | None:
+        return self._checkpoints.part(key, name) if self._checkpoints else None
+
+    def _size(self, data: ImageSet) -> int:
+        """Pixels of a side of the networks' input."""
+        return self._spec.training.input_size or data.images.shape[1]
+
+    def _normalisation(self, data: ImageSet, indices: IntArray) -> Normalisation:
+        name = self._spec.training.normalisation
+        if name == "data":
+            return Normalisation.of(data, indices)
+        if data.images.shape[3] != 3:
+            raise InputError(f"training.normalisation = {name} is of RGB images, {data.name} is grey; take data")
+        return PUBLISHED[name]
+
+    def _accuracy(self, network: Network, task: Task, normalisation: Normalisation) -> float | None:
+        size = self._spec.training.input_size
+        return accuracy(network, task, task.held_out, normalisation, self.device, size=size)
+
+    def _method(
+        self, name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None,
+        data: ImageSet, seed: int,
+    ) -> Method:  # fmt: skip
+        shape = {"channels": data.images.shape[3], "size": self._size(data)}
+        return build_method(name, settings, labels, student, teacher, seed, **shape)
+
     def _fit(
         self, network: Network, method: Method, task: Task, training: Training, normalisation: Normalisation,
-        teacher: Trained | None, seed: int, title: str, stages: list[Stage] | None = None, fresh_heads: bool = True,
+        teacher: Trained | None, seed: int, title: str, checkpoint: Checkpoint | None,
+        stages: list[Stage] | None = None, fresh_heads: bool = True,
     ) -> loop.Fitted:  # fmt: skip
         if method.connector is not None:
             method.connector.to(self.device.torch).train()
@@ -348,8 +371,12 @@ class Workshop:
                 teacher=teacher.network if teacher else None,
                 teacher_normalisation=teacher.normalisation if teacher else None, teacher_views=views,
                 seed=seed, device=self.device, progress=self._progress, title=title,
-                stages=stages, fresh_heads=fresh_heads,
+                stages=stages, fresh_heads=fresh_heads, checkpoint=checkpoint,
             )  # fmt: skip
+        except loop.DivergedError:
+            if checkpoint:
+                checkpoint.clear()  # it may hold numbers that are not finite
+            raise
         finally:
             if views is not None:
                 views.save()

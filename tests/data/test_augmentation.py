@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmark.data import ImageSet, augmentation
-from benchmark.data.augmentation import Images, Normalisation, Views
+from benchmark.data.augmentation import PUBLISHED, Images, Normalisation, Views, Windows
+from benchmark.errors import InputError
 
 CPU = torch.device("cpu")
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -129,3 +130,77 @@ def test_views_are_drawn_as_augmented_images_are(tiny: ImageSet) -> None:
         assert torch.equal(images.cut(index, views), images.augmented(index, torch.Generator().manual_seed(2)))
         assert bool(views.mirrored.any()) == mirrors
         assert torch.equal(images.cut(index, Views.plain(9)), images.plain(index))
+
+
+def test_windows_are_brought_to_size_as_torchvision_does(tiny: ImageSet) -> None:
+    """Image by image by its resized_crop, with mirror images; whether the images are held or read batch by batch."""
+    from torchvision.transforms import functional
+
+    data = dataclasses.replace(tiny, mirrors=True)
+    chosen, index = np.arange(40, 240), torch.randint(0, 200, (64,), generator=torch.Generator().manual_seed(1))
+    for size, resident in ((11, None), (16, 0), (13, 0)):
+        images = Images(
+            data, chosen, PLAIN, padding=4, size=size, crop="resized", device=CPU, resident=resident
+        )  # fmt: skip
+        windows = images.draw(64, torch.Generator().manual_seed(2))
+        assert isinstance(windows, Windows)
+        assert windows.mirrored.any()
+        cut = images.cut(index, windows)
+        assert cut.shape == (64, 3, size, size)
+        assert cut.is_contiguous(memory_format=torch.channels_last)
+        for image, row, (top, left, height, width, mirrored) in zip(
+            cut, index.tolist(), zip(*(part.tolist() for part in windows), strict=True), strict=True
+        ):
+            pixels = torch.from_numpy(data.images[chosen[row]]).permute(2, 0, 1) / 255
+            expected = functional.resized_crop(pixels, top, left, height, width, [size, size], antialias=False)
+            expected = expected.flip(2) if mirrored else expected
+            assert torch.allclose(image, expected, atol=1e-5)
+
+
+def test_windows_are_drawn_as_torchvision_draws_them(tiny: ImageSet) -> None:
+    """Shares of the image and ratios have the same quantiles, and every window lies within the image."""
+    from torchvision.transforms import RandomResizedCrop
+
+    large = dataclasses.replace(tiny, images=np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (720, 256, 256, 3)))
+    images = Images(large, np.arange(9), PLAIN, padding=0, size=224, crop="resized", device=CPU)
+    windows = images.draw(4000, torch.Generator().manual_seed(0))
+    assert isinstance(windows, Windows)
+    assert windows.tops.min() == windows.lefts.min() == 0
+    assert (windows.tops + windows.heights).max() == (windows.lefts + windows.widths).max() == 256
+    blank = torch.zeros(3, 256, 256)
+    theirs = torch.tensor([RandomResizedCrop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)])
+    levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    for ours, other in (
+        (windows.heights * windows.widths / 65536, theirs[:, 2] * theirs[:, 3] / 65536),
+        (windows.widths / windows.heights, theirs[:, 3] / theirs[:, 2]),
+        (windows.tops / 256, theirs[:, 0] / 256),
+        (windows.lefts / 256, theirs[:, 1] / 256),
+    ):
+        assert torch.allclose(ours.quantile(levels), other.quantile(levels), atol=0.03)
+
+
+def test_windows_follow_the_generator_and_keep_the_class(tiny: ImageSet) -> None:
+    images = Images(tiny, np.arange(20), PLAIN, padding=4, crop="resized", device=CPU)
+    first, again, other = (images.draw(20, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert not first.mirrored.any()
+
+
+def test_an_input_smaller_than_the_image_is_its_centre(tiny: ImageSet) -> None:
+    images = Images(tiny, np.array([5, 9]), PLAIN, padding=0, size=10, device=CPU)
+    expected = torch.from_numpy(tiny.images[[9, 5], 3:13, 3:13]).permute(0, 3, 1, 2) / 255
+    assert torch.allclose(images.plain(torch.tensor([1, 0])), expected)
+    assert torch.allclose(images.cut(torch.tensor([1, 0]), Views.plain(2)), expected)
+    padded = Images(tiny, np.array([7]), PLAIN, padding=1, size=15, device=CPU)
+    canvas = np.pad(tiny.images[7], ((1, 1), (1, 1), (0, 0)), constant_values=tiny.background)
+    known = {canvas[y : y + 15, x : x + 15].tobytes() for y in range(4) for x in range(4)}
+    batch = padded.augmented(torch.zeros(300, dtype=torch.int64), torch.Generator().manual_seed(0))
+    assert {as_bytes(image) for image in batch} == known
+    with pytest.raises(InputError, match=r"are 16 x 16: too small for training\.input_size = 19"):
+        Images(tiny, np.arange(3), PLAIN, padding=1, size=19, device=CPU)
+
+
+def test_published_statistics() -> None:
+    assert PUBLISHED["cifar100"].mean == (0.5071, 0.4867, 0.4408)
+    assert PUBLISHED["imagenet"].std == (0.229, 0.224, 0.225)

@@ -52,7 +52,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pixels_of_the_right_size_stay_as_they_are(tmp_path: Path) -> None:
     pixels = noise(0, 16, 16, 3)
     Image.fromarray(pixels).save(tmp_path / "x.png")
-    for resize in ("squash", "centre"):
+    for resize in ("squash", "centre", "cover"):
         form = Form(16, resize=resize)  # type: ignore[arg-type]
         assert np.array_equal(decode(tmp_path / "x.png", form), pixels)
         assert np.array_equal(decode((tmp_path / "x.png").read_bytes(), form), pixels)
@@ -68,6 +68,9 @@ def test_forms_of_an_image(tmp_path: Path) -> None:
     assert squashed[10, 18].tolist() == [0, 0, 255]
     centre = decode(tmp_path / "x.png", Form(14, resize="centre"))
     assert np.abs(centre[3:-3, 3:-3].astype(int) - [255, 0, 0]).max() <= 2
+    cover = decode(tmp_path / "x.png", Form(14, resize="cover"))
+    with Image.open(tmp_path / "x.png") as image:
+        assert np.array_equal(cover, np.asarray(image.resize((42, 14), Image.Resampling.LANCZOS).crop((14, 0, 28, 14))))
     box = np.array([42.0, 0.0, 63.0, 21.0])
     assert (decode(tmp_path / "x.png", Form(10), box) == [0, 0, 255]).all()
     beyond = np.array([41.6, -5.0, 99.0, 30.2])

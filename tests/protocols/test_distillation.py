@@ -144,6 +144,21 @@ def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, 
     assert every == set(data.where(teacher.classes))
 
 
+def test_the_number_of_classes_may_be_set(tmp_path: Path, tiny: ImageSet) -> None:
+    """All of them in one task, as standard distillation has it; with the half that is the default, the same key."""
+    every = plan(tmp_path, "distill-same", "ce", "protocol.classes=30")
+    teacher, student = every.protocol.tasks(tiny)
+    assert set(teacher.classes) == set(student.classes) == set(range(30))
+    some = plan(tmp_path, "distill-overlap50", "ce", "protocol.classes=20").protocol.tasks(tiny)
+    assert [len(task.classes) for task in some] == [20, 20]
+    assert len({c for task in some for c in task.classes}) == 30
+    half = plan(tmp_path, "distill-same", "ce", "protocol.classes=0").spec(0)
+    assert half.key == plan(tmp_path, "distill-same").spec(0).key != every.spec(0).key
+    for name, classes, taken in (("distill-same", 31, 31), ("distill-cross", 16, 32), ("distill-overlap50", 21, 31)):
+        with pytest.raises(InputError, match=f"classes = {classes}: {name} takes {taken} classes then.* has 30"):
+            plan(tmp_path, name, "ce", f"protocol.classes={classes}")
+
+
 def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None:
     made = plan(tmp_path, "distill-overlap50")
     (teacher, a), (teacher_again, b) = (made.protocol.tasks(made.data, seed) for seed in (0, 1))

@@ -95,11 +95,11 @@ def fit_alone(crowd: Crowd, t: int, training: Training = TRAINING, fresh_heads: 
         optimiser = torch.optim.SGD(
             student.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay, nesterov=True
         )
-        warm = round(training.warmup * steps)
+        warm, last = round(training.warmup * steps), stage.final_lr or 0.0
         student.train()
         for step in range(steps):
             cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warm) / (steps - warm))
-            share = (step + 1) / warm if step < warm else stage.final_lr + (1 - stage.final_lr) * cosine
+            share = (step + 1) / warm if step < warm else last + (1 - last) * cosine
             optimiser.param_groups[0]["lr"] = training.lr * stage.lr * share
             index = torch.from_numpy(next(order))
             assert crowd.guides is not None

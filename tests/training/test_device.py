@@ -37,8 +37,15 @@ def test_autocast_reaches_the_networks() -> None:
     layer = torch.nn.Linear(4, 4)
     with select_device("cpu", "bfloat16").autocast():
         assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    with select_device("cpu", "float16").autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.float16
     with select_device("cpu", "float32").autocast():
         assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_gradients_are_scaled_in_float16_alone() -> None:
+    enabled = {name: select_device("cpu", name).scaler().is_enabled() for name in ("float32", "bfloat16", "float16")}
+    assert enabled == {"float32": False, "bfloat16": False, "float16": True}
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Method, Needs, Shapes, Stage
 from benchmark.spec import Training
 from benchmark.training import Fitted, Silent, accuracy, fit, select_device
-from benchmark.training.loop import DivergedError
+from benchmark.training.loop import DivergedError, build_optimiser
 
 DEVICE = select_device("cpu", "float32")
 
@@ -186,3 +188,98 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
         title="test",
     )
     assert torch.allclose(outputs[0], outputs[1], atol=1e-4)
+
+
+def rates(stage: Stage, training: Training, steps: int) -> list[float]:
+    network = build_network("conv4-16", channels=3, size=16, classes=2, seed=0)
+    method = Recorder(Recorder.Settings(), LabelSpaces((0, 1), (0, 1)), Shapes({}), Shapes({}))
+    optimiser, scheduler = build_optimiser(network, method, stage, steps, training)
+    found = []
+    for _ in range(steps):
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    return found
+
+
+def test_a_rate_that_falls_at_milestones() -> None:
+    """As torch's own schedule, whose epochs are these steps; and a stage with a last rate keeps its cosine."""
+    training = Training(lr=0.1, warmup=0.0, milestones="0.25,0.5,0.75", decay=0.2)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimiser, [10, 20, 30], 0.2)
+    expected = []
+    for _ in range(40):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        theirs.step()
+    assert rates(Stage(), training, 40) == pytest.approx(expected)
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 40, eta_min=0.01)
+    expected = []
+    for _ in range(40):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        cosine.step()
+    assert rates(Stage(final_lr=0.1), training, 40) == pytest.approx(expected)
+    warm = rates(Stage(), dataclasses.replace(training, warmup=0.1), 40)
+    assert warm[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert warm[4:10] == pytest.approx([0.1] * 6)
+    assert warm[10] == pytest.approx(0.02)
+
+
+def test_plain_momentum_trains_other_weights(tiny: ImageSet) -> None:
+    heads = [train(tiny, Training(steps=5, batch_size=8, nesterov=nesterov))[0].head.weight for nesterov in (1, 0)]
+    assert not torch.equal(*heads)
+
+
+def test_training_in_float16_learns(tiny: ImageSet) -> None:
+    """On the CPU too: forward in float16, gradients scaled; a step whose gradients overflow changes nothing."""
+    device = select_device("cpu", "float16")
+    student, _, _, task = train(tiny, Training(steps=60, batch_size=32, lr=0.05), device=device)
+    reached = accuracy(student, task, task.held_out, Normalisation.of(tiny, task.train), device)
+    assert reached is not None
+    assert reached > 0.6
+    assert all(parameter.dtype == torch.float32 for parameter in student.parameters())
+
+    class Huge(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            return {"huge": 1e35 * student.logits.sum()}
+
+    start = build_network("conv4-16", channels=3, size=16, classes=8, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's, of a schedule that goes on without a step
+        end = train(tiny, Training(steps=2, batch_size=8), Huge, device=device)[0]
+    assert torch.equal(start.backbone.blocks[0][0].weight, end.backbone.blocks[0][0].weight)  # type: ignore[index, union-attr]
+
+
+def test_a_compiled_device_compiles_both_networks(tiny: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Network] = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    plain = train(tiny, Training(steps=3, batch_size=8))[0]
+    assert not compiled
+    same = train(tiny, Training(steps=3, batch_size=8), device=select_device("cpu", "float32", compiled=True))[0]
+    assert len(compiled) == 2
+    assert same in compiled
+    assert torch.equal(plain.head.weight, same.head.weight)
+
+
+def test_what_the_networks_see_is_of_the_size_asked_for(tiny: ImageSet) -> None:
+    """Resized windows while it trains, the centre when it is judged."""
+    shapes = set()
+
+    class Look(Recorder):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            shapes.add(tuple(student.stages["stage1"].shape[2:]))
+            return super().loss(batch, student, teacher)
+
+    training = Training(steps=100, batch_size=32, crop="resized", input_size=12)
+    student, _, _, task = train(tiny, training, Look, backbone="resnet8")
+    assert shapes == {(12, 12)}
+    normalisation = Normalisation.of(tiny, task.train)
+    reached = accuracy(student, task, task.held_out, normalisation, DEVICE, size=12)
+    centres = dataclasses.replace(tiny, images=np.ascontiguousarray(tiny.images[:, 2:14, 2:14]))
+    own = dataclasses.replace(task, data=centres)
+    assert reached == accuracy(student, own, task.held_out, normalisation, DEVICE)
+    assert reached is not None
+    assert reached > 0.4

@@ -16,8 +16,9 @@ from benchmark.backbones.network import build_network
 from benchmark.data import ImageSet
 from benchmark.data.augmentation import Normalisation
 from benchmark.errors import InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, estimate, run
+from benchmark.runner import Plan, Request, run
 from benchmark.store import Record, Store
 from benchmark.training import Silent, TeacherBank, Workshop, select_device
 from benchmark.verification import repeat

@@ -181,3 +181,15 @@ def test_networks_here_are_computed_in_company(tmp_path: Path, data: ImageSet) -
     net.backbone.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
     memory(tmp_path, data, net).embed(images, views)
     assert set(batches[3:]) in ({16}, {1})
+
+
+def test_views_of_the_centre_are_remembered_apart(tmp_path: Path, data: ImageSet) -> None:
+    net = network()
+    images = np.array([3, 5])
+    seen = ViewMemory(net, "net", PLAIN, data, DEVICE, tmp_path, Silent(), 12)
+    pixels = torch.from_numpy(np.ascontiguousarray(data.images[images, 2:14, 2:14])).permute(0, 3, 1, 2) / 255
+    assert torch.allclose(seen.embed(images), net.embed(pixels), atol=1e-6)
+    seen.save()
+    whole = memory(tmp_path, data, net)
+    whole.embed(images)
+    assert whole.facts() == {"views_computed": 2, "views_remembered": 0}

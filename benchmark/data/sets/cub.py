@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from benchmark.data.fetching import Download
-from benchmark.data.published import Published, Resized
+from benchmark.data.published import Published, Resize, Resized
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CLASSES, IMAGES, TRAINING_IMAGES = 200, 11_788, 5_994
 class Settings(Resized):
     """``crop``: keep what lies in the bird's bounding box alone."""
 
-    resize: Literal["squash", "centre"] = "centre"
+    resize: Resize = "centre"
     crop: bool = False
 
 

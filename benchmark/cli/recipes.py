@@ -1,0 +1,64 @@
+"""Recipes on the command line: what one is, and published numbers beside measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from benchmark.recipes import load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from benchmark.report.published import Beside
+    from benchmark.store import Record
+
+
+def recipe_rows() -> list[list[str]]:
+    """Name and title of every recipe."""
+    return [[name, load_recipe(name).title] for name in recipe_names()]
+
+
+def show_recipe(name: str, records: Iterable[Record]) -> None:
+    """The recipe's file, then its published numbers beside those measured in ``records``."""
+    from benchmark.console import print_table
+    from benchmark.report.published import beside_measured
+
+    print(load_recipe(name).text)  # noqa: T201
+    rows = beside_measured(name, records)
+    if not rows:
+        print("no verified published number, and none measured here")  # noqa: T201
+        return
+    sources = list(dict.fromkeys(row.published.source for row in rows if row.published))
+    marks = {source: f" [{number}]" if len(sources) > 1 else "" for number, source in enumerate(sources, 1)}
+    protocols = {row.where[0] for row in rows}
+    first = len(protocols) == 1
+    print_table(
+        f"{name}, published and measured accuracy" + (f": {protocols.pop()}" if first else ""),
+        ["protocol", "teacher", "student", "method", "paper %", "here %", "± seeds", "seeds"][first:],
+        [_row(row, marks)[first:] for row in rows],
+    )
+    for source, mark in marks.items():
+        print(f"paper{mark}: {source}")  # noqa: T201
+
+
+def print_published(records: list[Record]) -> None:
+    """Below the runs of a recipe: what is published for it, and in which settings they are not the recipe."""
+    from benchmark.report.published import published_for
+
+    name = str(records[0]["preset"]).partition("+")[0]
+    if name not in recipe_names():
+        return
+    number, changed = published_for(records[0])
+    if number is None:
+        print(f"published: no verified number for this run of {name}")  # noqa: T201
+    else:
+        print(f"published: {100 * number.value:.2f} % ({number.source})")  # noqa: T201
+    if changed:
+        print(f"not the recipe as it stands: {', '.join(changed)}")  # noqa: T201
+
+
+def _row(row: Beside, marks: Mapping[str, str]) -> list[str]:
+    paper = f"{100 * row.published.value:.2f}{marks[row.published.source]}" if row.published else ""
+    if row.measured is None:
+        return [*row.where, paper, "", "", ""]
+    half = "" if row.measured.half_width is None else f"± {100 * row.measured.half_width:.2f}"
+    return [*row.where, paper, f"{100 * row.measured.mean:.2f}", half, str(row.measured.n)]
