@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class InputError(ValueError):
     """A request that cannot be carried out as it stands; the message is one line naming the thing and the fix."""
+
+
+class DoesNotApply(InputError):
+    """A request whose parts are right each and do not go together, as a method and a protocol; the message says why."""

@@ -40,7 +40,8 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     shape = plan.data.images.shape[3], training.input_size or plan.data.images.shape[1]
     teacher, student = (network_cost(made.network, *shape, device) for made in (rehearsed.teacher, rehearsed.student))
     missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
-    teacher_steps = 0 if workshop.has_teacher(teacher_task) or not missing else spec.teacher.steps
+    teachers = len({plan.spec(seed).teacher.seed for seed in missing})
+    teacher_steps = 0 if workshop.has_teacher(teacher_task) else teachers * spec.teacher.steps
     trains = plan.method.needs.trains
     students = plan.protocol.students
     student_steps = students * training.steps if trains != "nothing" else 0

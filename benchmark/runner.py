@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.data import ImageSet
 from benchmark.data.published import Published, data_set, open_data_set
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply, InputError
 from benchmark.methods import METHODS, Method, Situation
 from benchmark.progress import Progress, Silent
 from benchmark.recipes import Recipe, load_recipe, recipe_names
@@ -49,10 +49,18 @@ class Request:
 class Plan:
     """A request made sure of: every name known, every setting typed and within bounds, the data able to carry it.
 
-    A request that cannot be carried out raises ``InputError``. ``progress`` shows what it takes to open the data.
+    A request that cannot be carried out raises ``InputError``: ``DoesNotApply`` where method, protocol and data do not
+    go together. ``teacher.seed=run`` among its overrides gives each run the teacher of its own seed. ``progress`` shows
+    what it takes to open the data; ``opened`` holds data sets by name that plans have opened and share.
     """
 
-    def __init__(self, request: Request, data_root: Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        data_root: Path,
+        progress: Progress | None = None,
+        opened: dict[str, ImageSet] | None = None,
+    ) -> None:
         self.request = request
         protocol = PROTOCOLS.get(request.protocol)
         method = METHODS.get(request.method)
@@ -66,6 +74,9 @@ class Plan:
         }
         given = parse_overrides(request.overrides)
         self._pretrained = _pretrained(given)
+        self._own_teacher = given["teacher"].get("seed") == "run"
+        if self._own_teacher:
+            del given["teacher"]["seed"]
         if request.limit_steps is not None:
             if request.limit_steps < 1:
                 raise InputError(f"--limit-steps {request.limit_steps}: at least one step")
@@ -100,21 +111,25 @@ class Plan:
             where = dataclasses.replace(where, relation="disjoint")
         reason = method.entry.applies(where, self._settings["method"])
         if reason is not None:
-            raise InputError(f"method {request.method} does not apply to {request.protocol}: {reason}")
+            raise DoesNotApply(f"method {request.method} does not apply to {request.protocol}: {reason}")
         if self._pretrained and student == teacher and method.entry.starts(where.start) == "fresh":
-            raise InputError(
+            raise DoesNotApply(
                 f"student {student} is a pretrained teacher, and the student of {request.method} starts anew; "
                 "set student.start=teacher where the method takes that, or take another backbone"
             )
         self._side_by_side = where.many
-        self._label = _label(request.preset, default, self._settings)
+        self._label = _label(request.preset, default, self._settings, ["teacher.seed=run"] * self._own_teacher)
         self._versions = {"protocol": protocol.entry.version, "method": method.entry.version}
         self.method = method.entry
         self.protocol: Protocol = protocol.entry(request.protocol, self._settings["protocol"], protocol.fields)
-        self.data: ImageSet = open_data_set(loader, data_root, progress or Silent())
+        opened = {} if opened is None else opened
+        shelf = request.dataset if recipe is None else f"{request.dataset} as {request.preset} has it"
+        if shelf not in opened:
+            opened[shelf] = open_data_set(loader, data_root, progress or Silent())
+        self.data: ImageSet = opened[shelf]
         self.protocol.check(self.data)
         if self._pretrained and self._pretrained.data == self.data.fingerprint:
-            raise InputError(
+            raise DoesNotApply(
                 f"teacher {teacher} was trained on {request.dataset} itself, maybe on what is judged here; without "
                 "--teacher a run trains its own"
             )
@@ -123,6 +138,7 @@ class Plan:
         """The run of one seed."""
         from benchmark.training.loop import VERSION
 
+        teacher = self._settings["teacher"]
         return RunSpec(
             protocol=self.request.protocol,
             dataset=self.data.label,
@@ -132,7 +148,7 @@ class Plan:
             protocol_settings=self._settings["protocol"],
             method_settings=self._settings["method"],
             student=self._settings["student"],
-            teacher=self._settings["teacher"],
+            teacher=dataclasses.replace(teacher, seed=seed) if self._own_teacher else teacher,
             training=self._settings["training"],
             versions={**self._versions, "training": VERSION},
             fingerprint=self.data.fingerprint,
@@ -198,7 +214,7 @@ def situation(protocol: str, method: type[Method]) -> Situation:
     return match.entry.situation(match.fields, settings, backbone, teacher, student.start)
 
 
-def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any], more: Sequence[str] = ()) -> str:
     """The preset's name and every setting that differs from it; backbones have columns of their own."""
     changed = [
         f"{section}.{field.name}={getattr(settings[section], field.name)}"
@@ -206,7 +222,7 @@ def _label(preset: str, default: Mapping[str, Any], settings: Mapping[str, Any])
         for field in dataclasses.fields(settings[section])
         if field.name != "backbone" and getattr(settings[section], field.name) != getattr(default[section], field.name)
     ]
-    return "+".join([preset, *sorted(changed)])
+    return "+".join([preset, *sorted([*changed, *more])])
 
 
 def run(
@@ -226,34 +242,77 @@ def run(
     ``only-cache`` measures nothing and raises ``InputError`` for what is missing. Each record is saved when it is made.
     Trainings are kept every so many seconds, and a run that was broken off goes on from there.
     """
-    from benchmark.training import Checkpoints, TeacherBank
-
     if mode != "only-cache":
         store.check_writable()
-    bank = TeacherBank(data_root / "teachers", progress)
-    checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
-    records = []
-    for seed in seeds:
-        spec = plan.spec(seed)
-        known = None if mode == "force" else store.find(spec.key)
-        if known is not None and known["status"] == "done":
-            progress.say(f"seed {seed}: already measured, from {store.root}")
-            records.append(known)
-            continue
-        if mode == "only-cache" or (mode == "retry-failed" and known is None):
-            wanted = "finished" if mode == "only-cache" else "failed"
-            raise InputError(
-                f"{store.root} has no {wanted} record of {spec.protocol} {spec.dataset} {spec.method} seed {seed} "
-                f"(--mode {mode})"
-            )
-        record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
-        path = store.save(record, arrays)
-        checkpoints.clear(spec.key)
-        progress.say(
-            f"seed {seed}: saved {path}" if record["status"] == "done" else f"seed {seed}: failed, saved {path}"
+    records = (
+        run_seed(
+            plan,
+            seed,
+            store=store,
+            data_root=data_root,
+            device=device,
+            progress=progress,
+            mode=mode,
+            checkpoint_every=checkpoint_every,
         )
-        records.append(record)
-    return records
+        for seed in seeds
+    )
+    return [record for record in records if record is not None]
+
+
+def run_seed(
+    plan: Plan,
+    seed: int,
+    *,
+    store: Store,
+    data_root: Path,
+    device: Device,
+    progress: Progress,
+    mode: Mode = "missing",
+    wait: bool = True,
+    checkpoint_every: float = 60.0,
+) -> Record | None:
+    """The record of one seed, as ``run`` has it. One process at a time is at a run.
+
+    Where another is at it, this waits for it, or gives None where it is not to ``wait``.
+    """
+    from benchmark.training import Checkpoints, TeacherBank
+
+    spec = plan.spec(seed)
+    known = _known(store, spec, mode)
+    if known is None:
+        claim = store.claims.take(spec.key)
+        if claim is None and not wait:
+            return None
+        if claim is None:
+            progress.say(f"seed {seed}: another process is at it; waiting for it")
+            claim = store.claims.wait_for(spec.key)
+        with claim:
+            known = _known(store, spec, mode)  # the other may have finished it
+            if known is None:
+                bank = TeacherBank(data_root / "teachers", progress)
+                checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
+                record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
+                path = store.save(record, arrays)
+                checkpoints.clear(spec.key)
+                progress.say(f"seed {seed}: {'' if record['status'] == 'done' else 'failed, '}saved {path}")
+                return record
+    progress.say(f"seed {seed}: already measured, from {store.root}")
+    return known
+
+
+def _known(store: Store, spec: RunSpec, mode: Mode) -> Record | None:
+    """The finished record of a run where it is not to be repeated; None where the run is to be carried out."""
+    known = None if mode == "force" else store.find(spec.key)
+    if known is not None and known["status"] == "done":
+        return known
+    if mode == "only-cache" or (mode == "retry-failed" and known is None):
+        wanted = "finished" if mode == "only-cache" else "failed"
+        raise InputError(
+            f"{store.root} has no {wanted} record of {spec.protocol} {spec.dataset} {spec.method} seed {spec.seed} "
+            f"(--mode {mode})"
+        )
+    return None
 
 
 def measure(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.claims import Claims
 from benchmark.errors import InputError
 from benchmark.interrupts import held
 
@@ -34,6 +35,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.claims = Claims(root / ".claims")
 
     def check_writable(self) -> None:
         """Raise ``InputError`` where records could not be written."""

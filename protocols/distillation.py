@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply, InputError
 from benchmark.methods import Situation
 from benchmark.spec import ADDED, content_key, derive_seed
 from protocols import PROTOCOLS, Protocol, Result, Score
@@ -95,9 +95,11 @@ class Distillation(Protocol):
         teacher, student = self.classes(data)
         size, shared = len(student), len(set(teacher) & set(student))
         if size < 2:
-            raise InputError(f"{self.name} needs 4 classes at the least, data set {data.name} has {len(data.classes)}")
+            raise DoesNotApply(
+                f"{self.name} needs 4 classes at the least, data set {data.name} has {len(data.classes)}"
+            )
         if 0 < self.fields.get("percent", self.percent) < 100 and shared in (0, 1, size):
-            raise InputError(
+            raise DoesNotApply(
                 f"{self.name}: {self.fields['percent']} % of the {size} classes that teacher and student have each on "
                 f"{data.name} rounds to {shared}; take {'distill-same' if shared == size else 'distill-cross'} or a "
                 f"share between {200 / size:.0f} and {100 - 100 / size:.0f} %"
@@ -105,7 +107,7 @@ class Distillation(Protocol):
         counts = np.bincount(data.labels[self._sides(data)["train"]], minlength=len(data.classes))
         fewest = min(student, key=lambda c: counts[c])
         if self.settings.images_per_class > counts[fewest]:
-            raise InputError(
+            raise DoesNotApply(
                 f"protocol.images_per_class = {self.settings.images_per_class}: class {data.classes[fewest]!r} of "
                 f"{data.name} has {counts[fewest]} training images; take that many at most, or 0 for all"
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply
 from benchmark.methods import Situation
 from benchmark.spec import content_key
 from protocols import PROTOCOLS, Protocol, Result, Score
@@ -80,17 +80,17 @@ class Incremental(Protocol):
 
         check_judged_side(self.settings)
         if not 0 < self._old_count(data) < len(data.classes):
-            raise InputError(
+            raise DoesNotApply(
                 f"protocol.old = {self.settings.old}: {data.name} has {len(data.classes)} classes, some of which must "
                 f"be old and some new; take 1 to {len(data.classes) - 1}, or 0 for half"
             )
         exemplars = self.fields["exemplars"]
         if self.settings.head in ("ncm", "nme") and not exemplars:
-            raise InputError(f"protocol.head = {self.settings.head} needs exemplars of the old classes, here are 0")
+            raise DoesNotApply(f"protocol.head = {self.settings.head} needs exemplars of the old classes, here are 0")
         counts = np.bincount(data.labels[self._sides(data)["train"]], minlength=len(data.classes))
         fewest = min(self.classes(data)[0], key=lambda c: counts[c])
         if exemplars > counts[fewest]:
-            raise InputError(
+            raise DoesNotApply(
                 f"{self.name} asks for {exemplars} exemplars per class: class {data.classes[fewest]!r} of {data.name} "
                 f"has {counts[fewest]} training images; take that many at most"
             )

@@ -88,7 +88,7 @@ class Protocol:
         raise NotImplementedError
 
     def check(self, data: ImageSet) -> None:
-        """Raise ``InputError`` with the numbers where this data set cannot carry the protocol."""
+        """Raise ``DoesNotApply`` with the numbers where this data set cannot carry the protocol."""
         raise NotImplementedError
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:

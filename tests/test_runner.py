@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.errors import InputError
+from benchmark.data import ImageSet
+from benchmark.errors import DoesNotApply, InputError
 from benchmark.estimation import estimate
 from benchmark.methods import METHODS, Method
-from benchmark.runner import Plan, Request, run
+from benchmark.runner import Plan, Request, run, run_seed
 from benchmark.store import Record, Store
 from benchmark.training import Silent, select_device
 
@@ -193,3 +194,53 @@ def test_an_estimate_trains_nothing(tmp_path: Path) -> None:
     later = estimate(plan, [0, 1], store=store, data_root=tmp_path, device=DEVICE)["work"]
     assert later["teacher_steps_to_train"] == 0
     assert later["seeds_already_measured"] == [0]
+
+
+def test_each_run_may_have_the_teacher_of_its_own_seed(tmp_path: Path) -> None:
+    own = Plan(Request("fewshot-5way1shot", "ce", "tiny", overrides=("teacher.seed=run",)), tmp_path)
+    named = Plan(Request("fewshot-5way1shot", "ce", "tiny", overrides=("teacher.seed=3",)), tmp_path)
+    plain = Plan(Request("fewshot-5way1shot", "ce", "tiny"), tmp_path)
+    assert {own.spec(seed).preset for seed in range(3)} == {"quick+teacher.seed=run"}
+    assert [own.spec(seed).teacher.seed for seed in range(3)] == [0, 1, 2]
+    assert own.spec(3).key == named.spec(3).key, "it is the same run, whatever it is asked for by"
+    assert own.spec(0).key == plain.spec(0).key
+    with pytest.raises(InputError, match=r"teacher\.seed"):
+        Plan(Request("fewshot-5way1shot", "ce", "tiny", overrides=("teacher.seed=runs",)), tmp_path)
+
+
+def test_what_does_not_go_together_is_told_apart_from_what_is_wrong(tmp_path: Path) -> None:
+    for protocol, method in (("distill-cross", "kd"), ("fewshot-20way1shot", "ce"), ("distill-overlap2", "ce")):
+        with pytest.raises(DoesNotApply):
+            Plan(Request(protocol, method, "tiny"), tmp_path)
+    with pytest.raises(InputError) as told:
+        Plan(Request("distill-cross", "ce", "tiny", overrides=("protocol.val=2",)), tmp_path)
+    assert not isinstance(told.value, DoesNotApply)
+
+
+def test_plans_share_the_data_they_open(tmp_path: Path) -> None:
+    opened: dict[str, ImageSet] = {}
+    plans = [Plan(Request("distill-same", name, "tiny"), tmp_path, opened=opened) for name in ("ce", "kd")]
+    assert plans[0].data is plans[1].data is opened["tiny"]
+
+
+def test_a_run_that_another_is_at_is_waited_for_or_left(tmp_path: Path) -> None:
+    plan, store = make(tmp_path), Store(tmp_path / "runs")
+    store.check_writable()
+    spec = plan.spec(0)
+    said: list[str] = []
+
+    class Telling(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+            if "waiting" in message:
+                store.save({**finished, "key": spec.key}, {})
+                claim.__exit__(None, None, None)
+
+    finished = go(tmp_path / "elsewhere", plan, [0])[0]
+    claim = store.claims.wait_for(spec.key)
+    arguments = {"store": store, "data_root": tmp_path, "device": DEVICE}
+    assert run_seed(plan, 0, progress=Telling(), wait=False, **arguments) is None  # type: ignore[arg-type]
+    record = run_seed(plan, 0, progress=Telling(), **arguments)  # type: ignore[arg-type]
+    assert record is not None
+    assert record["started"] == finished["started"], "what the other has made is taken"
+    assert ["waiting" in line or "already measured" in line for line in said] == [True, True]

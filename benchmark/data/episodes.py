@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.data.imageset import ImageSet, IntArray
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply, InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def check_episodes(
     if way < 2 or shot < 1:
         raise InputError(f"{way}-way {shot}-shot is no task: it takes 2 ways and 1 shot at the least")
     if way > len(classes):
-        raise InputError(
+        raise DoesNotApply(
             f"{way}-way episodes need {way} classes, the split has {len(classes)}: at most {len(classes)}-way"
         )
     for c in classes:
@@ -47,7 +47,7 @@ def check_episodes(
         sizes = np.sort(np.unique(data.groups[images], return_counts=True)[1])[::-1]
         blocked = int(sizes[:shot].sum())
         if len(images) - blocked < query:
-            raise InputError(
+            raise DoesNotApply(
                 f"{shot}-shot episodes with {query} queries need more images: class {data.classes[c]!r} of {data.name} "
                 f"has {len(images)}, of which up to {blocked} are support images or near-duplicates of one; "
                 f"lower the shots or set protocol.queries"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply, InputError
 from benchmark.spec import canonical_json, content_key
 
 IntArray = npt.NDArray[np.int64]
@@ -119,7 +119,9 @@ class ImageSet:
         return np.flatnonzero(np.isin(self.labels, np.fromiter(classes, np.int64)))
 
     def split(self, name: str) -> tuple[int, ...]:
-        """Class indices of a split; a missing or empty one raises ``InputError``."""
+        """Class indices of a split; a missing or empty one raises ``DoesNotApply``."""
         if not self.splits.get(name):
-            raise InputError(f"data set {self.name} has no classes in split {name!r}; it has {', '.join(self.splits)}")
+            raise DoesNotApply(
+                f"data set {self.name} has no classes in split {name!r}; it has {', '.join(self.splits)}"
+            )
         return self.splits[name]

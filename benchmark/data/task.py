@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from benchmark.data.imageset import ImageSet, IntArray
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply
 from benchmark.spec import content_key, derive_seed
 
 Side = Literal["train", "val", "test"]
@@ -39,7 +39,7 @@ class Task:
 def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
     """The task over ``classes`` with about ``fraction`` of each class's groups held out, the same for every seed.
 
-    A class that would keep no training image raises ``InputError``.
+    A class that would keep no training image raises ``DoesNotApply``.
     """
     rng = np.random.default_rng(derive_seed(0, "hold out", data.name))
     train, held = [], []
@@ -49,7 +49,7 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
         away = groups[: round(fraction * len(groups))]
         side = np.isin(data.groups[images], away)
         if side.all():
-            raise InputError(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
+            raise DoesNotApply(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
         train.append(images[~side])
         held.append(images[side])
     return Task(data, classes, np.concatenate(train), np.concatenate(held))
@@ -60,7 +60,7 @@ def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArr
 
     ``test`` is the share of each class's groups on the test side, where the set has no official test images: else these
     are the test side. ``val`` is the share of the class's other groups on the validation side, which 0 leaves empty. No
-    group stands on two sides. A class without a group on each side raises ``InputError``.
+    group stands on two sides. A class without a group on each side raises ``DoesNotApply``.
     """
     ids, group = np.unique(data.groups, return_inverse=True)
     side = np.full(len(ids), -1)
@@ -77,7 +77,7 @@ def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArr
             side[part] = number
         if not all(np.any(side[own] == number) for number in range(3) if names[number] != "val" or val > 0):
             shares = f"test = {test}" if official is None else "the official test images"
-            raise InputError(
+            raise DoesNotApply(
                 f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which {shares} "
                 f"and val = {val} do not share out to training, validation and test; change these shares"
             )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from benchmark.errors import InputError
+from benchmark.errors import DoesNotApply, InputError
 from benchmark.spec import SECTIONS
 
 Values = Mapping[str, Mapping[str, Any]]
@@ -53,12 +53,12 @@ class Recipe:
             ("method", method, self.methods),
         ):
             if asked not in covered:
-                raise InputError(f"recipe {self.name} is not for {kind} {asked}; it covers {', '.join(covered)}")
+                raise DoesNotApply(f"recipe {self.name} is not for {kind} {asked}; it covers {', '.join(covered)}")
         found = [(t, s) for t, s in self.pairs if teacher in (None, t) and student in (None, s)]
         if not found:
             asked = f"{student or 'any student'} from {teacher or 'any teacher'}"
             pairs = ", ".join(f"{s} from {t}" for t, s in self.pairs)
-            raise InputError(f"recipe {self.name} is not for {asked}; it covers {pairs}")
+            raise DoesNotApply(f"recipe {self.name} is not for {asked}; it covers {pairs}")
         own = self.own.get(method, {})
         values = {section: {**self.shared.get(section, {}), **own.get(section, {})} for section in SECTIONS}
         values["teacher"]["backbone"], values["student"]["backbone"] = found[0]

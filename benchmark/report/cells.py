@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.spec import SECTIONS
+from benchmark.spec import SECTIONS, Teacher
 from benchmark.statistics import Interval, seed_interval
 from benchmark.store import Record
 
@@ -95,21 +95,51 @@ def split_preset(preset: str) -> tuple[str, list[str]]:
 
 
 def make_cells(records: Iterable[Record]) -> list[Cell]:
-    """The records by cell, sorted. Where a seed was measured more than once, the latest finished record counts."""
+    """The records by cell, sorted. Where a seed was measured more than once, the latest finished record counts.
+
+    A run whose teacher's seed is the default one and its own stands in the cell of the default and in that of
+    ``teacher.seed=run``, where both are there: it is one run, and its record has the label it was first asked for by.
+    """
     found: dict[tuple[Conditions, str, str], dict[int, Record]] = defaultdict(dict)
-    for record in sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"])):
-        preset = str(record["preset"])
-        name, changed = split_preset(preset)
-        conditions = Conditions(
-            str(record["protocol"]),
-            str(record["dataset"]),
-            "+".join([name, *(setting for setting in changed if not setting.startswith("method."))]),
-            str(record["teacher"]),
-            str(record["backbone"]),
-            str(record["provenance"]),
-        )
-        found[conditions, preset, str(record["method"])][record["seed"]] = record
+    ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
+    for record in ordered:
+        found[_place(record, str(record["preset"]))][record["seed"]] = record
+    for record in ordered:
+        for label in _other_labels(record):
+            place = _place(record, label)
+            if place in found:
+                found[place].setdefault(record["seed"], record)
     return [Cell(*key, runs) for key, runs in sorted(found.items(), key=lambda item: item[0])]
+
+
+def _place(record: Record, preset: str) -> tuple[Conditions, str, str]:
+    """The cell of a record under a label of its preset."""
+    name, changed = split_preset(preset)
+    conditions = Conditions(
+        str(record["protocol"]),
+        str(record["dataset"]),
+        "+".join([name, *(setting for setting in changed if not setting.startswith("method."))]),
+        str(record["teacher"]),
+        str(record["backbone"]),
+        str(record["provenance"]),
+    )
+    return conditions, preset, str(record["method"])
+
+
+def _other_labels(record: Record) -> Iterator[str]:
+    """What else a run's preset may be called, by how the teacher's seed is named."""
+    seed = record.get("config", {}).get("teacher", {}).get("seed")
+    if seed is None:
+        return
+    name, changed = split_preset(str(record["preset"]))
+    others = [setting for setting in changed if not setting.startswith("teacher.seed=")]
+    ways: list[list[str]] = [[f"teacher.seed={seed}"]] if seed != Teacher.seed else [[]]
+    if seed == record["seed"]:
+        ways.append(["teacher.seed=run"])
+    for way in ways:
+        label = "+".join([name, *sorted([*others, *way])])
+        if label != record["preset"]:
+            yield label
 
 
 def make_pools(cells: Iterable[Cell]) -> list[Pool]:
