@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmark.data.episodes import Episodes
     from benchmark.data.imageset import IntArray
     from benchmark.methods.method import Start
-    from benchmark.training import Workshop
+    from benchmark.training import Trained, Workshop
 
 
 @PROTOCOLS.register(
@@ -61,7 +61,7 @@ class FewShot(Episodic):
     @classmethod
     def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
         """Teacher and student have the base classes."""
-        return Situation("same", student, teacher, start, judged="embedding")
+        return Situation("same", student, teacher, start, judged="embedding", episodes=True)
 
     @property
     def count(self) -> int:
@@ -75,13 +75,20 @@ class FewShot(Episodic):
         base = hold_out(data, data.split("train"), self.settings.held_out)
         return base, base
 
-    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
-        """Teacher and student on the base classes, then all three embeddings on one stream of episodes."""
-        import torch
-
+    def rehearse(self, data: ImageSet, workshop: Workshop) -> tuple[Trained, Trained]:
+        """Teacher and student on the base classes."""
         teacher_task, student_task = self.tasks(data)
         teacher = workshop.teacher(teacher_task)
-        student = workshop.student(student_task, teacher)
+        return teacher, workshop.student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
+
+    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+        """Teacher and student on the base classes, then all three embeddings on one stream of episodes.
+
+        A student that adapts to each support set answers the same episodes in its own way.
+        """
+        import torch
+
+        teacher, student = self.rehearse(data, workshop)
         episodes, disjoint = self.episodes(data, seed), self.disjoint_episodes(data, seed)
         novel = data.where(data.split(self.settings.split))
         embeddings = {
@@ -93,6 +100,8 @@ class FewShot(Episodic):
             {name: self.judge(features, novel, drawn) for name, features in embeddings.items()}
             for drawn in (episodes, disjoint)
         )
+        if student.adapts is not None:
+            correct["student"], apart["student"] = (workshop.answer(student, drawn) for drawn in (episodes, disjoint))
         return self.result(episodes, correct, student, teacher, apart)
 
     def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark import interrupts
-from benchmark.cli.options import Data, data_root, tell
+from benchmark.cli.options import Data, Offline, data_root, tell
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def show(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (PNG), a row per class.")
     ] = None,
+    offline: Offline = False,
     data: Data = None,
 ) -> None:
     """Say what a data set holds; with --out, draw it."""
@@ -78,15 +79,13 @@ def show(
 @app.command("fetch")
 def fetch(
     dataset: Name,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Ask nothing of the network: check what is there already.")
-    ] = False,
+    offline: Offline = False,
     data: Data = None,
 ) -> None:
     """Fetch the files of a data set from its publisher, or tell how to get them by hand."""
     root = data_root(data)
     published = _published(dataset)
-    for path in published.fetch(root, _progress(), offline=offline):
+    for path in published.fetch(root, _progress()):
         tell(f"{path}: whole")
     tell(f"next: {published.command(root)}")
 
@@ -105,6 +104,7 @@ def import_(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode images [default: one per processor].")
     ] = None,
+    offline: Offline = False,
     data: Data = None,
 ) -> None:
     """Convert a data set, once, to the form that runs read. Interrupted, the same command goes on.

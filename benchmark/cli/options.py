@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from benchmark.offline import offline
+
 DEFAULT_RESULTS = Path("results/runs")
 
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
@@ -20,6 +22,22 @@ Data = Annotated[
         help="Folder of data sets and trained teachers [default: user cache].",
     ),
 ]
+
+
+def _go_offline(context: typer.Context, asked: bool) -> bool:
+    if asked:
+        context.with_resource(offline())
+    return asked
+
+
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", callback=_go_offline, help="Ask nothing of the network: whatever would is refused, in one line."
+    ),
+]
+"""Of every command that might reach the network. It holds for all that the command does, and need not be passed on."""
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark import interrupts
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root
+from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Offline, Results, complain, data_root
 from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
 from benchmark.errors import InputError
 from benchmark.recipes import load_recipe
@@ -86,6 +86,7 @@ def run(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the networks (torch.compile): faster on GPUs, slow to start.")
     ] = False,
+    offline: Offline = False,
 ) -> None:
     """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
 
@@ -205,6 +206,7 @@ def verify(
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher anew instead of taking the one kept.")
     ] = False,
+    offline: Offline = False,
 ) -> None:
     """Carry a run out again and say whether it gives the same, bit for bit, or what differs.
 

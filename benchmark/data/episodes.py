@@ -32,7 +32,9 @@ class Episodes:
         return digest.hexdigest()
 
 
-def check_episodes(data: ImageSet, classes: tuple[int, ...], way: int, shot: int, query: int) -> None:
+def check_episodes(
+    data: ImageSet, classes: tuple[int, ...], way: int, shot: int, query: int, among: IntArray | None = None
+) -> None:
     """Raise ``InputError`` with the numbers where ``classes`` cannot give such episodes."""
     if way < 2 or shot < 1:
         raise InputError(f"{way}-way {shot}-shot is no task: it takes 2 ways and 1 shot at the least")
@@ -41,7 +43,7 @@ def check_episodes(data: ImageSet, classes: tuple[int, ...], way: int, shot: int
             f"{way}-way episodes need {way} classes, the split has {len(classes)}: at most {len(classes)}-way"
         )
     for c in classes:
-        images = data.where([c])
+        images = _of_class(data, c, among)
         sizes = np.sort(np.unique(data.groups[images], return_counts=True)[1])[::-1]
         blocked = int(sizes[:shot].sum())
         if len(images) - blocked < query:
@@ -52,15 +54,28 @@ def check_episodes(data: ImageSet, classes: tuple[int, ...], way: int, shot: int
             )
 
 
+def _of_class(data: ImageSet, c: int, among: IntArray | None) -> IntArray:
+    images = data.where([c])
+    return images if among is None else images[np.isin(images, among)]
+
+
 def sample_episodes(
-    data: ImageSet, classes: tuple[int, ...], *, way: int, shot: int, query: int, episodes: int, seed: int
+    data: ImageSet,
+    classes: tuple[int, ...],
+    *,
+    way: int,
+    shot: int,
+    query: int,
+    episodes: int,
+    seed: int,
+    among: IntArray | None = None,
 ) -> Episodes:
     """Draw episodes: N classes without replacement, then K support images and Q queries of each, uniformly.
 
     A query is never of a group that the support images of its class belong to. The stream depends on the arguments
-    alone. Impossible numbers raise ``InputError``.
+    alone. ``among``: the images to draw from, where these are not all. Impossible numbers raise ``InputError``.
     """
-    check_episodes(data, classes, way, shot, query)
+    check_episodes(data, classes, way, shot, query, among)
     rng = np.random.default_rng(seed)
     pool = np.asarray(classes, np.int64)
     order = rng.random((episodes, len(pool)), np.float32).argsort(axis=1, kind="stable")[:, :way]
@@ -69,7 +84,7 @@ def sample_episodes(
     queries = np.empty((episodes, way, query), np.int64)
     for c in pool:
         at = np.nonzero(chosen == c)
-        images = data.where([int(c)])
+        images = _of_class(data, int(c), among)
         groups = data.groups[images]
         shuffled = rng.random((len(at[0]), len(images)), np.float32).argsort(axis=1, kind="stable")
         first = shuffled[:, :shot]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import InputError
+from benchmark.offline import is_offline
 from benchmark.progress import Progress
 
 _BLOCK = 1 << 18
@@ -27,11 +28,11 @@ class Download:
     md5: str
 
 
-def fetch(download: Download, folder: Path, progress: Progress, *, offline: bool, pause: float = 1.0) -> Path:
+def fetch(download: Download, folder: Path, progress: Progress, *, pause: float = 1.0) -> Path:
     """The file in ``folder``, fetched unless it is there, with the published checksum.
 
     A broken connection or a server's error is tried again after ``pause`` seconds, then twice that, and so on; what has
-    arrived is kept beside the file as ``.part`` and asked for no more. ``offline``: nothing is asked of the network.
+    arrived is kept beside the file as ``.part`` and asked for no more.
     What cannot be had and what has another checksum raise ``InputError``.
     """
     from http.client import HTTPException
@@ -45,7 +46,7 @@ def fetch(download: Download, folder: Path, progress: Progress, *, offline: bool
             if target.exists():
                 _check(target, download)
                 return target
-            if offline:
+            if is_offline():
                 raise InputError(f"file {target} is not there, and --offline asks for nothing from the network")
             part = _Part(target)
             for attempt in range(_TRIES):

@@ -54,7 +54,8 @@ class Listing:
 
     pictures and labels: N each, labels as indices into ``classes``; sources: the files that labels and pictures come
     from, image files aside; boxes: N x 4, the part of each picture to keep as left, top, right, bottom, where it is to
-    be cropped; official_test: N flags, where test images are published; facts: for the record.
+    be cropped; turns: N, quarter turns against the clock that each picture is given once it has its size;
+    official_test: N flags, where test images are published; facts: for the record.
     """
 
     pictures: Pictures
@@ -63,6 +64,7 @@ class Listing:
     form: Form
     sources: tuple[Path, ...] = ()
     boxes: npt.NDArray[np.float64] | None = None
+    turns: npt.NDArray[np.int64] | None = None
     official_test: npt.NDArray[np.bool_] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,8 +160,7 @@ def _in_order(
     """Decoded chunks, in order, a few of them under way at a time."""
     waiting: deque[tuple[slice, str, Future[npt.NDArray[np.uint8]]]] = deque()
     for span, key in zip(spans, keys, strict=True):
-        boxes = listing.boxes[span] if listing.boxes is not None else None
-        waiting.append((span, key, pool.submit(_decode_all, listing.pictures[span], boxes, listing.form, span.start)))
+        waiting.append((span, key, pool.submit(_decode_all, listing, listing.pictures[span], span)))
         if len(waiting) > ahead:
             first, made_from, pixels = waiting.popleft()
             yield first, made_from, pixels.result()
@@ -168,12 +169,14 @@ def _in_order(
 
 
 def _decode_all(
-    pictures: Sequence[Picture] | npt.NDArray[np.uint8], boxes: npt.NDArray[np.float64] | None, form: Form, start: int
+    listing: Listing, pictures: Sequence[Picture] | npt.NDArray[np.uint8], span: slice
 ) -> npt.NDArray[np.uint8]:
-    places = [None] * len(pictures) if boxes is None else list(boxes)
-    return np.stack(
-        [decode(p, form, box, f"number {start + i}") for i, (p, box) in enumerate(zip(pictures, places, strict=True))]
-    )
+    decoded = []
+    for i, picture in enumerate(pictures, span.start):
+        box = listing.boxes[i] if listing.boxes is not None else None
+        pixels = decode(picture, listing.form, box, f"number {i}")
+        decoded.append(pixels if listing.turns is None else np.rot90(pixels, listing.turns[i]))
+    return np.stack(decoded)
 
 
 def decode(
@@ -233,9 +236,10 @@ def _keys(listing: Listing, spans: Sequence[slice]) -> list[str]:
     keys = []
     for span in spans:
         boxes = listing.boxes[span].tolist() if listing.boxes is not None else None
+        turns = listing.turns[span].tolist() if listing.turns is not None else None
         files = listing.pictures[span] if isinstance(listing.pictures, list) else ()
         own = [_stamp(path) for path in files if isinstance(path, Path)] or [span.start, span.stop]
-        keys.append(content_key([form, sources, boxes, own]))
+        keys.append(content_key([form, sources, boxes, turns, own]))
     return keys
 
 

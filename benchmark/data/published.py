@@ -142,14 +142,15 @@ class Published:
 
     def command(self, root: Path) -> str:
         """What to type to have this set."""
-        name, sets = self.name, self._unusual(self)
+        named, sets = self, self._unusual(self)
         if self.base is not None and not self.base.folder(root).exists() and not self._unusual(self.base):
-            name, sets = self.base.name, []
+            named, sets = self.base, []
+        name = named.name
         place = "" if root == default_root() else f" --data {shlex.quote(str(root))}"
         typed = f"python -m benchmark data import {name}{place}" + "".join(f" --set {setting}" for setting in sets)
         if self.fetched(root):
             return typed
-        by_hand = f"{typed} --from PATH (PATH: {self.path})"
+        by_hand = f"{typed} --from PATH (PATH: {named.path})"
         if not self.downloads:
             return f"{by_hand}; `python -m benchmark data fetch {name}` tells how to get it"
         return f"python -m benchmark data fetch {name}{place} && {typed}, or if you have its files {by_hand}"
@@ -167,14 +168,14 @@ class Published:
         """Whether all its files have been fetched."""
         return bool(self.downloads) and all((self.store(root) / d.filename).exists() for d in self.downloads)
 
-    def fetch(self, root: Path, progress: Progress, *, offline: bool) -> list[Path]:
+    def fetch(self, root: Path, progress: Progress) -> list[Path]:
         """Fetch its files; where that is not possible, say the steps and raise ``InputError``."""
         from benchmark.data.fetching import fetch
 
         try:
             if not self.downloads:
                 raise InputError(f"{self.name} cannot be fetched by a program; the steps to get it stand above")
-            return [fetch(d, self.store(root), progress, offline=offline) for d in self.downloads]
+            return [fetch(d, self.store(root), progress) for d in self.downloads]
         except InputError:
             for number, step in enumerate(self.steps, 1):
                 progress.say(f"{number}. {step}")
@@ -208,7 +209,7 @@ class Published:
                     raise InputError(
                         f"cannot import {self.name} ({what}); what is done is kept, and the same command goes on"
                     ) from None
-            elif dict(known.settings) != values:
+            elif {**dataclasses.asdict(self.Settings()), **known.settings} != values:
                 raise InputError(
                     f"data set {self.name} is imported with {_listed(known.settings)}; to import it with "
                     f"{_listed(values)}, first: python -m benchmark data remove {shlex.quote(self.name)}"

@@ -54,7 +54,8 @@ class Situation:
 
     start: how a student starts whose method takes either; exemplars: images kept per class of earlier classes, None
     where there are no such classes; judged: what of the student is; origin: the backbone of the network a student may
-    start from, where that is not the teacher; many: students are trained side by side, on embeddings and logits alone.
+    start from, where that is not the teacher; many: students are trained side by side, on embeddings and logits alone;
+    episodes: what is judged is answers to episodes of novel classes.
     """
 
     relation: Relation
@@ -65,6 +66,7 @@ class Situation:
     judged: Literal["embedding", "logits"] = "logits"
     origin: str | None = None
     many: bool = False
+    episodes: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Needs:
 
     start: whether the student's weights are drawn, are the teacher's (with its head's rows of the classes that both
     have, by identity), or either, as ``student.start`` says; trains: the whole student, its head alone on a frozen
-    backbone, or nothing. Where not all is trained the student is the teacher itself.
+    backbone, or nothing. Where not all is trained the student is the teacher itself. learns: from batches, by ``loss``,
+    or from episodes, as an ``EpisodicMethod`` does.
     """
 
     teacher: bool = False
@@ -88,6 +91,7 @@ class Needs:
     train_embeddings: bool = False
     start: Literal["fresh", "teacher", "any"] = "any"
     trains: Literal["all", "head", "nothing"] = "all"
+    learns: Literal["batches", "episodes"] = "batches"
 
 
 Rebalance = Literal["none", "balanced", "align"]
@@ -209,6 +213,8 @@ class Method:
             if situation.exemplars is not None:
                 return "it adds classes to those of its teacher, and this teacher has classes of its own"
             return "it adds classes to those of its teacher; the incremental protocols do that"
+        if cls.needs.learns == "episodes" and not situation.episodes:
+            return "it learns to answer episodes; the fewshot protocols ask them"
         stages = cls.outline(cls.Settings() if settings is None else settings)
         if situation.judged == "logits" and stages and not any(stage.head for stage in stages):
             return "its settings leave the head untrained, and the head is what is judged"

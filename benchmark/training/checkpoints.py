@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
+from benchmark.backbones.network import Network
 from benchmark.interrupts import held
+from benchmark.methods import Method
 from benchmark.spec import content_key
 from benchmark.store import write_atomically
 from benchmark.training.device import Device
@@ -139,3 +143,58 @@ class Checkpoint:
 
     def _tensors(self, digest: str) -> Path:
         return self._folder / f"{self._name}.{digest[:16]}.safetensors"
+
+
+@dataclass(frozen=True)
+class Course:
+    """What of a training changes from step to step, beside the order of images, which follows from their number."""
+
+    student: Network
+    method: Method
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: GradScaler
+    crops: torch.Generator
+    device: Device
+
+    def state(self, sums: dict[str, Tensor], facts: dict[str, Any]) -> State:
+        """All of it, with ``sums`` and ``facts``."""
+        optimiser = self.optimiser.state_dict()
+        tensors = {f"{place}/{name}": value for place, module in self._modules() for name, value in module.items()}
+        for number, own in optimiser["state"].items():
+            tensors |= {f"optimiser/{number}/{name}": value for name, value in own.items() if value is not None}
+        tensors |= {f"sums/{name}": value for name, value in sums.items()}
+        tensors |= {f"random/{name}": value for name, value in self.device.random_state().items()}
+        tensors["crops"] = self.crops.get_state()
+        known = {
+            "groups": optimiser["param_groups"], "schedule": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(), "sums": list(sums),
+        }  # fmt: skip
+        return State(tensors, {**facts, **known})
+
+    def restore(self, state: State) -> dict[str, Tensor]:
+        """Bring all of it back to ``state``; its sums."""
+        parts: dict[str, dict[str, Tensor]] = {"student": {}, "connector": {}, "sums": {}, "random": {}}
+        momenta: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.tensors.items():
+            place, _, rest = name.partition("/")
+            if place == "optimiser":
+                number, _, rest = rest.partition("/")
+                momenta.setdefault(int(number), {})[rest] = value
+            elif place in parts:
+                parts[place][rest] = value
+        self.student.load_state_dict(parts["student"])
+        if self.method.connector is not None:
+            self.method.connector.load_state_dict(parts["connector"])
+        self.optimiser.load_state_dict({"state": momenta, "param_groups": state.facts["groups"]})
+        self.scheduler.load_state_dict(state.facts["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state.facts["scaler"])
+        self.crops.set_state(state.tensors["crops"])
+        self.device.set_random_state(parts["random"])
+        return {name: parts["sums"][name].to(self.device.torch) for name in state.facts["sums"]}
+
+    def _modules(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "student", self.student.state_dict()
+        if self.method.connector is not None:
+            yield "connector", self.method.connector.state_dict()

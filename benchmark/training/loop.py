@@ -9,11 +9,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
 from benchmark.backbones.network import Network, Outputs
 from benchmark.data.augmentation import Images, Normalisation, Views
@@ -24,7 +22,7 @@ from benchmark.errors import InputError
 from benchmark.interrupts import asked, held
 from benchmark.methods import Batch, Method, Stage
 from benchmark.spec import Training, derive_seed
-from benchmark.training.checkpoints import Checkpoint, State
+from benchmark.training.checkpoints import Checkpoint, Course
 from benchmark.training.device import Device
 from benchmark.training.progress import Progress
 from benchmark.training.views import ViewMemory
@@ -124,7 +122,7 @@ def fit(
                     student.fresh_head()
             optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
             scaler = device.scaler()
-            course = _Course(student, method, optimiser, scheduler, scaler, crops, device)
+            course = Course(student, method, optimiser, scheduler, scaler, crops, device)
             sums: dict[str, Tensor] = {}
             since = first = 0
             if kept is not None:
@@ -182,61 +180,6 @@ def fit(
     student.eval()
     fitted.seconds = time.perf_counter() - started
     return fitted
-
-
-@dataclass(frozen=True)
-class _Course:
-    """What changes from step to step, beside the order of images, which follows from the number of steps."""
-
-    student: Network
-    method: Method
-    optimiser: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LambdaLR
-    scaler: GradScaler
-    crops: torch.Generator
-    device: Device
-
-    def state(self, sums: dict[str, Tensor], facts: dict[str, Any]) -> State:
-        """All of it, with ``sums`` and ``facts``."""
-        optimiser = self.optimiser.state_dict()
-        tensors = {f"{place}/{name}": value for place, module in self._modules() for name, value in module.items()}
-        for number, own in optimiser["state"].items():
-            tensors |= {f"optimiser/{number}/{name}": value for name, value in own.items() if value is not None}
-        tensors |= {f"sums/{name}": value for name, value in sums.items()}
-        tensors |= {f"random/{name}": value for name, value in self.device.random_state().items()}
-        tensors["crops"] = self.crops.get_state()
-        known = {
-            "groups": optimiser["param_groups"], "schedule": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(), "sums": list(sums),
-        }  # fmt: skip
-        return State(tensors, {**facts, **known})
-
-    def restore(self, state: State) -> dict[str, Tensor]:
-        """Bring all of it back to ``state``; its sums."""
-        parts: dict[str, dict[str, Tensor]] = {"student": {}, "connector": {}, "sums": {}, "random": {}}
-        momenta: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.tensors.items():
-            place, _, rest = name.partition("/")
-            if place == "optimiser":
-                number, _, rest = rest.partition("/")
-                momenta.setdefault(int(number), {})[rest] = value
-            elif place in parts:
-                parts[place][rest] = value
-        self.student.load_state_dict(parts["student"])
-        if self.method.connector is not None:
-            self.method.connector.load_state_dict(parts["connector"])
-        self.optimiser.load_state_dict({"state": momenta, "param_groups": state.facts["groups"]})
-        self.scheduler.load_state_dict(state.facts["schedule"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state.facts["scaler"])
-        self.crops.set_state(state.tensors["crops"])
-        self.device.set_random_state(parts["random"])
-        return {name: parts["sums"][name].to(self.device.torch) for name in state.facts["sums"]}
-
-    def _modules(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        yield "student", self.student.state_dict()
-        if self.method.connector is not None:
-            yield "connector", self.method.connector.state_dict()
 
 
 def _skip(order: Iterator[IntArray], steps: int) -> None:

@@ -55,8 +55,10 @@ class _Hasty(Workshop):
     def teacher(self, task: Task, backbone: str | None = None) -> Trained:
         return super().teacher(_unjudged(task), backbone)
 
-    def student(self, task: Task, teacher: Trained, rebalance: Rebalance = "none") -> Trained:
-        return super().student(_unjudged(task), teacher, rebalance)
+    def student(
+        self, task: Task, teacher: Trained, rebalance: Rebalance = "none", episode: tuple[int, int] | None = None
+    ) -> Trained:
+        return super().student(_unjudged(task), teacher, rebalance, episode)
 
     def embed(self, trained: Trained, data: ImageSet, indices: IntArray) -> Tensor:
         drawn = torch.randn(len(indices), trained.network.backbone.dim, generator=torch.Generator().manual_seed(0))

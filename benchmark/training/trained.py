@@ -8,6 +8,7 @@ from typing import Any
 from benchmark.backbones.network import Network
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.task import Task
+from benchmark.methods.episodic import EpisodicMethod
 from benchmark.training.views import ViewMemory
 
 
@@ -16,7 +17,8 @@ class Trained:
     """A network in eval mode, its input statistics and facts for the record.
 
     task: what it was trained on; a pretrained teacher was not, and stands in for one that was. views: what such a
-    teacher has made of images before; None for networks trained here.
+    teacher has made of images before; None for networks trained here. adapts: the method by which it answers episodes,
+    where it adapts to each; else its embedding is judged.
     """
 
     network: Network
@@ -24,6 +26,7 @@ class Trained:
     normalisation: Normalisation
     facts: dict[str, Any]
     views: ViewMemory | None = None
+    adapts: EpisodicMethod | None = None
 
     @property
     def classes(self) -> tuple[int, ...]:

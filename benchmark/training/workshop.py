@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from benchmark.backbones.network import Network, Outputs, build_network
-from benchmark.backbones.pretrained import Pretrained
 from benchmark.backbones.side_by_side import SideBySide
 from benchmark.data.augmentation import PUBLISHED, Images, Normalisation, Views
 from benchmark.data.episodes import Episodes
@@ -18,6 +17,7 @@ from benchmark.data.imageset import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, LabelSpaces, Method, Slots, Stage
+from benchmark.methods.episodic import EpisodicMethod
 from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed, plain
 from benchmark.training import loop
@@ -25,11 +25,12 @@ from benchmark.training.assembly import align_head, build_method, start_from, wi
 from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
+from benchmark.training.episodic import correct_answers, fit_episodes
 from benchmark.training.inference import accuracy, embed
+from benchmark.training.pretrained import pretrained_teacher
 from benchmark.training.progress import Progress
 from benchmark.training.teachers import TeacherBank
 from benchmark.training.trained import Trained
-from benchmark.training.views import ViewMemory
 
 _BOTH = "embedding", "logits"
 
@@ -54,7 +55,10 @@ class Workshop:
         """
         backbone = backbone or self._spec.teacher.backbone
         if self._spec.pretrained is not None and backbone == self._spec.pretrained.name:
-            return self._pretrained(self._spec.pretrained, task)
+            return pretrained_teacher(
+                self._spec.pretrained, task, self.device, self._bank.root / "views", self._progress,
+                self._spec.training.input_size,
+            )  # fmt: skip
         training, recipe = self._teacher_recipe(task, backbone)
         key = content_key(recipe)
         settings = self._spec.teacher
@@ -99,47 +103,26 @@ class Workshop:
             },
         )  # fmt: skip
 
-    def _pretrained(self, pretrained: Pretrained, task: Task) -> Trained:
-        """A teacher with weights and classes of its own, in the place of one of ``task``."""
-        network = pretrained.network().to(self.device.torch).eval().requires_grad_(False)
-        channels = task.data.images.shape[3]
-        normalisation = Normalisation((0.0,) * channels, (1.0,) * channels)
-        identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
-        views = ViewMemory(
-            network, identity, normalisation, task.data, self.device, self._bank.root / "views",
-            self._progress, self._spec.training.input_size,
-        )  # fmt: skip
-        classes = network.head.out_features
-        self._progress.say(
-            f"teacher {pretrained.name} ({network.parameter_count:,} parameters), pretrained for {classes} classes of "
-            f"its own, input {pretrained.size} x {pretrained.size}: no accuracy on these"
-        )
-        return Trained(
-            network, task, normalisation,
-            {
-                "backbone": pretrained.name, "key": content_key(identity), "seed": None, "accuracy": None,
-                "parameters": network.parameter_count, "seconds": 0.0, "pretrained": True, "labels": "disjoint",
-                "classes": classes, "weights": pretrained.weights, "weights_sha256": pretrained.sha256,
-                "size": pretrained.size,
-            },
-            views,
-        )  # fmt: skip
-
     @property
     def slots(self) -> Slots:
         """What completes the run's method where earlier classes are to be kept."""
         return METHODS.get(self._spec.method).entry.slots
 
-    def student(self, task: Task, teacher: Trained, rebalance: Rebalance = "none") -> Trained:
+    def student(
+        self, task: Task, teacher: Trained, rebalance: Rebalance = "none", episode: tuple[int, int] | None = None
+    ) -> Trained:
         """A student of ``task``, started and trained as the run's method has it, with ``teacher`` as guide.
 
         What is drawn comes from the run's seed. A student that starts from the teacher sees the input as it does.
-        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher's task.
+        ``rebalance`` as in ``methods.Slots``; old classes are those of the teacher's task. ``episode``: ways and shots
+        of the episodes that it is judged on, for methods that learn from such.
         """
         spec = self._spec
         network = self._build(spec.student.backbone, task, derive_seed(spec.seed, "student"))
         labels = LabelSpaces(task.classes, teacher.classes)
         method = self._method(spec.method, spec.method_settings, labels, network, teacher.network, task.data, spec.seed)
+        if isinstance(method, EpisodicMethod) and episode is not None:
+            return self._learner(network, method, task, *episode)
         needs = method.needs
         normalisation = self._normalisation(task.data, task.train)
         start = method.starts(spec.student.start)
@@ -175,6 +158,33 @@ class Workshop:
                 "history": fitted.history,
                 "accuracy": self._accuracy(network, task, normalisation),
             },
+        )  # fmt: skip
+
+    def _learner(self, network: Network, method: EpisodicMethod, task: Task, way: int, shot: int) -> Trained:
+        """A student of ``task`` that has learnt to answer episodes of its classes."""
+        spec = self._spec
+        network.new_head(way, derive_seed(spec.seed, "head"))
+        network.to(self.device.torch)
+        normalisation = self._normalisation(task.data, task.train)
+        fitted = fit_episodes(
+            network, method, task, spec.training, normalisation, way=way, shot=shot, seed=spec.seed,
+            device=self.device, progress=self._progress, title=f"{spec.method} seed {spec.seed}",
+            checkpoint=self._part(spec.key, "student"),
+        )  # fmt: skip
+        facts = {
+            "backbone": spec.student.backbone, "start": "fresh", "parameters": network.parameter_count,
+            "steps": fitted.steps, "images": fitted.images, "seconds": fitted.seconds, "loop_seconds": fitted.seconds,
+            "history": fitted.history, "accuracy": None,
+        }  # fmt: skip
+        return Trained(network, task, normalisation, facts, adapts=method if method.adapts else None)
+
+    def answer(self, student: Trained, episodes: Episodes) -> IntArray:
+        """Correct queries of each episode, for a student that adapts to every support set: E."""
+        assert student.adapts is not None
+        data = student.task.data
+        return correct_answers(
+            student.network, student.adapts, data, episodes, student.normalisation, self.device, self._progress,
+            size=self._spec.training.input_size,
         )  # fmt: skip
 
     def students(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmark.data import DATASETS
+from benchmark.offline import is_offline
 from tests.data import layouts
 
 from .conftest import Call
@@ -175,6 +178,40 @@ def test_bad_requests_are_one_clear_line(call: Call, words: list[str], message: 
     assert message in last
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--protocol", "fewshot-5way1shot", "--method", "ce", "--dataset", "reaching"],
+        ["data", "show", "reaching"],
+    ],
+)
+def test_offline_is_one_promise_whatever_would_break_it(
+    call: Call, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """A data set of another package that asks the network: refused, with --offline alone."""
+    asked = []
+
+    def reaching(root: Path) -> None:
+        asked.append(is_offline())
+        socket.create_connection(("127.0.0.1", 9))
+
+    monkeypatch.setattr(DATASETS, "_slots", dict(DATASETS._slots))
+    DATASETS.register("reaching")(reaching)
+    done = call(*words, "--offline")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "error: --offline asks for nothing from the network, and 127.0.0.1 was to be reached"
+    )
+    with pytest.raises(OSError, match="refused"):
+        call(*words)
+    assert asked == [True, False]
+
+
+def test_offline_is_an_option_of_every_command_that_might_ask(call: Call) -> None:
+    for words in (["run"], ["verify"], ["data", "fetch"], ["data", "import"], ["data", "show"]):
+        assert "--offline" in call(*words, "--help").stdout
 
 
 def test_fetch_tells_the_steps_before_the_error(call: Call) -> None:

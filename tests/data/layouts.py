@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,6 +97,51 @@ def write_cifar100(folder: Path) -> dict[str, Pixels]:
     coarse = [f"superclass_{c}" for c in range(20)]
     (folder / "meta").write_bytes(python2_pickle({"fine_label_names": CIFAR_CLASSES, "coarse_label_names": coarse}))
     return images
+
+
+def write_cifar_parts(
+    folder: Path, prefix: str, parts: Mapping[str, tuple[str, ...]], write: Callable[[Any], bytes]
+) -> None:
+    """{prefix}_{train,val,test}.pickle: the images of ``write_cifar100``, shuffled, with their classes' numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.concatenate([noise(0, 400, 32, 32, 3), noise(1, 200, 32, 32, 3)])
+    labels = np.concatenate([np.random.default_rng(9).permutation(np.repeat(np.arange(100), n)) for n in (4, 2)])
+    for part, names in parts.items():
+        rows = np.flatnonzero(np.isin(labels, [CIFAR_CLASSES.index(name) for name in names]))
+        rows = np.random.default_rng(len(names)).permutation(rows)
+        values = {"data": pixels[rows], "labels": labels[rows].tolist()}
+        (folder / f"{prefix}_{part}.pickle").write_bytes(write(values))
+
+
+def write_cifar_files(folder: Path) -> None:
+    """cifar100/data/CLASS/*.png with Bertinetto's lists of classes, as torchmeta and learn2learn unpack it."""
+    pixels = np.concatenate([noise(0, 400, 32, 32, 3), noise(1, 200, 32, 32, 3)])
+    labels = np.concatenate([np.random.default_rng(9).permutation(np.repeat(np.arange(100), n)) for n in (4, 2)])
+    for number, (image, c) in enumerate(zip(pixels, labels, strict=True)):
+        place = folder / "cifar100/data" / CIFAR_CLASSES[c]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number:05d}.png")
+    lists = folder / "cifar100/splits/bertinetto"
+    lists.mkdir(parents=True)
+    for part, names in load_class_split("cifar-fs").classes.items():
+        (lists / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def write_cub_feat(folder: Path, official: Path, *, folders: bool) -> Path:
+    """FEAT's ``split`` and ``images``: names of the official files, but every picture one grey, by its class."""
+    (folder / "split").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for part, names in load_class_split("cub-feat").classes.items():
+        rows = ["filename, label, concept_label"]
+        for name in names:
+            place = folder / "images" / (name if folders else "")
+            place.mkdir(exist_ok=True)
+            for path in sorted((official / "images" / name).iterdir()):
+                grey = (CUB_CLASSES.index(name),) * 3
+                Image.new("RGB", (21, 17), grey).save(place / path.name, format="PNG")
+                rows.append(",".join([path.name, name, *("12" for _ in range(28))]))
+        (folder / "split" / f"{part}.csv").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 def write_cub(folder: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmark.data.fetching import Download, fetch
 from benchmark.errors import InputError
+from benchmark.offline import offline
 from benchmark.progress import Silent
 
 CONTENT = bytes(i * 31 % 251 for i in range(1_000_000))
@@ -82,7 +83,7 @@ def server() -> Iterator[Server]:
 
 
 def get(server: Server, folder: Path, **options: Any) -> Path:
-    return fetch(server.download, folder, Silent(), **{"offline": False, "pause": 0.0, **options})
+    return fetch(server.download, folder, Silent(), **{"pause": 0.0, **options})
 
 
 def names(folder: Path) -> set[str]:
@@ -162,18 +163,20 @@ def test_a_dead_link_is_not_tried_again(server: Server, tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot fetch http://127\.0\.0\.1:1/x"):
-        fetch(Download("http://127.0.0.1:1/x", "x", MD5), tmp_path, Silent(), offline=False, pause=0.0)
+        fetch(Download("http://127.0.0.1:1/x", "x", MD5), tmp_path, Silent(), pause=0.0)
 
 
 def test_offline_asks_nothing(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--offline"):
-        get(server, tmp_path, offline=True)
+    with offline(), pytest.raises(InputError, match="--offline"):
+        get(server, tmp_path)
+    assert server.asked == []
     get(server, tmp_path)
     server.asked.clear()
-    assert get(server, tmp_path, offline=True).read_bytes() == CONTENT
-    (tmp_path / "set.tgz").write_bytes(CONTENT[:-1])
-    with pytest.raises(InputError, match=r"has md5 .*, published is .*: remove it"):
-        get(server, tmp_path, offline=True)
+    with offline():
+        assert get(server, tmp_path).read_bytes() == CONTENT
+        (tmp_path / "set.tgz").write_bytes(CONTENT[:-1])
+        with pytest.raises(InputError, match=r"has md5 .*, published is .*: remove it"):
+            get(server, tmp_path)
     assert server.asked == []
 
 
@@ -183,7 +186,7 @@ def test_an_interrupted_fetch_keeps_its_part(server: Server, tmp_path: Path) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(server.download, tmp_path, Interrupted(), offline=False)
+        fetch(server.download, tmp_path, Interrupted())
     assert names(tmp_path) == {"set.tgz.part", "set.tgz.part.json"}
     assert 0 < (tmp_path / "set.tgz.part").stat().st_size < len(CONTENT)
     assert get(server, tmp_path).read_bytes() == CONTENT

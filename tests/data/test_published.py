@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DATASETS, ImageSet, compact
+from benchmark.data import DATASETS, ImageSet, class_splits, compact
 from benchmark.data.class_splits import load_class_split
 from benchmark.data.published import Published, data_set
 from benchmark.data.task import three_sides
 from benchmark.errors import InputError
+from benchmark.offline import offline
 from benchmark.progress import Silent
 from benchmark.spec import content_key
 
@@ -59,6 +62,16 @@ CIFAR_ORDER = (
     *(58, 60, 62, 69, 70, 77, 83, 84, 86, 94, 95, 98, 99),
 )
 """As the authors of GKD print it."""
+
+
+COARSE = [
+    *(4, 1, 14, 8, 0, 6, 7, 7, 18, 3, 3, 14, 9, 18, 7, 11, 3, 9, 7, 11, 6, 11, 5, 10, 7, 6, 13, 15, 3, 15, 0, 11, 1),
+    *(10, 12, 14, 16, 9, 11, 5, 5, 19, 8, 8, 15, 13, 14, 17, 18, 10, 16, 4, 17, 4, 2, 0, 17, 4, 18, 17, 10, 3, 2, 12),
+    *(12, 16, 12, 1, 9, 19, 2, 10, 0, 1, 16, 12, 9, 13, 15, 13, 16, 19, 2, 4, 6, 19, 5, 5, 8, 19, 18, 1, 2, 15, 6, 0),
+    *(17, 8, 14, 13),
+]
+FC100_VAL = ["large_carnivores", "large_omnivores_and_herbivores", "non-insect_invertebrates", "small_mammals"]
+FC100_TEST = ["aquatic_mammals", "insects", "medium_mammals", "people"]
 
 
 class Heard(Silent):
@@ -108,6 +121,18 @@ def test_class_lists_that_ship(name: str, sizes: tuple[int, ...], first: str) ->
     assert content_key({part: sorted(found) for part, found in parts.items()}).startswith(first)
 
 
+def test_fc100_keeps_superclasses_apart() -> None:
+    """Against the superclass of each fine class, as CIFAR-100's own batches number both: in order of their names."""
+    split = json.loads((Path(class_splits.__file__).parent / "fc100.json").read_text())
+    fine = {name: COARSE[c] for c, name in enumerate(layouts.CIFAR_CLASSES)}
+    superclasses = sorted(name for part in split["superclasses"].values() for name in part)
+    assert [len(part) for part in split["superclasses"].values()] == [12, 4, 4]
+    for part, names in split["superclasses"].items():
+        assert sorted(split[part]) == [name for name, c in fine.items() if superclasses[c] in names]
+    assert split["superclasses"]["val"] == FC100_VAL
+    assert split["superclasses"]["test"] == FC100_TEST
+
+
 def test_class_lists_agree_with_one_another() -> None:
     def union(name: str) -> set[str]:
         return {c for part in load_class_split(name).classes.values() for c in part}
@@ -147,6 +172,39 @@ def test_views_share_an_import_and_differ_in_their_split(root: Path) -> None:
     assert set(names(fc, "test")) > {"baby", "beaver", "bee", "fox"}
     assert not set(names(fc, "train")) & {"baby", "beaver", "bee", "fox", "lion", "camel", "crab", "hamster"}
     assert published("fc100").state(root) == "imported as cifar100"
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("cifar-fs", "CIFAR_FS"), ("fc100", "FC100")])
+@pytest.mark.parametrize("write", [layouts.python2_pickle, pickle.dumps])
+def test_few_shot_pickles_of_cifar100(tmp_path: Path, root: Path, name: str, prefix: str, write: Any) -> None:
+    """The same images of the same classes as by way of CIFAR-100's batches, in the order of the pickles."""
+    layouts.write_cifar_parts(tmp_path / "few", prefix, load_class_split(name).classes, write)
+    data, batches = imported(name, tmp_path / "root", tmp_path / "few"), published(name)(root)
+    assert data.classes == batches.classes
+    assert data.splits == batches.splits
+    assert data.orders == batches.orders
+    assert data.official_test is None
+    assert data.describe()["source_form"] == "pickles by part"
+    for c in range(100):
+        ours, theirs = (sorted(x.tobytes() for x in s.images[s.where([c])]) for s in (data, batches))
+        assert ours == theirs
+    assert published(name).state(tmp_path / "root") == "imported"
+    with pytest.raises(InputError, match="holds none of meta"):
+        imported("cifar100", tmp_path / "root", tmp_path / "few")
+
+
+def test_few_shot_pickles_of_another_split_are_refused(tmp_path: Path) -> None:
+    parts = load_class_split("cifar-fs").classes
+    layouts.write_cifar_parts(tmp_path / "few", "FC100", parts, pickle.dumps)
+    with pytest.raises(InputError, match=r"FC100_train.pickle is not whole or of another split: not 6 images of each"):
+        imported("fc100", tmp_path, tmp_path / "few")
+    layouts.write_cifar_parts(tmp_path / "few", "CIFAR_FS", parts, pickle.dumps)
+    (tmp_path / "few/CIFAR_FS_val.pickle").write_bytes(pickle.dumps({"data": np.zeros((2, 32, 32), np.uint8)}))
+    with pytest.raises(InputError, match=r"CIFAR_FS_val.pickle is no part of CIFAR_FS"):
+        imported("cifar-fs", tmp_path, tmp_path / "few")
+    (tmp_path / "few/CIFAR_FS_val.pickle").unlink()
+    with pytest.raises(InputError, match=r"CIFAR_FS_val.pickle cannot be read"):
+        imported("cifar-fs", tmp_path, tmp_path / "few")
 
 
 def test_cub_tables_images_and_official_split(root: Path, sources: Path) -> None:
@@ -189,6 +247,68 @@ def test_the_four_splits_of_cub(root: Path) -> None:
             assert sorted(names(data, part)) == sorted(wanted)
     assert len({data.describe()["split_hash"] for data in (closer, frn, feat, meta)}) == 4
     assert published("cub")(root).describe()["split"] == "cub-closerlook"
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_cub_as_feat_has_it(tmp_path: Path, sources: Path, folders: bool) -> None:
+    """Lists with spaces in their first line and 30 columns, photos that are cropped already and not cropped again."""
+    place = layouts.write_cub_feat(tmp_path / "cub", sources / "CUB_200_2011", folders=folders)
+    data = imported("cub-feat", tmp_path / "root", place, size="16", resize="squash")
+    for part, wanted in load_class_split("cub-feat").classes.items():
+        assert sorted(names(data, part)) == sorted(wanted)
+    assert data.classes == tuple(layouts.CUB_CLASSES)
+    assert np.bincount(data.labels).tolist() == [3] * 200
+    assert data.describe()["source_form"] == "cropped images, lists of FEAT"
+    for c in (0, 77, 199):  # in each the crop is one grey, by its class
+        assert np.unique(data.images[data.where([c])]).tolist() == [c]
+
+
+def test_lists_that_are_not_feats_are_told(tmp_path: Path, sources: Path) -> None:
+    place = layouts.write_cub_feat(tmp_path / "cub", sources / "CUB_200_2011", folders=False)
+    rows = (place / "split/val.csv").read_text().splitlines()
+    for changed, message in (
+        (rows[1:], "is no list of filename, label"),
+        ([*rows, "x.jpg"], "is no list of filename, label"),
+        ([*rows, "../x.jpg," + rows[1].split(",")[1]], "is no list of filename, label"),
+        ([*rows, "x.jpg,001.Nothing"], "does not have the 50 classes of cub-feat"),
+        ([rows[0], *rows[4:]], "does not have the 50 classes of cub-feat"),
+        (rows[:-1], "name 599 images, not 600"),
+    ):
+        (place / "split/val.csv").write_text("\n".join(changed) + "\n")
+        with pytest.raises(InputError, match=message):
+            imported("cub-feat", tmp_path / "root", place)
+    with pytest.raises(InputError, match=r"holds none of images\.txt"):
+        imported("cub", tmp_path / "root", place)
+
+
+def test_characters_turned_are_further_classes(tmp_path: Path, root: Path, sources: Path) -> None:
+    data = imported("omniglot", tmp_path, sources / "omniglot", rotations="true")
+    plain = published("omniglot")(root)
+    assert data.label == "omniglot+rotations=true"
+    assert [len(data.splits[part]) for part in ("train", "val", "test")] == [4 * 1028, 4 * 172, 4 * 423]
+    assert data.describe()["split"] == "omniglot-vinyals-rotations"
+    side = {c: part for part, classes in data.splits.items() for c in classes}
+    for c in (0, 700, 1622):
+        drawing = plain.images[plain.where([c])[0], :, :, 0]
+        for turn in range(4):
+            name = plain.classes[c] + (f"/turned {90 * turn}" if turn else "")
+            own = data.classes.index(name)
+            (turned,) = data.images[data.where([own])]
+            assert side[own] == side[c]
+            for y, x in ((0, 0), (5, 13), (20, 3), (27, 14)):
+                at = {0: (y, x), 1: (x, 27 - y), 2: (27 - y, 27 - x), 3: (27 - x, y)}[turn]
+                assert turned[y, x, 0] == drawing[at]
+
+
+def test_an_import_from_before_a_setting_was_added_stands(tmp_path: Path, root: Path) -> None:
+    folder = Path(shutil.copytree(root / "sets/omniglot", tmp_path / "sets/omniglot"))
+    index = json.loads((folder / "index.json").read_text())
+    del index["settings"]["rotations"]
+    (folder / "index.json").write_text(json.dumps(index))
+    assert published("omniglot")(tmp_path).fingerprint == published("omniglot")(root).fingerprint
+    heard = Heard()
+    published("omniglot").import_from(tmp_path, None, {}, workers=1, progress=heard)
+    assert heard.lines == ["omniglot is imported already"]
 
 
 def test_omniglot_folders(root: Path) -> None:
@@ -338,12 +458,12 @@ def test_steps_are_told_where_nothing_can_be_fetched(tmp_path: Path) -> None:
     for name in ("miniimagenet", "tieredimagenet"):
         heard = Heard()
         with pytest.raises(InputError, match=f"{name} cannot be fetched by a program; the steps"):
-            published(name).fetch(tmp_path, heard, offline=False)
+            published(name).fetch(tmp_path, heard)
         assert heard.lines[0].startswith("1. ImageNet's terms forbid")
         assert heard.lines[-1].endswith(f"python -m benchmark data import {name} --from FOLDER")
     heard = Heard()
-    with pytest.raises(InputError, match=r"cifar-100-python\.tar\.gz is not there, and --offline"):
-        published("fc100").fetch(tmp_path, heard, offline=True)
+    with offline(), pytest.raises(InputError, match=r"cifar-100-python\.tar\.gz is not there, and --offline"):
+        published("fc100").fetch(tmp_path, heard)
     assert len(heard.lines) == 2
 
 

@@ -18,7 +18,7 @@ from benchmark.training.progress import Silent
 DEVICE = select_device("cpu", "float32")
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
 SMOKE = {
-    "fewshot-5way1shot": ("protocol.episodes=50", "protocol.queries=4", "training.batch_size=8"),
+    "fewshot-5way1shot": ("protocol.episodes=50", "protocol.queries=4", "training.batch_size=15"),
     "distill-overlap50": ("training.batch_size=8",),
     "incremental-1step-5exemplars": ("training.batch_size=8",),
     "middleshot-5way1shot": ("protocol.tasks=45", "protocol.queries=4", "training.batch_size=5"),

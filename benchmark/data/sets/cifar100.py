@@ -1,8 +1,8 @@
-"""CIFAR-100, as its Python batches hold it."""
+"""CIFAR-100, as its Python batches hold it, or few-shot learning's pickles by part of the classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,50 @@ def read(folder: Path, settings: Any) -> Listing:
     )  # fmt: skip
 
 
-def split(index: Index) -> ClassSplit:
+def read_either(prefix: str, split: Callable[[Index | None], ClassSplit]) -> Callable[[Path, Any], Listing]:
+    """What reads ``{prefix}_train.pickle``, ``_val`` and ``_test`` where these are, and the Python batches elsewhere.
+
+    Each pickle has ``data``, M x 32 x 32 x 3, and ``labels``, the M numbers of CIFAR-100's fine classes, whose training
+    and test images are not told apart there.
+    """
+
+    def read_parts(folder: Path, settings: Any) -> Listing:
+        import numpy as np
+
+        from benchmark.data.importing import Chain, Form, Listing
+        from benchmark.data.unpickling import load_pickle
+        from benchmark.errors import InputError
+
+        if not (folder / f"{prefix}_train.pickle").exists():
+            return read(folder, settings)
+        parts = split(None)
+        names = tuple(sorted(name for found in parts.classes.values() for name in found))
+        sources = tuple(folder / f"{prefix}_{part}.pickle" for part in parts.classes)
+        images, labels = [], []
+        for path, classes in zip(sources, parts.indices(names).values(), strict=True):
+            values = load_pickle(path)
+            try:
+                pixels, fine = values["data"], np.asarray(values["labels"], np.int64)
+                counts = np.bincount(fine, minlength=100)
+                if pixels.dtype != np.uint8 or pixels.shape != (len(fine), 32, 32, 3):
+                    raise ValueError("its images are not uint8 M x 32 x 32 x 3, one for each label")
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InputError(f"file {path} is no part of {prefix} ({error}); get it again") from None
+            wanted = sum(PER_CLASS.values())
+            if counts.tolist() != [wanted if c in classes else 0 for c in range(100)]:
+                raise InputError(
+                    f"file {path} is not whole or of another split: not {wanted} images of each of the {len(classes)} "
+                    f"classes that {parts.name} has there, by their numbers in CIFAR-100; get it again"
+                )
+            images.append(pixels)
+            labels.append(fine)
+        facts = {"source_form": "pickles by part"}
+        return Listing(Chain(*images), np.concatenate(labels), names, Form(32), sources, facts=facts)
+
+    return read_parts
+
+
+def split(index: Index | None = None) -> ClassSplit:
     """CIFAR-FS (Bertinetto et al., ICLR 2019, arXiv 1805.08136): 64, 16 and 20 classes."""
     from benchmark.data.class_splits import load_class_split
 

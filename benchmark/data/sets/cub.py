@@ -74,6 +74,54 @@ def read(folder: Path, settings: Any) -> Listing:
     )
 
 
+def read_feat(folder: Path, settings: Any) -> Listing:
+    """FEAT's lists with images cropped beforehand, where these are, and the official tables elsewhere.
+
+    ``train.csv``, ``val.csv`` and ``test.csv``, in ``split`` or in the folder itself: a line of column names, then a
+    file, its class and 28 attributes a line. The files are in ``images``, with or without a folder for each class.
+    """
+    import csv
+
+    import numpy as np
+
+    from benchmark.data.importing import Form, Listing
+    from benchmark.errors import InputError
+
+    if (folder / "images.txt").exists():
+        return read(folder, settings)
+    lists = folder / "split" if (folder / "split").is_dir() else folder
+    classes: list[str] = []
+    found: list[tuple[str, str]] = []
+    sources = []
+    split = by_list("cub-feat")(None)
+    for part, names in split.classes.items():
+        sources.append(lists / f"{part}.csv")
+        try:
+            with sources[-1].open(newline="") as file:
+                columns, *rows = csv.reader(file, skipinitialspace=True)
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"file {sources[-1]} cannot be read ({error}); get it again") from None
+        if columns[:2] != ["filename", "label"] or any(len(row) < 2 or row[0] != Path(row[0]).name for row in rows):
+            raise InputError(f"file {sources[-1]} is no list of filename, label and attributes; get it again")
+        if {row[1] for row in rows} != set(names):
+            raise InputError(f"file {sources[-1]} does not have the {len(names)} classes of {split.name}; get it again")
+        classes += names
+        found += [(row[0], row[1]) for row in rows]
+    if len(found) != IMAGES:
+        raise InputError(f"the lists in {lists} name {len(found)} images, not {IMAGES}; get them again")
+    classes.sort()
+    position = {name: c for c, name in enumerate(classes)}
+    flat = (folder / "images" / found[0][0]).exists()
+    return Listing(
+        [folder / "images" / ("" if flat else name) / file for file, name in found],
+        np.array([position[name] for _, name in found]),
+        tuple(classes),
+        Form(settings.size, resize=settings.resize),
+        tuple(sources),
+        facts={"source_form": "cropped images, lists of FEAT"},
+    )
+
+
 def _table(path: Path, columns: int) -> dict[str, list[str]]:
     """The rows of a table of words, by their first."""
     from benchmark.errors import InputError
@@ -103,10 +151,10 @@ def by_rule(name: str, first: int) -> Callable[[Index], ClassSplit]:
     return split
 
 
-def by_list(name: str) -> Callable[[Index], ClassSplit]:
+def by_list(name: str) -> Callable[[Index | None], ClassSplit]:
     """The split that ships under that name."""
 
-    def split(index: Index) -> ClassSplit:
+    def split(index: Index | None) -> ClassSplit:
         from benchmark.data.class_splits import load_class_split
 
         return load_class_split(name)
@@ -169,6 +217,10 @@ DATASETS.register("cub-feat")(
         name="cub-feat",
         about="CUB, 100 / 50 / 50 classes drawn at random, cropped to the bird (Ye et al. 2020, arXiv 1812.03664).",
         Settings=Cropped,
+        path="the folder CUB_200_2011 or CUB_200_2011.tgz, or a folder with FEAT's lists (split/train.csv, val.csv, "
+        "test.csv) and images, the cropped ones",
+        holds=(*CUB.holds, "split/train.csv", "train.csv"),
+        read=read_feat,
         split=by_list("cub-feat"),
         base=CUB,
         needs={"crop": True},

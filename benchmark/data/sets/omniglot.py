@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
 PARTS = ("images_background", "images_evaluation")
 PER_CLASS = 20
+TURNS = 4
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
 
 @dataclass(frozen=True)
 class Settings(Resized):
-    """28 pixels are usual in few-shot learning; the drawings have 105."""
+    """28 pixels are usual in few-shot learning; the drawings have 105.
+
+    ``rotations``: a character turned by 90, 180 and 270 degrees is three further classes, on the side of the first, as
+    Snell et al. (NeurIPS 2017, arXiv 1703.05175) and most papers since have it.
+    """
 
     size: Annotated[int, Ge(8), Le(1024)] = 28
+    rotations: bool = False
 
 
 def read(folder: Path, settings: Any) -> Listing:
@@ -46,14 +52,33 @@ def read(folder: Path, settings: Any) -> Listing:
     files = [path for paths in found.values() for path in paths]
     labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])
     form = Form(settings.size, channels=1, resize=settings.resize)
-    return expect_per_class(Listing(files, labels, tuple(found), form), PER_CLASS, folder)
+    turns = range(TURNS if settings.rotations else 1)
+    listing = Listing(
+        files * len(turns),
+        np.concatenate([labels + turn * len(found) for turn in turns]),
+        tuple(_turned(name, turn) for turn in turns for name in found),
+        form,
+        turns=np.repeat(turns, len(files)),
+    )
+    return expect_per_class(listing, PER_CLASS, folder)
+
+
+def _turned(name: str, turn: int) -> str:
+    return f"{name}/turned {90 * turn}" if turn else name
 
 
 def split(index: Index) -> ClassSplit:
-    """1,028, 172 and 423 characters, as Vinyals et al. (NeurIPS 2016, arXiv 1606.04080); none is rotated."""
-    from benchmark.data.class_splits import load_class_split
+    """1,028, 172 and 423 characters, as Vinyals et al. (NeurIPS 2016, arXiv 1606.04080), with their rotations."""
+    from benchmark.data.class_splits import ClassSplit, load_class_split
 
-    return load_class_split("omniglot-vinyals")
+    drawn = load_class_split("omniglot-vinyals")
+    if not index.settings.get("rotations", False):
+        return drawn
+    parts = {
+        part: tuple(_turned(name, turn) for turn in range(TURNS) for name in names)
+        for part, names in drawn.classes.items()
+    }
+    return ClassSplit("omniglot-vinyals-rotations", parts)
 
 
 OMNIGLOT = Published(

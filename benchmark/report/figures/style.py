@@ -107,6 +107,10 @@ LOOKS: Mapping[str, Look] = {
     "linear-probe": Look("#333333", "P"),
     "logistic-regression": Look("#777777", (6, 1, 0)),
     "ncm": Look("#9A9A9A", "X"),
+    # learnt from episodes, in reds
+    "maml": Look("#C8102E", "h"),
+    "anil": Look("#701020", (7, 1, 0)),
+    "protonet": Look("#F0697A", (7, 0, 0)),
     # classes added, in yellows and browns
     "replay": Look("#8C6D00", "d"),
     "joint": Look("#5C3A00", "X"),

@@ -1,0 +1,1 @@
+"""To other libraries and back. Each is imported when something of it is used, and not before."""
