@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import itertools
 import json
@@ -89,6 +90,8 @@ class Store:
     def _save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
         path = self.root / (".".join(part.replace("/", "-") for part in parts) + ".json")
+        for left in self.root.glob(f".{glob.escape(path.stem)}.*.tmp"):
+            left.unlink(missing_ok=True)  # of a process that was killed: who saves a record has the claim on its run
         if arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **dict(arrays))

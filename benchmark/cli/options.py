@@ -38,6 +38,10 @@ Offline = Annotated[
 ]
 """Of every command that might reach the network. It holds for all that the command does, and need not be passed on."""
 
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(min=0, metavar="SECONDS", help="How often to keep a training on the way; a run goes on from there."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 

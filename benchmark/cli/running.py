@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark import interrupts
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Offline, Results, complain, data_root
+from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Offline, Results, complain, data_root
 from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
 from benchmark.errors import InputError
 from benchmark.recipes import load_recipe
@@ -86,6 +86,7 @@ def run(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the networks (torch.compile): faster on GPUs, slow to start.")
     ] = False,
+    checkpoint_every: CheckpointEvery = 60.0,
     offline: Offline = False,
 ) -> None:
     """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
@@ -115,8 +116,9 @@ def run(
         _print_dry_run(plan, numbers, Store(results), root, chosen, as_json)
         return
     records = runner.run(
-        plan, numbers, store=Store(results), data_root=root, device=chosen, progress=progress, mode=mode.value
-    )
+        plan, numbers, store=Store(results), data_root=root, device=chosen, progress=progress, mode=mode.value,
+        checkpoint_every=checkpoint_every,
+    )  # fmt: skip
     if as_json:
         print(json.dumps(records, indent=1, allow_nan=False))  # noqa: T201
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Results, complain, data_root
+from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Results, complain, data_root
 from benchmark.cli.running import RunMode
 from benchmark.errors import InputError
 
@@ -79,6 +79,7 @@ def sweep(
     device: Device = "auto",
     results: Results = DEFAULT_RESULTS,
     data: Data = None,
+    checkpoint_every: CheckpointEvery = 60.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is done, missing and not applicable; carry out nothing.")
     ] = False,
@@ -131,7 +132,7 @@ def sweep(
     if todo and not dry_run:
         store.check_writable()
         write_grid(results / _GRID, blocks)
-        setting = Setting(results.resolve(), root.resolve(), device, mode.value)
+        setting = Setting(results.resolve(), root.resolve(), device, mode.value, checkpoint_every)
         chosen = _executor(executor, setting, min(lanes, len(todo)), retries, resources)
         if as_json:
             came = carry_out(todo, chosen, Quiet())

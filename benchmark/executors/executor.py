@@ -30,6 +30,7 @@ class Setting:
     data_root: Path
     device: str = "auto"
     mode: Mode = "missing"
+    checkpoint_every: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def carry_out_here(job: Job, setting: Setting, progress: Progress) -> Outcome:
             plan, cell.seed,
             store=Store(setting.results), data_root=setting.data_root,
             device=select_device(setting.device, spec.training.precision),
-            progress=heeding, mode=setting.mode, wait=job.wait,
+            progress=heeding, mode=setting.mode, wait=job.wait, checkpoint_every=setting.checkpoint_every,
         )  # fmt: skip
     except InputError as error:
         return Outcome(cell.key, "failed", error=_line(str(error)))
