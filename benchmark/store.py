@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import reprlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import numpy.typing as npt
 from benchmark.claims import Claims
 from benchmark.errors import InputError
 from benchmark.interrupts import held
+from benchmark.spec import content_key
 
 SCHEMA = 1
 Record = dict[str, Any]
@@ -51,6 +54,7 @@ class Store:
     def find(self, key: str) -> Record | None:
         """The record with ``key``, or None. A damaged one raises ``InputError`` and stays as it is."""
         for path in sorted(self.root.glob(f"*.{key[:12]}.json")):
+            _check_inside(path, self.root, "record")
             record = read_record(path)
             if record["key"] == key:
                 return record
@@ -84,11 +88,12 @@ class Store:
         if "arrays" not in record:
             return {}
         path = self.root / record["arrays"]
+        _check_inside(path, self.root, "arrays")
         try:
             # read whole first: numpy leaves a damaged file open
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"arrays {path} are damaged or gone ({error}); run with --mode force to replace them"
             ) from None
@@ -101,6 +106,7 @@ class Store:
             )
         for path in sorted(self.root.glob("*.json")):
             try:
+                _check_inside(path, self.root, "record")
                 yield path, read_record(path)
             except InputError as error:
                 yield path, error
@@ -126,6 +132,8 @@ class Store:
         found = [
             path for path in sorted(self.root.glob("*.json")) if path.stem.rpartition(".")[2].startswith(name[:12])
         ]
+        for path in found:
+            _check_inside(path, self.root, "record")
         records = [record for record in map(read_record, found) if record["key"].startswith(name)]
         if len(records) == 1:
             return records[0]
@@ -152,12 +160,36 @@ def read_record(path: Path) -> Record:
         raise InputError(
             f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"
         )
+    wrong = _wrong(record)
+    if wrong:
+        raise InputError(f"record {path} is damaged ({wrong}); move it away, or run with --mode force to replace it")
     return record
 
 
 def _lacking(record: Record) -> set[str]:
     done = record.get("status") == "done"
     return (_REQUIRED | _REQUIRED_DONE if done else _REQUIRED) - set(record)
+
+
+def _wrong(record: Record) -> str | None:
+    """What of a record that lacks nothing cannot be, None where all is well."""
+    texts = _REQUIRED - {"schema", "seed"} | ({"arrays"} & set(record))
+    kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(sorted(texts), str)
+    kinds["seed"] = int
+    if record["status"] == "done":
+        kinds |= {"metric": str, "value": (int, float), "intervals": dict, "references": dict}
+    for name, kind in kinds.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            return f"its {name} is {reprlib.repr(record[name])}"
+    if "config" in record and content_key(record["config"]) != record["key"]:
+        return "its key is not that of its config"
+    return None
+
+
+def _check_inside(path: Path, root: Path, what: str) -> None:
+    """Refuse a file that lies elsewhere than in ``root``, by its name or by a link."""
+    if os.path.dirname(os.path.realpath(path)) != os.path.realpath(root):
+        raise InputError(f"{what} {path} leads out of {root}; put the file itself there")
 
 
 def _refuse(constant: str) -> None:
