@@ -234,7 +234,7 @@ CASES = [
         )
     ),
     *(
-        Case(f"protocol {name}", R, lambda path: None, ("run", "--protocol", name, "--method", "ce", "--dataset", "tiny"),
+        Case(f"protocol {name}", R, lambda path: None, ("run", "--protocol", name, *RUN[3:5], "--method", "ce"),
              2, (said,))
         for name, said in (
             ("fewshot-99999way1shot", "99999"),
