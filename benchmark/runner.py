@@ -19,7 +19,7 @@ from benchmark.methods import METHODS, Method, Situation
 from benchmark.progress import Progress, Silent
 from benchmark.recipes import Recipe, load_recipe, recipe_names
 from benchmark.spec import RunSpec, Student, Teacher, Training, build_settings, parse_overrides
-from benchmark.store import SCHEMA, Record, Store
+from benchmark.store import SCHEMA, DamagedRecord, Record, Store
 from protocols import PROTOCOLS, Protocol, Score
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ def run_seed(
 ) -> Record | None:
     """The record of one seed, as ``run`` has it. One process at a time is at a run.
 
+    A damaged record is set aside, which is said, and made anew.
     Where another is at it, this waits for it, or gives None where it is not to ``wait``.
     """
     from benchmark.training import Checkpoints, TeacherBank
@@ -288,7 +289,7 @@ def run_seed(
             progress.say(f"seed {seed}: another process is at it; waiting for it")
             claim = store.claims.wait_for(spec.key)
         with claim:
-            known = _known(store, spec, mode)  # the other may have finished it
+            known = _known(store, spec, mode, progress)  # the other may have finished it
             if known is None:
                 bank = TeacherBank(data_root / "teachers", progress)
                 checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
@@ -301,9 +302,19 @@ def run_seed(
     return known
 
 
-def _known(store: Store, spec: RunSpec, mode: Mode) -> Record | None:
-    """The finished record of a run where it is not to be repeated; None where the run is to be carried out."""
-    known = None if mode == "force" else store.find(spec.key)
+def _known(store: Store, spec: RunSpec, mode: Mode, progress: Progress | None = None) -> Record | None:
+    """The finished record of a run where it is not to be repeated; None where the run is to be carried out.
+
+    progress: of who has the claim on the run, and sets a damaged record aside.
+    """
+    try:
+        known = None if mode == "force" else store.find(spec.key)
+    except DamagedRecord as error:
+        if mode == "only-cache":
+            raise
+        if progress is not None:
+            progress.say(f"{error}; kept as {store.set_aside(error.path).name}")
+        return None
     if known is not None and known["status"] == "done":
         return known
     if mode == "only-cache" or (mode == "retry-failed" and known is None):

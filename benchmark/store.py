@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -33,6 +34,14 @@ _REQUIRED = {
 _REQUIRED_DONE = {"metric", "value", "intervals", "references"}
 
 
+class DamagedRecord(InputError):
+    """A file that is no whole record, at ``path``."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"record {path} is damaged ({reason}); the run that made it sets it aside and makes it anew")
+        self.path = path
+
+
 class Store:
     """A folder of records named ``PROTOCOL.DATASET.METHOD.sSEED.KEY.json``, KEY the first 12 digits of the key."""
 
@@ -52,13 +61,21 @@ class Store:
             ) from None
 
     def find(self, key: str) -> Record | None:
-        """The record with ``key``, or None. A damaged one raises ``InputError`` and stays as it is."""
+        """The record with ``key``, or None. A damaged one raises ``DamagedRecord`` and stays as it is."""
         for path in sorted(self.root.glob(f"*.{key[:12]}.json")):
             _check_inside(path, self.root, "record")
             record = read_record(path)
-            if record["key"] == key:
-                return record
+            if record["key"] != key:
+                raise DamagedRecord(path, "its key is not that of its name")
+            return record
         return None
+
+    def set_aside(self, path: Path) -> Path:
+        """Give a damaged record a name that is no record's, the first free of ``NAME.damaged``, ``NAME.damaged-2``."""
+        names = (path.with_name(f"{path.name}.damaged" + (f"-{n}" if n > 1 else "")) for n in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        return aside
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         """Write a record and its arrays; an interrupted write leaves an earlier record as it was.
@@ -80,7 +97,8 @@ class Store:
             np.savez_compressed(buffer, **dict(arrays))
             write_atomically(path.with_suffix(".npz"), buffer.getvalue())
             record = {**record, "arrays": path.with_suffix(".npz").name}
-        write_atomically(path, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        content = {**record, "sha256": content_key(record)}
+        write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         return path
 
     def arrays(self, record: Record) -> dict[str, npt.NDArray[Any]]:
@@ -143,26 +161,23 @@ class Store:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a file. What is no whole record of a known schema raises ``InputError``."""
+    """The record in a file. What is no whole record raises ``DamagedRecord``, one of another schema ``InputError``."""
     try:
         record = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"record {path} is damaged ({error}); move it away, or run with --mode force to replace it"
-        ) from None
-    missing = sorted(_lacking(record)) if isinstance(record, dict) else ["schema"]
-    if missing:
-        raise InputError(
-            f"record {path} is damaged (it lacks {', '.join(missing)}); move it away, or run with --mode force to "
-            "replace it"
-        )
-    if record["schema"] != SCHEMA:
+        raise DamagedRecord(path, error) from None
+    if isinstance(record, dict) and record.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
             f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"
         )
-    wrong = _wrong(record)
-    if wrong:
-        raise InputError(f"record {path} is damaged ({wrong}); move it away, or run with --mode force to replace it")
+    missing = sorted(_lacking(record)) if isinstance(record, dict) else ["schema"]
+    if missing:
+        raise DamagedRecord(path, f"it lacks {', '.join(missing)}")
+    if wrong := _wrong(record):
+        raise DamagedRecord(path, wrong)
+    checksum = record.pop("sha256", None)  # records of before there was one have none
+    if checksum is not None and checksum != content_key(record):
+        raise DamagedRecord(path, "its checksum is not the recorded one")
     return record
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.errors import InputError
-from benchmark.store import SCHEMA, Store, read_record, write_atomically
+from benchmark.store import SCHEMA, DamagedRecord, Store, read_record, write_atomically
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -48,6 +48,33 @@ def test_a_damaged_record_is_named_and_kept(tmp_path: Path, content: bytes) -> N
     found = dict(store.records())
     assert isinstance(found[path], InputError)
     assert found[good] == record(key="cd" * 32, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"seed": 0', '"seed": 1'), ("0.30000000000000004", "0.30000000000000014"), ("abab", "abaa")]
+)
+def test_a_changed_record_is_damaged(tmp_path: Path, old: str, new: str) -> None:
+    path = Store(tmp_path).save(record(), {})
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DamagedRecord, match="damaged"):
+        Store(tmp_path).find("ab" * 32)
+
+
+def test_a_record_of_before_checksums_is_read(tmp_path: Path) -> None:
+    path = Store(tmp_path).save(record(), {})
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert Store(tmp_path).find("ab" * 32) == record()
+
+
+def test_what_is_set_aside_is_no_record_and_never_replaced(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    asides = [store.set_aside(store.save(record(value=value), {})) for value in (0.1, 0.2, 0.3)]
+    assert len(set(asides)) == 3
+    assert [json.loads(path.read_text())["value"] for path in asides] == [0.1, 0.2, 0.3]
+    assert not list(store.records())
 
 
 def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path) -> None:

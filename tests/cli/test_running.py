@@ -109,12 +109,15 @@ def test_a_damaged_record_is_named_and_nothing_is_lost(call: Call, tmp_path: Pat
     assert board.returncode == 1
     assert damaged.name in board.stderr
     assert "kd" in board.stdout
+    half = damaged.read_bytes()
+    cached = call(*RUN, *SMOKE, "--seed", "0", "--mode", "only-cache")
+    assert cached.returncode == 2
+    assert damaged.name in cached.stderr
     again = call(*RUN, *SMOKE, "--seed", "0")
-    assert again.returncode == 2
-    assert damaged.name in again.stderr
-    assert "--mode force" in again.stderr
+    assert again.returncode == 0
+    assert f"kept as {damaged.name}.damaged" in again.stderr
+    assert damaged.with_name(f"{damaged.name}.damaged").read_bytes() == half
     assert good.read_bytes() == kept
-    assert call(*RUN, *SMOKE, "--seed", "0", "--mode", "force").returncode == 0
     assert call("leaderboard").returncode == 0
 
 
@@ -134,7 +137,8 @@ def test_an_interrupted_run_exits_130_and_can_be_repeated(tmp_path: Path, number
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in errors
-    assert not list(tmp_path.rglob("*.json"))
+    assert not list((tmp_path / "results").rglob("*.json"))
+    assert len(list((tmp_path / "data/checkpoints").rglob("teacher.json"))) == 1
     assert not list(tmp_path.rglob("*.tmp"))
 
 

@@ -135,6 +135,10 @@ def test_a_preempted_job_is_queued_again_and_gives_the_uninterrupted_result(
     job = swept.wait_for_a_run()
     swept.ask("scancel", "--signal=TERM", job)  # comes first where a partition pre-empts
     swept.ask("scancel", "--signal=USR2", job)
+    until = time.monotonic() + 20
+    while not (kept := list((tmp_path / "data/checkpoints").rglob("*.safetensors"))) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert kept, "the run was ended in order: it has kept where it was"
     status, said = swept.end()
     assert status == 0, said
     assert "Restarts=1" in swept.ask("scontrol", "-o", "show", "job", job)
