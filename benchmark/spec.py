@@ -34,8 +34,8 @@ had what is now the default, keeps its key.
 class Training:
     """How a network is trained. Within a protocol these are the same for every method."""
 
-    steps: Annotated[int, Ge(1)] = 600
-    batch_size: Annotated[int, Ge(2)] = 64
+    steps: Annotated[int, Ge(1), Le(1_000_000_000)] = 600
+    batch_size: Annotated[int, Ge(2), Le(1_000_000)] = 64
     sampler: Literal["uniform", "balanced"] = "uniform"
     classes_per_batch: Annotated[int, Ge(2)] = 16
     """Balanced sampler only: a batch holds this many classes, each with batch_size / classes_per_batch images."""
@@ -93,8 +93,8 @@ class Teacher:
 
     backbone: str = "conv4-64"
     seed: Annotated[int, Ge(0)] = 0
-    steps: Annotated[int, Ge(1)] = 600
-    batch_size: Annotated[int, Ge(2)] = 64
+    steps: Annotated[int, Ge(1), Le(1_000_000_000)] = 600
+    batch_size: Annotated[int, Ge(2), Le(1_000_000)] = 64
     lr: Annotated[float, Gt(0)] = 0.1
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     size: Annotated[int, Ge(0)] = 0
@@ -188,7 +188,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         if section not in overrides:
             raise InputError(f"--set {item!r}: no section {section!r}; {_near(section, SECTIONS)}")
         if name in overrides[section]:
-            raise InputError(f"{path.strip()} is given twice")
+            raise InputError(f"--set {path.strip()!r} is given twice")
         overrides[section][name] = value.strip()
     return overrides
 
@@ -220,7 +220,7 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise InputError(f"no setting {section}.{name}; {_near(name, known)}")
+            raise InputError(f"no setting {_quoted(f'{section}.{name}')}; {_near(name, known)}")
     try:
         built: S = TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
@@ -235,6 +235,10 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{section}.{name} = {value}: not a finite number")
     return built
+
+
+def _quoted(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

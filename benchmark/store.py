@@ -9,8 +9,10 @@ import itertools
 import json
 import os
 import re
+import reprlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,7 @@ class Store:
     def find(self, key: str) -> Record | None:
         """The record with ``key``, or None. A damaged one raises ``DamagedRecord`` and stays as it is."""
         for path in sorted(self.root.glob(f"*.{key[:12]}.json")):
+            _check_inside(path, self.root, "record")
             record = read_record(path)
             if record["key"] != key:
                 raise DamagedRecord(path, "its key is not that of its name")
@@ -106,11 +109,12 @@ class Store:
         if "arrays" not in record:
             return {}
         path = self.root / record["arrays"]
+        _check_inside(path, self.root, "arrays")
         try:
             # read whole first: numpy leaves a damaged file open
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"arrays {path} are damaged or gone ({error}); run with --mode force to replace them"
             ) from None
@@ -123,6 +127,7 @@ class Store:
             )
         for path in sorted(self.root.glob("*.json")):
             try:
+                _check_inside(path, self.root, "record")
                 yield path, read_record(path)
             except InputError as error:
                 yield path, error
@@ -148,6 +153,8 @@ class Store:
         found = [
             path for path in sorted(self.root.glob("*.json")) if path.stem.rpartition(".")[2].startswith(name[:12])
         ]
+        for path in found:
+            _check_inside(path, self.root, "record")
         records = [record for record in map(read_record, found) if record["key"].startswith(name)]
         if len(records) == 1:
             return records[0]
@@ -169,6 +176,8 @@ def read_record(path: Path) -> Record:
     missing = sorted(_lacking(record)) if isinstance(record, dict) else ["schema"]
     if missing:
         raise DamagedRecord(path, f"it lacks {', '.join(missing)}")
+    if wrong := _wrong(record):
+        raise DamagedRecord(path, wrong)
     checksum = record.pop("sha256", None)  # records of before there was one have none
     if checksum is not None and checksum != content_key(record):
         raise DamagedRecord(path, "its checksum is not the recorded one")
@@ -178,6 +187,27 @@ def read_record(path: Path) -> Record:
 def _lacking(record: Record) -> set[str]:
     done = record.get("status") == "done"
     return (_REQUIRED | _REQUIRED_DONE if done else _REQUIRED) - set(record)
+
+
+def _wrong(record: Record) -> str | None:
+    """What of a record that lacks nothing cannot be, None where all is well."""
+    texts = _REQUIRED - {"schema", "seed"} | ({"arrays"} & set(record))
+    kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(sorted(texts), str)
+    kinds["seed"] = int
+    if record["status"] == "done":
+        kinds |= {"metric": str, "value": (int, float), "intervals": dict, "references": dict}
+    for name, kind in kinds.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            return f"its {name} is {reprlib.repr(record[name])}"
+    if "config" in record and content_key(record["config"]) != record["key"]:
+        return "its key is not that of its config"
+    return None
+
+
+def _check_inside(path: Path, root: Path, what: str) -> None:
+    """Refuse a file that lies elsewhere than in ``root``, by its name or by a link."""
+    if os.path.dirname(os.path.realpath(path)) != os.path.realpath(root):
+        raise InputError(f"{what} {path} leads out of {root}; put the file itself there")
 
 
 def _refuse(constant: str) -> None:

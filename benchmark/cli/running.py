@@ -102,7 +102,7 @@ def run(
     from benchmark.spec import parse_seeds
     from benchmark.store import Store
 
-    numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
+    numbers = parse_seeds(seeds if seeds is not None else str(seed or 0))
     root = data_root(data)
     progress = Heeding(Silent() if as_json else Bar(), stopped=interrupts.asked)
     named = {"teacher": teacher, "student": student}

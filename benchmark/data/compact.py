@@ -81,7 +81,15 @@ def read_index(folder: Path) -> Index | None:
             raise ValueError("it is of another version of the suite")
         for name in ("shape", "classes", "chunks"):
             values[name] = tuple(values[name])
-        return Index(**values)
+        index = Index(**values)
+        sizes = (*index.shape, index.rows)
+        if len(index.shape) != 4 or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"images of shape {index.shape} in chunks of {index.rows!r}")
+        if len(index.chunks) != -(-index.shape[0] // index.rows):
+            raise ValueError(
+                f"it has the sums of {len(index.chunks)} chunks of {index.rows} for {index.shape[0]} images"
+            )
+        return index
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, str(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def read_grid(path: Path) -> list[Block]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError(f"cannot read grid {path} ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         raise InputError(f"grid {path}{place} is no YAML ({getattr(error, 'problem', None) or error})") from None
@@ -140,7 +141,7 @@ def _fields(where: str, given: Any, cls: type) -> Mapping[str, Any]:
 def _texts(where: str, given: Any, *, empty: bool) -> tuple[str, ...]:
     values = given if isinstance(given, list) else [given]
     if not all(isinstance(value, str) for value in values) or not (values or empty):
-        raise InputError(f"{where} = {given!r}: it takes a name or a list of names")
+        raise InputError(f"{where} = {reprlib.repr(given)}: it takes a name or a list of names")
     return tuple(dict.fromkeys(values))
 
 
@@ -154,5 +155,5 @@ def _seeds(where: str, given: Any) -> list[int]:
 
 def _typed(where: str, given: Any, kind: type) -> Any:
     if not isinstance(given, kind) or isinstance(given, bool):
-        raise InputError(f"{where} = {given!r}: it takes {'a name' if kind is str else 'a whole number'}")
+        raise InputError(f"{where} = {reprlib.repr(given)}: it takes {'a name' if kind is str else 'a whole number'}")
     return given

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from benchmark.spec import content_key
 from benchmark.store import SCHEMA, Store
 
 from .conftest import Call
@@ -27,15 +27,18 @@ def runs(tmp_path: Path) -> Store:
     store.check_writable()
     for (method, protocol), values in VALUES.items():
         for seed, value in enumerate(values):
+            config = {
+                "protocol": {"name": protocol}, "method": {"name": method}, "training": {"lr": 0.1}, "seed": seed
+            }  # fmt: skip
             record = {
-                "schema": SCHEMA, "key": hashlib.sha256(f"{method}{protocol}{seed}".encode()).hexdigest(),
+                "schema": SCHEMA, "key": content_key(config),
                 "status": "done", "provenance": "measured", "protocol": protocol, "dataset": "glyphs",
                 "preset": "quick", "teacher": "conv4-64", "backbone": "conv4-16", "method": method, "seed": seed,
                 "metric": "accuracy", "value": value, "intervals": {"image": {"half_width": 0.02, "n": 100}}, "n": 100,
                 "references": {"chance": {"value": 0.01, "intervals": {}}}, "facts": {"classes": 100},
                 "student_facts": {"start": "fresh", "steps": 300, "seconds": 9.0}, "teacher_facts": {},
                 "environment": {"cpu": "one", "threads": 2, "device": "cpu", "gpu": None},
-                "config": {"method": {"name": method}, "training": {"lr": 0.1}, "seed": seed}, "history": [],
+                "config": config, "history": [],
                 "seconds": 10.0, "peak_memory_mb": 500.0, "started": "2026-01-01",
             }  # fmt: skip
             store.save(record, {})
