@@ -280,6 +280,7 @@ def run_seed(
     from benchmark.training import Checkpoints, TeacherBank
 
     spec = plan.spec(seed)
+    checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
     known = _known(store, spec, mode)
     if known is None:
         claim = store.claims.take(spec.key)
@@ -292,12 +293,12 @@ def run_seed(
             known = _known(store, spec, mode, progress)  # the other may have finished it
             if known is None:
                 bank = TeacherBank(data_root / "teachers", progress)
-                checkpoints = Checkpoints(data_root / "checkpoints", device, progress, checkpoint_every)
                 record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
                 path = store.save(record, arrays)
                 checkpoints.clear(spec.key)
                 progress.say(f"seed {seed}: {'' if record['status'] == 'done' else 'failed, '}saved {path}")
                 return record
+    checkpoints.clear(spec.key)  # of a process that was killed when all was done
     progress.say(f"seed {seed}: already measured, from {store.root}")
     return known
 
