@@ -182,13 +182,13 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
     overrides: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for item in items:
         path, equals, value = item.partition("=")
-        section, dot, name = path.strip().partition(".")
-        if not equals or not dot or not name:
+        section, _, name = path.strip().partition(".")
+        if not equals or not name.isidentifier():
             raise InputError(f"--set {item!r} is not of the form section.name=value, as in method.margin=0.1")
         if section not in overrides:
             raise InputError(f"--set {item!r}: no section {section!r}; {_near(section, SECTIONS)}")
         if name in overrides[section]:
-            raise InputError(f"--set {path.strip()!r} is given twice")
+            raise InputError(f"{section}.{name} is given twice")
         overrides[section][name] = value.strip()
     return overrides
 

@@ -12,8 +12,9 @@ from benchmark.backbones.network import Network
 from benchmark.data import ImageSet, Task
 from benchmark.data.task import hold_out
 from benchmark.errors import InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS, Batch, Situation, Stage
-from benchmark.runner import Plan, Request, estimate
+from benchmark.runner import Plan, Request
 from benchmark.store import Store
 from benchmark.training import Silent, TeacherBank, Trained, Workshop, embed, select_device
 from tests.methods.toy import make_toy

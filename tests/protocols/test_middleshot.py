@@ -10,8 +10,9 @@ import torch
 
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, estimate, situation
+from benchmark.runner import Plan, Request, situation
 from benchmark.store import Store
 from benchmark.training import Silent, TeacherBank, Workshop, select_device
 from protocols import PROTOCOLS
@@ -198,5 +199,6 @@ def test_an_estimate_counts_every_student(tmp_path: Path, method: str) -> None:
     work = estimate(plan(tmp_path, method), [0, 1], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
     assert work["students_per_seed"] == 6
     assert work["student_steps_per_seed"] == (18 if method == "finetune" else 0)
-    assert work["estimated_training_seconds"] > 0
+    assert work["milliseconds_per_teacher_step"] > 0
+    assert (work["milliseconds_per_student_step"] > 0) is (method == "finetune")
     assert not list(tmp_path.rglob("*.safetensors"))
