@@ -149,3 +149,47 @@ def test_interrupted_it_ends_soon_and_leaves_no_process(tmp_path: Path, number: 
         for pid in members(process.pid):
             os.kill(pid, signal.SIGKILL)
     assert not list((tmp_path / "results/runs").glob("*.json"))
+
+
+LOGGED = """
+import sys
+from benchmark import runner
+from benchmark.cli import main
+
+measure = runner.measure
+
+def logged(plan, spec, *rest):
+    with open("measured.log", "a") as file:
+        file.write(f"{spec.key} {sys.argv[-1]}\\n")
+    return measure(plan, spec, *rest)
+
+runner.measure = logged
+main()
+"""
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_share_the_runs(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "BENCHMARK_DATA": str(tmp_path / "data"), "PYTHONPATH": str(root)}
+    words = ["sweep", "--protocols", "distill-same,distill-cross", "--methods", "ce,rkd,pkt,sp", "--seeds", "0-2"]
+    words += ["--datasets", "tiny", "--limit-steps", "25", "--executor", "serial", "--device", "cpu"]
+    sweeps = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOGGED, *words, f"--retries={number}"],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in sweeps]
+    finally:
+        for process in sweeps:
+            process.kill()
+    assert [process.returncode for process in sweeps] == [0, 0], outputs
+    measured = [line.split() for line in (tmp_path / "measured.log").read_text().splitlines()]
+    keys = [key for key, _ in measured]
+    assert len(keys) == len(set(keys)) == 2 * 4 * 3
+    assert len({who for _, who in measured}) == 2, "one sweep did everything"
+    assert len(list((tmp_path / "results/runs").glob("*.json"))) == 2 * 4 * 3
+    assert not [path for path in (tmp_path / "results/runs/.claims").iterdir() if path.stat().st_size]
