@@ -167,8 +167,10 @@ def read_record(path: Path) -> Record:
     """The record in a file. What is no whole record raises ``DamagedRecord``, one of another schema ``InputError``."""
     try:
         record = json.loads(path.read_bytes(), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         raise DamagedRecord(path, error) from None
+    except OSError as error:  # says nothing of what it holds
+        raise InputError(f"record {path} cannot be read ({error.strerror or error})") from None
     if isinstance(record, dict) and record.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
             f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"

@@ -99,7 +99,7 @@ def _load(folder: Path, network: Network) -> dict[str, Any]:
         if known != {name: value for name, value in facts.items() if name != "weights_sha256"}:
             raise ValueError("its facts are not those in the weights' header")
         network.load_state_dict(safetensors.torch.load(weights))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _DamagedError(str(error).split("\n", 1)[0]) from None
     return facts
 
