@@ -37,7 +37,7 @@ def test_trials_are_the_defaults_and_then_fill_every_range_evenly() -> None:
     ranges = tuning.space("distill-cross", "rkd")
     for name, (low, high) in ranges.items():
         places = [math.log(trial.values[name] / low) / math.log(high / low) for trial in trials[1:]]
-        assert sorted(places) == pytest.approx([(i + 0.5) / 8 for i in range(8)], abs=0.5 / 8 + 0.01)  # two digits
+        assert sorted(places) == pytest.approx([(i + 0.5) / 8 for i in range(8)], abs=0.5 / 8 + 0.025)  # two digits
     assert [trial.number for trial in trials] == list(range(9))
 
 
