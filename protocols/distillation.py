@@ -62,7 +62,7 @@ class Distillation(Protocol):
             "protocol": {"images_per_class": 2},
             "student": {"backbone": "conv4-16"},
             "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
-            "training": {"steps": 300, "batch_size": 64},
+            "training": {"steps": 150, "batch_size": 64},
         },
         "paper": {
             "protocol": {"images_per_class": 0},
@@ -234,6 +234,8 @@ class DistillSame(Distillation):
 )
 class DistillOverlap(Distillation):
     """Distil to a student that shares the given percent of its classes with the teacher."""
+
+    tuned_at = "distill-overlap40"
 
 
 @PROTOCOLS.register("distill-cross")
