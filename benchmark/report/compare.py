@@ -83,12 +83,15 @@ class Comparison:
         return f"{self.test}, Holm-adjusted p {shown}"
 
 
-def compare(cells: Iterable[Cell], names: Sequence[str], store: Store) -> tuple[list[Comparison], list[str]]:
+def compare(
+    cells: Iterable[Cell], names: Sequence[str], store: Store, *, first: bool = False
+) -> tuple[list[Comparison], list[str]]:
     """Every pair of the methods named, within each set of conditions and over all of them; and what was left out.
 
-    cells: of records in ``store``; names: labels of cells, as ``refilled`` or ``refilled (margin=0.1)``. Only measured
-    values are compared, on the seeds that both have. A name that no cell has, or a pair without common seeds anywhere,
-    raises ``InputError``, as do records of one seed that were not judged on the same episodes or images.
+    cells: of records in ``store``; names: labels of cells, as ``refilled`` or ``refilled (margin=0.1)``; first: only
+    the first of them with each of the others. Only measured values are compared, on the seeds that both have. A name
+    that no cell has, or a pair without common seeds anywhere, raises ``InputError``, as do records of one seed that
+    were not judged on the same episodes or images.
     """
     pools = make_pools(cell for cell in cells if cell.conditions.provenance == "measured")
     known = sorted({cell.label for pool in pools for cell in pool.cells})
@@ -97,11 +100,12 @@ def compare(cells: Iterable[Cell], names: Sequence[str], store: Store) -> tuple[
             raise InputError(f"no records of {name!r} here; there are some of {', '.join(known) or 'no method'}")
     if len(set(names)) != len(names) or len(names) < 2:
         raise InputError(f"compare takes two different methods or more, got {', '.join(names)}")
+    wanted = [(names[0], b) for b in names[1:]] if first else list(itertools.combinations(names, 2))
     found: list[Comparison] = []
     left_out: list[str] = []
     for pool in pools:
         by_label = {cell.label: cell for cell in pool.cells}
-        for a, b in itertools.combinations(names, 2):
+        for a, b in wanted:
             if a not in by_label and b not in by_label:
                 continue
             where = f"{pool.conditions.protocol} {pool.conditions.dataset}"
@@ -112,7 +116,7 @@ def compare(cells: Iterable[Cell], names: Sequence[str], store: Store) -> tuple[
                 left_out.append(f"{where}: {a} and {b} have finished no seed in common")
             else:
                 found.append(_compare(by_label[a], by_label[b], store))
-    for a, b in itertools.combinations(names, 2):
+    for a, b in wanted:
         if not any((c.a, c.b) == (a, b) for c in found):
             raise InputError(f"{a} and {b} have no seed of any protocol in common; run both with the same --seeds")
     return [*_adjusted(found), *_adjusted(_over_conditions(found))], list(dict.fromkeys(left_out))

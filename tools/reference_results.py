@@ -1,0 +1,267 @@
+"""Everything under results/ that is made of the committed records, and the block of the README that quotes it.
+
+    python tools/reference_results.py
+
+Run it after the grid (results/reference.yaml): it writes the leaderboard, the tables, the figures, the page and
+results/README.md, with a verdict on each claim by the rule stated there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.report.cells import Cell, make_cells
+from benchmark.report.compare import Comparison, compare
+from benchmark.report.figures import FIGURES, Evidence, draw, drawings, to_svg
+from benchmark.report.leaderboard import leaderboard, to_csv
+from benchmark.report.page import Illustration, make_page
+from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
+from benchmark.store import Record, Store, write_atomically
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- reference results: begin -->", "<!-- reference results: end -->"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What papers claim, and the comparisons that speak to it.
+
+    protocols: beginnings of their names; preset: the label that conditions must have; first: the method claimed to be
+    better; rivals: what it is compared with, a table for each.
+    """
+
+    title: str
+    text: str
+    protocols: tuple[str, ...]
+    rivals: tuple[str, ...]
+    first: str = "refilled"
+    preset: str = "quick"
+
+
+CLAIMS = (
+    Claim(
+        "1. Same classes",
+        "Between equal label spaces, where class probabilities can be compared, REFILLED is ahead of KD and its "
+        "successors.",
+        ("distill-same",),
+        ("kd", "dkd", "dist", "ce"),
+    ),
+    Claim(
+        "2. Overlapping and different classes",
+        "A teacher's comparisons between instances help a student whose classes it shares in part or not at all, more "
+        "than features (fitnet, at) or embeddings (rkd) do, and more than no teacher (ce).",
+        ("distill-overlap", "distill-cross"),
+        ("ce", "fitnet", "rkd", "at"),
+    ),
+    Claim(
+        "3. One step of new classes",
+        "A teacher that never saw the new classes still supervises them: REFILLED against KD, which speaks of the old "
+        "classes alone, at 0, 5 and 20 exemplars per old class.",
+        ("incremental",),
+        ("kd", "replay", "lwf", "lucir"),
+    ),
+    Claim(
+        "3 b. The same with weight aligning",
+        "Both with the head's new rows scaled to the norm of the old ones after training (WA).",
+        ("incremental",),
+        ("kd",),
+        preset="quick+protocol.rebalance=align",
+    ),
+    Claim(
+        "4. Few-shot",
+        "A student distilled by REFILLED on base classes has the better embedding for episodes of novel ones.",
+        ("fewshot",),
+        ("ce", "kd", "rkd", "fitnet", "protonet"),
+    ),
+    Claim(
+        "4 b. Middle-shot",
+        "With a handful of images per novel class, a small network learns more with the teacher's comparisons.",
+        ("middleshot",),
+        ("ce", "finetune", "rkd", "pkt"),
+    ),
+    Claim(
+        "5. Ablations: what the parts are worth",
+        "REFILLED as it stands against itself without the first stage (embedding_share=0), without the second "
+        "(embedding_share=1, judged where the embedding is), with tuples cut to the shortest (tuples=truncate), "
+        "without the adaptive weights (adaptive=False) and with centres of the batch (centers=batch).",
+        ("distill-same", "distill-overlap40", "distill-cross", "fewshot-5way1shot"),
+        (
+            "refilled (embedding_share=0.0)",
+            "refilled (embedding_share=1.0)",
+            "refilled (tuples=truncate)",
+            "refilled (adaptive=False)",
+            "refilled (centers=batch)",
+        ),
+    ),
+)
+
+
+def verdict(comparison: Comparison) -> str:
+    """The plain word: by whether the test tells the two apart, and which way."""
+    if not comparison.differs:
+        return "not confirmed"
+    return "confirmed" if comparison.paired.interval.mean > 0 else "contradicted"
+
+
+def findings(cells: Sequence[Cell], store: Store) -> str:
+    """A section for each claim, of the records that are there."""
+    parts = []
+    for claim in CLAIMS:
+        mine = [
+            cell
+            for cell in cells
+            if cell.conditions.protocol.startswith(claim.protocols) and cell.conditions.preset == claim.preset
+        ]
+        there = {cell.label for cell in mine if cell.done}
+        rivals = [name for name in claim.rivals if name in there]
+        lines = [f"## {claim.title}", "", claim.text, ""]
+        if claim.first not in there or not rivals:
+            parts.append("\n".join([*lines, "Not measured yet."]))
+            continue
+        found, _ = compare(mine, (claim.first, *rivals), store, first=True)
+        lines += [f"* **{_told(found, claim.first, rival)}**" for rival in rivals]
+        lines += [
+            "",
+            "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
+            "|---|---|--:|--:|--:|--:|---|",
+        ]
+        lines += [_row(comparison) for comparison in found if comparison.conditions is not None]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _told(found: Sequence[Comparison], first: str, rival: str) -> str:
+    """The verdict on one rival: over all conditions together where there are several."""
+    mine = [comparison for comparison in found if comparison.b == rival]
+    whole = next((comparison for comparison in mine if comparison.conditions is None), mine[0])
+    mean, half = whole.paired.interval.mean, whole.paired.interval.half_width
+    interval = "" if half is None else f", 95 % CI {100 * (mean - half):+.1f} to {100 * (mean + half):+.1f}"
+    places = sum(comparison.conditions is not None for comparison in mine)
+    ahead = sum(comparison.conditions is not None and comparison.paired.interval.mean > 0 for comparison in mine)
+    return (
+        f"over {rival}: {verdict(whole)} ({100 * mean:+.1f} points{interval}; {whole.test}, "
+        f"Holm p {_p(whole.adjusted_p)}; {first} ahead in {ahead} of {places} conditions)"
+    )
+
+
+def _row(comparison: Comparison) -> str:
+    where, interval = comparison.conditions, comparison.paired.interval
+    assert where is not None
+    low_high = (
+        ""
+        if interval.half_width is None
+        else (
+            f"{100 * (interval.mean - interval.half_width):+.1f} to {100 * (interval.mean + interval.half_width):+.1f}"
+        )
+    )
+    cells = [
+        f"{where.protocol} {where.dataset}", comparison.b, f"{100 * interval.mean:+.1f}", low_high,
+        str(len(comparison.differences)), _p(comparison.adjusted_p), verdict(comparison),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def teachers(cells: Sequence[Cell]) -> str:
+    """How far seeds spread with one teacher and with a teacher for each: standard deviations, in points."""
+    by_place = {(cell.conditions, cell.label): cell for cell in cells}
+    lines = ["| where | method | one teacher | a teacher each | seeds |", "|---|---|--:|--:|--:|"]
+    for (where, label), cell in by_place.items():
+        if where.preset != "quick+teacher.seed=run" or len(cell.done) < 2:
+            continue
+        one = next(
+            (other for (w, name), other in by_place.items()
+             if name == label and (w.protocol, w.dataset, w.preset) == (where.protocol, where.dataset, "quick")),
+            None,
+        )  # fmt: skip
+        seeds = sorted(set(cell.done) & set(one.done)) if one is not None else []
+        if one is None or len(seeds) < 2:
+            continue
+        spreads = [_spread([100 * float(c.done[seed]["value"]) for seed in seeds]) for c in (one, cell)]
+        lines.append(
+            f"| {where.protocol} {where.dataset} | {label} | {spreads[0]:.2f} | {spreads[1]:.2f} | {len(seeds)} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+
+
+def account(records: Sequence[Record]) -> str:
+    """What was run."""
+    seconds = sum(float(record["seconds"]) for record in records)
+    seeds = sorted({int(record["seed"]) for record in records})
+    machines = sorted({f"{r['environment']['cpu']}, {r['environment']['precision']}" for r in records})
+    return (
+        f"{len(records):,} runs, seeds {seeds[0]} to {seeds[-1]}, {seconds / 3600:.1f} hours of one core in all "
+        f"({'; '.join(machines)}; torch {', '.join(sorted({r['environment']['torch'] for r in records}))})."
+    )
+
+
+def document(records: Sequence[Record], store: Store) -> str:
+    """results/README.md."""
+    cells = make_cells(records)
+    return "\n\n".join(
+        [
+            (ROOT / "tools/reference_results.md").read_text().replace("{account}", account(records)).rstrip(),
+            findings(cells, store),
+            "## What a teacher's seed changes",
+            "Standard deviation over seeds in points, all runs with the teacher of seed 0 against each with its own.",
+            teachers(cells),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def headline(records: Sequence[Record]) -> str:
+    """The README's table: methods by protocols, one table of the distillation family on glyphs."""
+    tables = make_tables(records)
+    return to_markdown([table for table in tables if table.title.startswith("distill on glyphs, quick,")])
+
+
+def between(text: str, block: str) -> str:
+    """A text with the block between the marks replaced."""
+    head, _, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise ValueError(f"no {BEGIN} ... {END} in the text")
+    return f"{head}{BEGIN}\n{block}{END}{tail}"
+
+
+def main() -> None:
+    """Write all of it."""
+    results = ROOT / "results"
+    store = Store(results / "reference")
+    records, damaged = store.read()
+    if damaged:
+        raise SystemExit("; ".join(map(str, damaged)))
+    tables: list[Table] = make_tables(records)
+    texts = {
+        "results/leaderboard.csv": to_csv(leaderboard(records)),
+        "results/tables/leaderboard.md": to_markdown(tables),
+        "results/tables/leaderboard.tex": to_latex(tables),
+        "results/README.md": document(records, store),
+        "README.md": between((ROOT / "README.md").read_text(), headline(records)),
+    }
+    for name, text in texts.items():
+        write_atomically(ROOT / name, text.encode())
+    evidence = Evidence(make_cells(records), store)
+    draw(FIGURES.names(), evidence, results / "figures")
+    shown = [
+        Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
+        for name in FIGURES.names()
+        for drawing in drawings(name, evidence)[0]
+    ]
+    write_atomically(results / "report.html", make_page(records, shown, []).encode())
+
+
+if __name__ == "__main__":
+    main()
