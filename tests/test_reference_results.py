@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from benchmark import runner
 from benchmark.data.published import data_set
+from benchmark.progress import Silent
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.tables import make_tables, to_latex, to_markdown
+from benchmark.runner import measure
 from benchmark.store import Record, Store
+from benchmark.training import TeacherBank, select_device
 from benchmark.verification import replan
 
-RESULTS = Path(__file__).parent.parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+SAME = ("cpu", "torch", "threads", "precision")
+TOLERANCE = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +56,23 @@ def test_every_record_is_whole(records: list[Record]) -> None:
         else:
             mean = (arrays["predicted_student"] == arrays["labels"]).mean()
         assert mean == pytest.approx(record["value"], abs=1e-12)
+
+
+@pytest.mark.slow
+def test_random_runs_give_the_recorded_numbers(records: list[Record], tmp_path: Path) -> None:
+    """Three, others each time. Bit-equal where processor, torch and threads are the record's.
+
+    Elsewhere sums are rounded in another order, and trainings drift apart as those of two seeds do: within TOLERANCE.
+    """
+    for record in random.SystemRandom().sample(records, 3):
+        told = f"{record['protocol']} {record['dataset']} {record['method']} s{record['seed']} {record['key'][:12]}"
+        plan = replan(record, tmp_path)
+        spec = plan.spec(record["seed"])
+        device = select_device("cpu", spec.training.precision)
+        again, _ = measure(plan, spec, TeacherBank(tmp_path / "teachers"), device, Silent())
+        assert again["status"] == "done", told
+        alike = all(again["environment"][name] == record["environment"][name] for name in SAME)
+        if alike:
+            assert again["value"] == record["value"], told
+        else:
+            assert abs(again["value"] - record["value"]) <= TOLERANCE, told
