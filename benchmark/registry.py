@@ -60,6 +60,7 @@ class Registry(Generic[T]):
         self._room = room
         self._group = group
         self._slots: dict[str, _Slot[T]] = {}
+        self._refused: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str, *, examples: tuple[str, ...] = ()) -> Callable[[T], T]:
@@ -74,6 +75,10 @@ class Registry(Generic[T]):
     def refer(self, name: str, target: str, *, help: str | None = None, examples: tuple[str, ...] = ()) -> None:
         """Enter ``name`` as a reference ``"module:attribute"``, imported when first asked for."""
         self._add(name, None, target, help, examples)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Have ``name``, which might be looked for and stands for nothing, raise ``InputError`` with the reason."""
+        self._refused[name] = reason
 
     def _add(self, name: str, entry: T | None, target: str | None, help: str | None, examples: tuple[str, ...]) -> None:
         if name in self._slots:
@@ -144,6 +149,8 @@ class Registry(Generic[T]):
     def _find(self, name: str, also: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
         if found := self._match(name):
             return found
+        if name in self._refused:
+            raise InputError(f"there is no {self.kind} {name}: {self._refused[name]}")
         known = [*self.listing(), *also]
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"

@@ -41,7 +41,7 @@ class CRD(Method):
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.5
         width: Annotated[int, Ge(1)] = 128
 
-    needs = Needs(teacher=True)
+    needs = Needs(teacher=True, index=True)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """Both linear heads and the memories."""
