@@ -1,4 +1,4 @@
-"""What a method is that another library's strategy trains, and the names of those that the bridge to Avalanche brings."""
+"""What a method is that another library trains, and the names of those that the bridge to Avalanche brings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ for _name, _entry, _help in (
     ("icarl", "ICaRL", "Sigmoid outputs, old ones distilled, and nearest means of exemplars; Avalanche's ICaRL."),
     ("joint", "Joint", "Train a fresh network on all images of all classes; Avalanche's JointTraining."),
 ):
-    METHODS.refer(f"avalanche/{_name}", f"benchmark.bridges.avalanche:{_entry}", help=_help)
+    METHODS.refer(f"avalanche/{_name}", f"benchmark.bridges.avalanche_methods:{_entry}", help=_help)
 
 METHODS.refuse(
     "avalanche/bic",

@@ -50,10 +50,10 @@ def fit_experiences(
 ) -> Fitted:
     """Train ``student`` in place by ``method``, on the classes of ``teacher_task``, then on those that ``task`` adds.
 
-    Experience 0 holds what ``task`` has of the old classes, or the images that the teacher was trained on where that is
-    nothing. Steps, optimiser, rate and crops are those of ``fit``; batches, crops and whatever else is drawn follow from
-    ``seed`` alone. Signals are heeded at once: nothing is kept of a training that is broken off. What Avalanche's loop
-    does not do raises ``InputError``, a loss that is not finite ``DivergedError``.
+    Experience 0 holds what ``task`` has of the old classes, or the images that the teacher was trained on where that
+    is nothing. Steps, optimiser, rate and crops are those of ``fit``; batches, crops and whatever else is drawn follow
+    from ``seed`` alone. Signals are heeded at once: nothing is kept of a training that is broken off. What Avalanche's
+    loop does not do raises ``InputError``, a loss that is not finite ``DivergedError``.
     """
     started = time.perf_counter()
     check_foreign(training, device, rebalance)

@@ -138,8 +138,7 @@ class Workshop:
             embeddings = self.embed(teacher, task.data, task.train).clone()
         method.prepare(network, torch.from_numpy(task.labels(task.train)).to(self.device.torch), embeddings)
         guide = teacher if needs.teacher else None
-        title = f"{spec.method} seed {spec.seed}"
-        fitted = loop.Fitted()
+        title, fitted = f"{spec.method} seed {spec.seed}", loop.Fitted()
         if isinstance(method, ExperienceMethod):
             fitted = fit_experiences(
                 network, method, task, teacher.task, spec.training, normalisation, rebalance,
