@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.bridges.avalanche import load_avalanche
+from benchmark.bridges.avalanche import load_avalanche, quiet
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Situation, Stage
 from benchmark.methods.method import Relation
@@ -165,11 +165,13 @@ def staged_strategy(
 
         __getstate__ = _not_kept
 
-    return Staged(
-        model=model, optimizer=build_optimiser(model.network, guidance.method, Stage(), training.steps, training)[0],
-        criterion=nn.CrossEntropyLoss(), train_mb_size=training.batch_size, eval_mb_size=256, device=device,
-        plugins=[*plugins, plugin], evaluator=evaluator,
-    )  # fmt: skip
+    with quiet():
+        return Staged(
+            model=model,
+            optimizer=build_optimiser(model.network, guidance.method, Stage(), training.steps, training)[0],
+            criterion=nn.CrossEntropyLoss(), train_mb_size=training.batch_size, eval_mb_size=256, device=device,
+            plugins=[*plugins, plugin], evaluator=evaluator,
+        )  # fmt: skip
 
 
 def _check(name: str, entry: type[Method], labels: LabelSpaces, settings: Any) -> None:
