@@ -91,6 +91,7 @@ class LwF(AvalancheMethod):
         alpha: Annotated[float, Ge(0)] = 1.0
         temperature: Annotated[float, Gt(0)] = 2.0
 
+    searched = ("alpha",)
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences")
 
     def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
@@ -155,6 +156,8 @@ class EWC(AvalancheMethod):
 
         penalty: Annotated[float, Ge(0)] = 0.4
 
+    searched = ("penalty",)
+
     def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
         """With a cross-entropy that knows old outputs alone, until experience 0 is over."""
 
@@ -189,6 +192,7 @@ class DER(AvalancheMethod):
     """
 
     Settings = DarkRehearsal
+    searched = ("logits", "labels")
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences", exemplars=True)
     slots = Slots(memory="exemplars")
 
@@ -216,6 +220,7 @@ class ICaRL(AvalancheMethod):
 
         bce: Annotated[float, Gt(0)] = 20.0
 
+    searched = ("bce",)
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences", exemplars=True)
     slots = Slots(head="nme")
 
