@@ -25,12 +25,15 @@ from protocols.protocol import Result
 
 DEVICE = select_device("cpu", "float32")
 NAMES = tuple(name for name in METHODS.names() if name.startswith("avalanche/"))
-SIZES = ("training.batch_size=32", "teacher.batch_size=32", "teacher.steps=120")
+SIZES = (
+    "training.batch_size=32", "teacher.batch_size=32", "training.steps=80", "teacher.steps=120",
+    "student.backbone=conv4-16", "teacher.backbone=conv4-16",
+)  # fmt: skip
 
 
 def make(root: Path, name: str, *overrides: str, exemplars: int = 4) -> Plan:
-    steps = () if any("training.steps" in item for item in overrides) else ("training.steps=100",)
-    given = (*SIZES, *steps, *overrides)
+    settings = dict(item.split("=") for item in (*SIZES, *overrides))
+    given = tuple(f"{name}={value}" for name, value in settings.items())
     return Plan(Request(f"incremental-1step-{exemplars}exemplars", name, "tiny", overrides=given), root)
 
 
@@ -83,8 +86,7 @@ def watch(
 
     monkeypatch.setattr(entry, "strategy", strategy)
     monkeypatch.setattr(methods.AvalancheMethod, "learn", learn)
-    steps = () if any("training.steps" in item for item in overrides) else ("training.steps=4",)
-    found = go(root, make(root, name, *steps, "training.crop_padding=0", *overrides))
+    found = go(root, make(root, name, "training.steps=4", "training.crop_padding=0", *overrides))
     ((experiences, start),) = seen
     watched.start = start  # type: ignore[attr-defined]
     return watched, found, experiences
@@ -93,9 +95,9 @@ def watch(
 def test_they_are_judged_as_every_method_after_as_many_steps_and_images(learnt: dict[str, Result]) -> None:
     for name in NAMES:
         found, reference = learnt[name], learnt["finetune"]
-        assert found.student.facts["steps"] == 100, name
-        assert found.student.facts["images"] == 100 * 32, name
-        assert [row["step"] for row in found.student.facts["history"]] == [5.0 * n for n in range(1, 21)]
+        assert found.student.facts["steps"] == 80, name
+        assert found.student.facts["images"] == 80 * 32, name
+        assert [row["step"] for row in found.student.facts["history"]] == [4.0 * n for n in range(1, 21)]
         assert np.array_equal(found.arrays["images"], reference.arrays["images"])
         assert found.score.value == pytest.approx(np.mean(found.arrays["predicted_student"] == found.arrays["labels"]))
         assert found.teacher.facts["key"] == reference.teacher.facts["key"]
@@ -110,7 +112,7 @@ def test_they_do_as_what_they_stand_for(learnt: dict[str, Result]) -> None:
     near("joint", "avalanche/joint", 0.1)
     near("icarl", "avalanche/icarl", 0.1)
     accuracy = {name: learnt[name].score.value for name in NAMES}
-    assert accuracy["avalanche/joint"] > accuracy["avalanche/naive"] + 0.2
+    assert accuracy["avalanche/joint"] > accuracy["avalanche/naive"] + 0.1
     for name in ("naive", "ewc", "lwf"):  # what is known of cross-entropy over all outputs without exemplars
         assert learnt[f"avalanche/{name}"].references["old"].value < 0.05
     for name in ("replay", "der"):
@@ -311,7 +313,7 @@ def test_a_signal_is_heeded_after_the_step_at_hand(monkeypatch: pytest.MonkeyPat
         ("avalanche/der", (), 0, "it replays exemplars of earlier classes, and here are 0"),
         ("avalanche/icarl", (), 0, "nearest class mean, and without exemplars"),
         ("avalanche/nave", (), 4, "did you mean 'avalanche/naive'"),
-        ("avalanche/naive", ("student.backbone=conv4-16",), 4, "set student.backbone=conv4-32"),
+        ("avalanche/naive", ("student.backbone=conv4-32",), 4, "set student.backbone=conv4-16"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(
