@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pages
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -35,22 +37,32 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages that no file of this folder holds, and the figures of the reference results."""
-
-    def add(path: str, **source: str) -> None:
-        files.append(File.generated(config, path, **source))
-
     for name in METHODS.names():
-        add(pages.method_file(name), content=pages.method_page(name))
-    add("commands.md", content=pages.commands_page())
+        files.append(File.generated(config, pages.method_file(name), content=pages.method_page(name)))
     for path, source in FROM_ROOT.items():
-        # links that hold in the root of the repository
-        add(path, content=(ROOT / source).read_text(encoding="utf-8").replace("](docs/", "]("))
+        text = _links((ROOT / source).read_text(encoding="utf-8"), root="", site="")
+        files.append(File.generated(config, path, content=text.replace("](docs/", "](")))
     for figure in sorted((ROOT / "results" / "figures").glob("*.png")):
-        add(f"results/figures/{figure.name}", abs_src_path=str(figure))
+        files.append(File.generated(config, f"results/figures/{figure.name}", abs_src_path=str(figure)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """A page with its generated tables; figures of the repository's results are found in the site's."""
+    """A page with its generated tables."""
     up = "../" * page.file.src_uri.count("/")
-    return pages.filled(markdown).replace(f"]({up}../results/", f"]({up}results/")
+    return _links(pages.filled(markdown), root=up + "../", site=up)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """The page, if reading it asks nothing of the network."""
+    fetched = re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)=[\"']?(https?:)?//[^>]*>", output)
+    if fetched:
+        raise PluginError(f"{page.file.src_uri} fetches from elsewhere: {fetched[0]}")
+    return output
+
+
+def _links(markdown: str, root: str, site: str) -> str:
+    """Links that hold in the repository as links that hold here; both roots as seen from the page."""
+    for path, source in {**FROM_ROOT, "results/figures/": "results/figures/"}.items():
+        markdown = markdown.replace(f"]({root}{source}", f"]({site}{path}")
+    return markdown

@@ -153,18 +153,14 @@ def listing(kind: str) -> str:
     return table(["name", "what it is"], rows)
 
 
-def commands_page() -> str:
+def commands() -> str:
     """Every command with its arguments and options, as ``--help`` prints them."""
     from typer import Context
     from typer.main import get_command
 
     from benchmark.cli import app
 
-    shown = [
-        "# Commands",
-        "`python -m benchmark COMMAND`, or `benchmark COMMAND` where the package is installed. "
-        "Exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted.",
-    ]
+    shown: list[str] = []
     for name, command in _commands(get_command(app)):
         shown += [f"## {name}", *_command_help(command.help or "")]
         context = Context(command, info_name=name)
@@ -181,6 +177,7 @@ GENERATED: Mapping[str, Callable[..., str]] = {
     "protocol-settings": protocol_settings,
     "settings": section_settings,
     "list": listing,
+    "commands": commands,
 }
 """What ``<!-- generated: NAME ARGUMENT -->`` on a page stands for."""
 
