@@ -167,7 +167,7 @@ def commands() -> str:
         records = (parameter.get_help_record(context) for parameter in command.params)
         rows = [[code(spelling), prose(what)] for spelling, what in filter(None, records)]
         if rows:
-            shown.append(table(["", "what it is"], rows))
+            shown.append(table(["option", "what it is"], rows))
     return "\n\n".join(shown)
 
 
