@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from benchmark import interrupts
-from benchmark.cli import data, results, running, sweeping
+from benchmark.cli import data, results, running, sweeping, tuning
 from benchmark.cli.options import complain
 from benchmark.errors import InputError
 
@@ -37,7 +37,7 @@ def _help(context: typer.Context) -> None:
 
 
 for _command in (
-    running.run, sweeping.sweep, sweeping.status, running.list_, running.show, running.verify,
+    running.run, sweeping.sweep, sweeping.status, tuning.tune, running.list_, running.show, running.verify,
     results.leaderboard, results.compare, results.plot, results.report,
 ):  # fmt: skip
     app.command(_command.__name__.rstrip("_"))(_command)
