@@ -22,6 +22,7 @@ from benchmark.registry import Registry
 from benchmark.runner import situation
 from benchmark.spec import Student, Teacher, Training
 from protocols import PROTOCOLS
+from protocols.tuned import tuned_settings
 
 PLAIN = ("loss = ", "logits = ")
 """How a paragraph of a docstring begins that is an equation for the terminal."""
@@ -90,6 +91,12 @@ def method_page(name: str) -> str:
         shown += [prose(inspect.getdoc(entry.Settings) or ""), settings_table(entry.Settings, "method")]
     else:
         shown.append("None.")
+    if entry.searched:
+        shown.append(
+            "Beside the learning rate `tune` searches " + ", ".join(f"`method.{s}`" for s in entry.searched) + "."
+        )
+    if chosen := tuned(name):
+        shown += ["Chosen by it, for the preset `quick`:", table(["protocol", "settings"], chosen)]
     shown += ["## Stages", table(["stage", "share of steps", "head", "last rate"], stages)]
     shown += ["## Needs", "What it asks of the run, and what completes it in the incremental protocol:"]
     shown.append(table(["what", "value"], [[prose(part) for part in row] for row in needs]))
@@ -98,6 +105,17 @@ def method_page(name: str) -> str:
     shown.append(table(["protocol", ""], reasons))
     shown.append(f"```sh\npython -m benchmark show method {name}\n```")
     return "\n\n".join(shown)
+
+
+def tuned(method: str) -> list[list[str]]:
+    """Protocols for which settings of the method were chosen by ``tune``, and these settings."""
+    rows = []
+    for protocol in PROTOCOLS.names():
+        chosen = tuned_settings(protocol, method) or {}
+        values = [f"`{section}.{name}={value:g}`" for section, part in chosen.items() for name, value in part.items()]
+        if values:
+            rows.append([code(protocol), ", ".join(values)])
+    return rows
 
 
 def applicability(method: str) -> dict[str, str | None]:

@@ -61,6 +61,15 @@ def test_a_page_says_settings_stages_and_where_it_applies() -> None:
     assert len(pages.applicability("kd")) == len({PROTOCOLS.get(protocol).entry for protocol in PROTOCOLS.names()})
 
 
+def test_a_page_tells_what_tuning_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {("distill-cross", "rkd"): {"training": {"lr": 0.05}, "method": {"angle": 12.5}}}
+    monkeypatch.setattr(pages, "tuned_settings", lambda protocol, method: chosen.get((protocol, method)))
+    page = pages.method_page("rkd")
+    assert "`tune` searches `method.distance`, `method.angle`." in page
+    assert "| `distill-cross` | `training.lr=0.05`, `method.angle=12.5` |" in page
+    assert "Chosen by it" not in pages.method_page("kd")
+
+
 def test_prose_is_text_and_code_is_code() -> None:
     assert pages.prose("a_b * c,\n``d_e`` [f] <g>") == r"a\_b \* c, `d_e` \[f\] &lt;g>"
     assert pages.table(["x|y"], [["`a|b`"]]) == "| x&#124;y |\n| --- |\n| `a|b` |\n"

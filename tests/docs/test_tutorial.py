@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,18 @@ from .markdown import ROOT, blocks, commands
 
 TUTORIAL = ROOT / "docs" / "own-method.md"
 SMOKE = ["--limit-steps", "3"]
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from benchmark.cli import main
+for words in json.loads(sys.argv[1]):
+    print("\\n$", *words, flush=True)
+    sys.argv = ["benchmark", *words]
+    try:
+        main()
+    except SystemExit as exit_:
+        if exit_.code:
+            raise
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def typed(package: Path, *words: str) -> str:
+def execute(package: Path, *words: str) -> str:
+    """What Python prints, with the package where pip would have put it."""
     paths = [str(package), str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
@@ -43,29 +57,29 @@ def typed(package: Path, *words: str) -> str:
         "BENCHMARK_DATA": str(package / "data"),
         "COLUMNS": "200",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=package, env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *words], cwd=package, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_tutorial_does_what_it_says(package: Path) -> None:
+    lines = [words for block in blocks(TUTORIAL) for words in commands(block)]
+    asked = [[*words, *(SMOKE if words[0] == "run" else [])] for words in lines]
     said = {}
-    for block in blocks(TUTORIAL):
-        for words in commands(block):
-            said[words[0], words[-1]] = typed(package, "benchmark", *words, *(SMOKE if words[0] == "run" else ()))
-    assert {command for command, _ in said} == {"show", "list", "run", "compare"}
-    shown = said["show", "cosine"]
+    for part in execute(package, "-c", ONE_AFTER_THE_OTHER, json.dumps(asked)).split("\n$ ")[1:]:
+        words, _, output = part.partition("\n")
+        said[words] = output
+    assert len(said) == len(asked)
+    shown = said["show method cosine"]
     assert "loss = CE(z_s, y) + angle * mean (1 - cos(W e_s, e_t))" in shown
     assert "float >= 0" in shown
-    listed = said["list", "distill-cross"]
+    listed = said["list methods --protocol distill-cross"]
     assert any(line.split()[:2] == ["cosine", "applies"] for line in listed.splitlines())
-    assert "distill-cross tiny: " in said["compare", "ce"]
+    assert "distill-cross tiny: " in said["compare cosine ce"]
 
 
 def test_the_tutorials_own_test_passes(package: Path) -> None:
-    assert "1 passed" in typed(package, "pytest", "-q", "-p", "no:cacheprovider", "test_cosine_embedding.py")
+    assert "1 passed" in execute(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_cosine_embedding.py")
 
 
 def test_the_task_set_of_the_page_on_learn2learn_is_one() -> None:
