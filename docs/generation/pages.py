@@ -180,7 +180,7 @@ def commands() -> str:
 
     shown: list[str] = []
     for name, command in _commands(get_command(app)):
-        shown += [f"## {name}", *_command_help(command.help or "")]
+        shown += [f"## {name}", *_command_help(command.help or ""), *_command_help(command.epilog or "")]
         context = Context(command, info_name=name)
         records = (parameter.get_help_record(context) for parameter in command.params)
         rows = [[code(spelling), prose(what)] for spelling, what in filter(None, records)]
@@ -248,7 +248,7 @@ def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _command_help(text: str) -> Iterator[str]:
-    for part in inspect.cleandoc(text.replace("\b", "")).split("\n\n"):
+    for part in filter(None, inspect.cleandoc(text.replace("\b", "")).split("\n\n")):
         label, colon, rest = part.strip().partition(":")
         if label in ("Example", "Examples") and colon:
             yield f"```sh\n{textwrap.dedent(rest).strip()}\n```"
