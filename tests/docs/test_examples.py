@@ -76,7 +76,7 @@ def test_there_are_commands_to_look_at() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_option_and_setting_named_in_the_text_exists(page: Path) -> None:
-    options = {spelling for leaf in leaves(GROUP) for p in leaf.params for spelling in p.opts} | {"--help"} | OF_OTHERS
+    options = {spelling for leaf in [GROUP, *leaves(GROUP)] for p in leaf.params for spelling in p.opts} | {"--help"} | OF_OTHERS
     text = re.sub(r"^( *)```.*?^\1```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
     known = settings()
     for code in re.findall(r"`([^`\n]+)`", text):
