@@ -22,7 +22,6 @@ from .markdown import PAGES, ROOT, blocks, commands, name, read
 
 GROUP: Any = get_command(app)
 TYPED = [(name(page), words) for page in PAGES for block in blocks(page) for words in commands(block)]
-OF_OTHERS = {"--locked", "--quiet", "--all-groups"}
 TO_COME = {"cosine", "all"}
 """Names that the tutorial makes, and the one for every method."""
 NAMED: dict[str, Any] = {
@@ -76,7 +75,7 @@ def test_there_are_commands_to_look_at() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_option_and_setting_named_in_the_text_exists(page: Path) -> None:
-    options = {spelling for leaf in [GROUP, *leaves(GROUP)] for p in leaf.params for spelling in p.opts} | {"--help"} | OF_OTHERS
+    options = {"--help"} | {spelling for leaf in [GROUP, *leaves(GROUP)] for p in leaf.params for spelling in p.opts}
     text = re.sub(r"^( *)```.*?^\1```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
     known = settings()
     for code in re.findall(r"`([^`\n]+)`", text):
