@@ -9,7 +9,7 @@ import typer
 
 from benchmark import interrupts
 from benchmark.cli.options import Data, Offline, data_root, tell
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnusablePlugIn
 
 if TYPE_CHECKING:
     from benchmark.data.published import Published
@@ -34,8 +34,12 @@ def list_(data: Data = None) -> None:
     root = data_root(data)
     rows = []
     for name in DATASETS.listing():
-        entry = data_set(name)
-        rows.append([name, entry.state(root) if isinstance(entry, Published) else "embedded", DATASETS.help(name)])
+        try:
+            entry = data_set(name)
+            state = entry.state(root) if isinstance(entry, Published) else "embedded"
+        except UnusablePlugIn:
+            state = "cannot be used"
+        rows.append([name, state, DATASETS.help(name)])
     known = {row[0] for row in rows}
     rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]
     print_table(f"data sets, imported ones in {root / 'sets'}", ["name", "state", "what it is"], rows)

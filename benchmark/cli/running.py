@@ -12,7 +12,7 @@ import typer
 from benchmark import interrupts
 from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Offline, Results, complain, data_root
 from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnusablePlugIn
 from benchmark.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -149,12 +149,8 @@ def list_(
     rows = [[name, registry.help(name)] for name in registry.listing()]
     columns = ["name", "what it is"]
     if protocol is not None:
-        from benchmark.runner import situation
-
         for row in rows:
-            entry = registry.get(row[0]).entry
-            reason = entry.applies(situation(protocol, entry))
-            row.insert(1, "applies" if reason is None else f"does not apply: {reason}")
+            row.insert(1, _standing(row[0], protocol))
         columns.insert(1, protocol)
     print_table(kind.value, columns, rows)
 
@@ -255,6 +251,19 @@ def _show_method(name: str) -> None:
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
     print_table("\nneeds and slots", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
+
+
+def _standing(method: str, protocol: str) -> str:
+    """Whether a method applies to a protocol, and if not, why."""
+    from benchmark.methods import METHODS
+    from benchmark.runner import situation
+
+    try:
+        entry = METHODS.get(method).entry
+    except UnusablePlugIn:
+        return "cannot be used"
+    reason = entry.applies(situation(protocol, entry))
+    return "applies" if reason is None else f"does not apply: {reason}"
 
 
 def _registry(kind: Kind) -> Registry[Any]:
