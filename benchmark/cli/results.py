@@ -55,12 +55,13 @@ def leaderboard(
     """
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
+    from benchmark.store import Store
 
     if output is not None and output.suffix[1:] not in [*Format]:
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
     if reported and (output is None or output.suffix not in (".csv", ".json")):
         raise InputError("--reported goes with --output FILE.csv or FILE.json")
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     frame = make(records)
     if output is None:
         _print_leaderboard(frame)
@@ -88,7 +89,7 @@ def compare(
     from benchmark.report.compare import to_rows
     from benchmark.store import Store
 
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     comparisons, left_out = make(make_cells(records), methods, Store(results))
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
@@ -127,7 +128,7 @@ def plot(
 
     every = not names or names == ["all"]
     wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     written, skipped = draw(wanted, Evidence(make_cells(records), Store(results)), out)
     for path in written:
         tell(f"wrote {path}")
@@ -153,7 +154,7 @@ def report(
     from benchmark.report.page import Illustration, make_page
     from benchmark.store import Store
 
-    records, damaged = _read(results, None, None)
+    records, damaged = Store(results).select(None, None)
     evidence = Evidence(make_cells(records), Store(results))
     shown = [
         Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
@@ -163,27 +164,6 @@ def report(
     _write(out, make_page(records, shown, [str(problem) for problem in damaged]))
     tell(f"wrote {out}")
     _exit(damaged)
-
-
-def _read(results: Path, protocol: str | None, dataset: str | None) -> tuple[list[Record], list[InputError]]:
-    """The records wanted of a folder, and what is wrong with others; no record at all is an error."""
-    from benchmark.store import Store
-
-    good, damaged = Store(results).read()
-    if not good and not damaged:
-        raise InputError(
-            f"there are no records in {results}; make some with `run`, or name another folder with --results DIR"
-        )
-    wanted = [
-        record
-        for record in good
-        if (protocol is None or record["protocol"] == protocol or record["protocol"].startswith(f"{protocol}-"))
-        and dataset in (None, record["dataset"])
-    ]
-    if good and not wanted:
-        there = sorted({f"{record['protocol']} {record['dataset']}" for record in good})
-        raise InputError(f"no record in {results} is of that protocol and data set; there are {', '.join(there)}")
-    return wanted, damaged
 
 
 def _exit(damaged: list[InputError]) -> None:
