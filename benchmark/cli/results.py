@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, Results, complain, tell
 from benchmark.errors import InputError
 
@@ -29,9 +30,16 @@ class Format(StrEnum):
 
 
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="Only protocols whose name is this or begins so, as `distill`.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        autocompletion=completion.protocols,
+        help="Only protocols whose name is this or begins so, as `distill`.",
+    ),
 ]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", autocompletion=completion.datasets, help="Only this data set.")
+]
 
 
 def leaderboard(
@@ -51,7 +59,10 @@ def leaderboard(
     The CSV has a row per protocol, data set, preset, teacher, backbone and method; Markdown and LaTeX have methods by
     protocols. Methods that lack a seed are not ranked but listed with what they lack.
 
-    Example: python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
+    \b
+    Examples:
+      python -m benchmark leaderboard
+      python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
     """
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
@@ -72,7 +83,12 @@ def leaderboard(
 
 
 def compare(
-    methods: Annotated[list[str], typer.Argument(metavar="A B [C ...]", help="Methods, as `leaderboard` names them.")],
+    methods: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C ...]", autocompletion=completion.methods, help="Methods, as `leaderboard` names them."
+        ),
+    ],
     results: Results = DEFAULT_RESULTS,
     protocol: Protocol = None,
     dataset: Dataset = None,
@@ -82,7 +98,10 @@ def compare(
 
     The unit is the training seed: more episodes of the same two networks say nothing new about two methods.
 
-    Example: python -m benchmark compare refilled ce --protocol distill
+    \b
+    Examples:
+      python -m benchmark compare refilled ce --protocol distill
+      python -m benchmark compare refilled ce rkd --results results/reference --json
     """
     from benchmark.report.cells import make_cells
     from benchmark.report.compare import compare as make
@@ -114,7 +133,10 @@ def plot(
 ) -> None:
     """Draw figures for papers: PDF and PNG at print size, and the data drawn as CSV beside them.
 
-    Example: python -m benchmark plot overlap --results results/reference --out results/figures
+    \b
+    Examples:
+      python -m benchmark plot --list
+      python -m benchmark plot overlap --results results/reference --out results/figures
     """
     from benchmark.report.figures import FIGURES, Evidence, draw
 
@@ -147,7 +169,9 @@ def report(
 ) -> None:
     """Make one HTML file of leaderboard, figures and every run, that needs no network.
 
-    Example: python -m benchmark report --results results/reference --out results/report.html
+    \b
+    Example:
+      python -m benchmark report --results results/reference --out results/report.html
     """
     from benchmark.report.cells import make_cells
     from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg
