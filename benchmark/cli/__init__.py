@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from benchmark import interrupts
-from benchmark.cli import data, results, running, sweeping
+from benchmark.cli import data, plugins, results, running, sweeping
 from benchmark.cli.options import complain, enter
 from benchmark.errors import InputError
 
@@ -36,6 +36,7 @@ _INTERRUPTED = 130
 
 @app.callback()
 @data.app.callback()
+@plugins.app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())  # noqa: T201
@@ -44,10 +45,11 @@ def _help(context: typer.Context) -> None:
 
 for _command in (
     running.run, sweeping.sweep, sweeping.status, running.list_, running.show, running.verify,
-    results.leaderboard, results.compare, results.plot, results.report,
+    results.leaderboard, results.compare, results.plot, results.report, plugins.check,
 ):  # fmt: skip
     enter(app, _command.__name__.rstrip("_"))(_command)
 app.add_typer(data.app, name="data")
+app.add_typer(plugins.app, name="new")
 
 
 def _name() -> str:

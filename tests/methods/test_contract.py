@@ -8,10 +8,10 @@ import inspect
 import pytest
 import torch
 
+from benchmark.contracts.toy import CLASSES, make_toy
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Situation
 from benchmark.spec import build_settings
-from tests.methods.toy import CLASSES, make_toy
 
 NAMES = METHODS.names()
 DISJOINT = tuple(range(100, 100 + CLASSES))
