@@ -69,7 +69,7 @@ class Contract:
 
     def rule(self, function: Rule) -> Rule:
         """Decorator that adds a rule."""
-        self.rules[(inspect.getdoc(function) or "").rstrip(".")] = function
+        self.rules[(inspect.getdoc(function) or "").rstrip(".").replace("``", "")] = function
         return function
 
     def verdicts(self, subject: Subject) -> Iterator[Verdict]:
