@@ -122,7 +122,7 @@ def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike
 
 def _seeds(given: SupportsIndex | Iterable[SupportsIndex]) -> list[int]:
     try:
-        numbers = [operator.index(n) for n in ((given,) if isinstance(given, SupportsIndex) else given)]
+        numbers = [operator.index(n) for n in (given if isinstance(given, Iterable) else (given,))]
     except TypeError:
         numbers = []
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
