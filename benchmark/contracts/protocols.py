@@ -154,15 +154,20 @@ def measured(subject: Subject) -> None:
 @PROTOCOL.rule
 def fair(subject: Subject) -> None:
     """Every method is given the same tasks, and judged on as many images."""
-    entries = {name: METHODS.get(name).entry for name in ("refilled", "rkd", "kd", "lwf")}
-    others = [name for name, entry in entries.items() if entry.applies(situation(subject.name, entry)) is None]
-    require(bool(others), f"none of {', '.join(entries)} applies")
-    results = [_result(subject, _plan(subject, method), method) for method in ("ce", others[0])]
+    names = ("refilled", "rkd", "kd", "lwf")
+    other = next(filter(lambda name: _applies(name, subject), names), "")
+    require(bool(other), f"none of {', '.join(names)} applies")
+    results = [_result(subject, _plan(subject, method), method) for method in ("ce", other)]
     for name, part in (("metric", "metric"), ("number of what is judged", "n")):
         require(len({getattr(r, part) for r in results}) == 1, f"the {name} follows the method")
     require(len({r.teacher.task.key for r in results}) == 1, "the teacher's task follows the method")
     require(len({tuple(r.references) for r in results}) == 1, "what stands beside the score follows the method")
     require(all(isinstance(r.score, Score) for r in results), "its score is no Score")
+
+
+def _applies(method: str, subject: Subject) -> bool:
+    entry = METHODS.get(method).entry
+    return entry.applies(situation(subject.name, entry)) is None
 
 
 def _plan(subject: Subject, method: str = "ce") -> Plan:
