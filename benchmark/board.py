@@ -41,7 +41,7 @@ def print_survey(planned: Cells, found: Survey) -> None:
     states = [*STATES, "n/a"]
     lines = [[*place[:shown], *(str(count[state]) for state in states)] for place, count in rows.items()]
     print_table("", [*("protocol", "dataset", "settings")[:shown], *states], lines)
-    for line in (*_reasons(planned.excluded), *_at_work(planned.cells, found)):
+    for line in (*reasons(planned.excluded), *_at_work(planned.cells, found)):
         print(line)  # noqa: T201
 
 
@@ -195,7 +195,7 @@ def _settings(cell: Cell) -> str:
     return "+".join([name, *(setting for setting in changed if not setting.startswith("method."))])
 
 
-def _reasons(excluded: Sequence[Excluded]) -> Iterator[str]:
+def reasons(excluded: Sequence[Excluded]) -> Iterator[str]:
     """A line for every reason, with what it holds for."""
     methods: dict[str, dict[str, None]] = {}
     places: dict[str, dict[str, None]] = {}

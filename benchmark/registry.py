@@ -147,6 +147,13 @@ class Registry(Generic[T]):
         self._discover()
         return self._match(name) is not None
 
+    def usable(self, name: str) -> bool:
+        """Whether ``name`` stands for an entry that can be used: a plug-in may be one that cannot."""
+        try:
+            return self.get(name) is not None
+        except UnusablePlugIn:
+            return False
+
     def help(self, name: str) -> str:
         """First line of the entry's docstring (or the help given with a reference), for a name as listed.
 

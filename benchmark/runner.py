@@ -84,7 +84,7 @@ class Plan:
                 given[section]["steps"] = request.limit_steps
         recipe = _recipe(request, protocol.entry.presets)
         if recipe is None:
-            preset = protocol.entry.presets[request.preset]
+            preset = protocol.entry.preset(request.preset, request.protocol, request.method)
         else:
             asked = (given[section].get("backbone") for section in ("teacher", "student"))
             preset = recipe.values(request.protocol, request.method, request.dataset, *asked)

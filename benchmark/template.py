@@ -65,6 +65,7 @@ class $title(Method):
         weight: Annotated[float, Ge(0)] = 10.0
 
     needs = Needs(teacher=True)
+    searched = ("weight",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the squared differences of cosines."""

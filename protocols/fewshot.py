@@ -45,6 +45,7 @@ class FewShot(Episodic):
         split: Literal["test", "val"] = "test"
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
+    tuned_at = "fewshot-5way1shot"
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-16"},

@@ -55,6 +55,7 @@ class Incremental(Protocol):
         val: Annotated[float, Ge(0), Lt(1)] = 0.2
         """Of the groups that are not for test; 0 trains on all of these."""
 
+    tuned_at = "incremental-1step-5exemplars"
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-32", "start": "teacher"},

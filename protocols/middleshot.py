@@ -48,6 +48,7 @@ class MiddleShot(Episodic):
         split: Literal["test", "val"] = "test"
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
+    tuned_at = "middleshot-5way5shot"
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-16"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmark.errors import InputError
 from benchmark.spec import derive_seed
+from protocols.tuned import tuned_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,17 +68,31 @@ class Result:
 class Protocol:
     """Base of all protocols. ``version`` rises when the same settings give other results than before.
 
-    ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default.
+    ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default, which tuning
+    completes for each method. ``tuned_at``: the protocol whose tuned settings those of the family take that have none
+    of their own.
     """
 
     Settings: ClassVar[type]
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"quick": {}}
+    tuned_at: ClassVar[str] = ""
 
     def __init__(self, name: str, settings: Any, fields: Mapping[str, int]) -> None:
         self.name = name
         self.settings = settings
         self.fields = fields
+
+    @classmethod
+    def preset(cls, preset: str, protocol: str, method: str) -> Mapping[str, Mapping[str, Any]]:
+        """A preset's values by section for a method: for ``quick`` with what tuning has chosen, by protocol."""
+        values = cls.presets[preset]
+        if preset != "quick":
+            return values
+        chosen: Mapping[str, Mapping[str, Any]] = {}
+        for where in (protocol, cls.tuned_at):
+            chosen = chosen or tuned_settings(where, method) or {}
+        return {part: {**values.get(part, {}), **chosen.get(part, {})} for part in {**values, **chosen}}
 
     @classmethod
     def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:

@@ -132,6 +132,7 @@ def test_a_plug_in_that_cannot_be_loaded_is_listed_with_the_reason(
         with pytest.raises(UnusablePlugIn, match="a plug-in of acme, cannot be loaded"):
             registry.get("broken")
     assert registry.get("square").entry is dict
+    assert [registry.usable(name) for name in registry.names()] == [True, True, False]
 
 
 @pytest.mark.parametrize("name", ["square", "{sides}gon", "7gon"])

@@ -68,6 +68,7 @@ class _Adapting(EpisodicMethod):
     """What MAML and ANIL have in common: a copy that takes a few steps on the support set answers the queries."""
 
     Settings = Adaptation
+    searched = ("adaptation_lr",)
 
     def stages(self) -> list[Stage]:
         """One, at a share of the run's rate."""

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from benchmark import interrupts
-from benchmark.cli import data, plugins, results, running, sweeping
+from benchmark.cli import data, plugins, results, running, sweeping, tuning
 from benchmark.cli.options import complain, enter
 from benchmark.errors import InputError
 
@@ -44,7 +44,7 @@ def _help(context: typer.Context) -> None:
 
 
 for _command in (
-    running.run, sweeping.sweep, sweeping.status, running.list_, running.show, running.verify,
+    running.run, sweeping.sweep, sweeping.status, tuning.tune, running.list_, running.show, running.verify,
     results.leaderboard, results.compare, results.plot, results.report, plugins.check,
 ):  # fmt: skip
     enter(app, _command.__name__.rstrip("_"))(_command)

@@ -10,7 +10,7 @@ import typer
 from benchmark import interrupts
 from benchmark.cli import completion
 from benchmark.cli.options import Data, Offline, data_root, enter, tell
-from benchmark.errors import InputError, UnusablePlugIn
+from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.data.published import Published
@@ -45,11 +45,8 @@ def list_(data: Data = None) -> None:
     root = data_root(data)
     rows = []
     for name in DATASETS.listing():
-        try:
-            entry = data_set(name)
-            state = entry.state(root) if isinstance(entry, Published) else "embedded"
-        except UnusablePlugIn:
-            state = "cannot be used"
+        entry = data_set(name) if DATASETS.usable(name) else None
+        state = entry.state(root) if isinstance(entry, Published) else "embedded" if entry else "cannot be used"
         rows.append([name, state, DATASETS.help(name)])
     known = {row[0] for row in rows}
     rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]

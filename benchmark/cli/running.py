@@ -13,7 +13,7 @@ from benchmark import interrupts
 from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Offline, Results, complain, data_root
 from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
-from benchmark.errors import InputError, UnusablePlugIn
+from benchmark.errors import InputError
 from benchmark.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -324,10 +324,9 @@ def _standing(method: str, protocol: str) -> str:
     from benchmark.methods import METHODS
     from benchmark.runner import situation
 
-    try:
-        entry = METHODS.get(method).entry
-    except UnusablePlugIn:
+    if not METHODS.usable(method):
         return "cannot be used"
+    entry = METHODS.get(method).entry
     reason = entry.applies(situation(protocol, entry))
     return "applies" if reason is None else f"does not apply: {reason}"
 

@@ -142,10 +142,10 @@ def sweep(
 
     select_device(device)
     store, root = Store(results), data_root(data)
-    planned = _planned(blocks, root, as_json)
+    planned = planned_cells(blocks, root, as_json)
     found = survey(planned.cells, store)
     todo = to_do(planned.cells, found, mode.value)
-    lanes = jobs or _usual_jobs(executor, device)
+    lanes = jobs or usual_jobs(executor, device)
     if not as_json:
         print_survey(planned, found)
         print(estimate(todo, found.seconds, lanes) if todo else "nothing to do")  # noqa: T201
@@ -154,7 +154,7 @@ def sweep(
         store.check_writable()
         write_grid(results / _GRID, blocks)
         setting = Setting(results.resolve(), root.resolve(), device, mode.value, checkpoint_every)
-        chosen = _executor(executor, setting, min(lanes, len(todo)), retries, resources)
+        chosen = executor_for(executor, setting, min(lanes, len(todo)), retries, resources)
         if as_json:
             came = carry_out(todo, chosen, Quiet())
         else:
@@ -207,7 +207,7 @@ def status(
         if not (results / _GRID).exists():
             raise InputError(f"no sweep was begun in {results}; name its --results DIR, or --protocols or --grid FILE")
         blocks = read_grid(results / _GRID)
-    planned = _planned(blocks, data_root(data), as_json)
+    planned = planned_cells(blocks, data_root(data), as_json)
     found = survey(planned.cells, Store(results))
     if as_json:
         print(json.dumps(describe(planned, found), indent=1, allow_nan=False))  # noqa: T201
@@ -230,9 +230,9 @@ def _blocks(
     from benchmark.sweep.grid import Block, read_grid
 
     given = {
-        "protocols": _names(protocols),
-        "methods": _names(methods),
-        "datasets": _names(datasets),
+        "protocols": names_of(protocols),
+        "methods": names_of(methods),
+        "datasets": names_of(datasets),
         "seeds": tuple(parse_seeds(seeds)) if seeds is not None else None,
         "preset": preset,
         "set": tuple(settings) if settings else None,
@@ -251,7 +251,8 @@ def _blocks(
     return [Block(**named)]  # type: ignore[arg-type]
 
 
-def _names(given: list[str] | None) -> tuple[str, ...] | None:
+def names_of(given: list[str] | None) -> tuple[str, ...] | None:
+    """Names out of repeated options with commas; None where nothing was given."""
     if not given:
         return None
     names = [name.strip() for text in given for name in text.split(",")]
@@ -260,7 +261,8 @@ def _names(given: list[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def _planned(blocks: list[Block], root: Path, silent: bool) -> Cells:
+def planned_cells(blocks: list[Block], root: Path, silent: bool) -> Cells:
+    """The cells of blocks, under a bar; ``InputError`` where nothing applies."""
     from benchmark import interrupts
     from benchmark.console import Bar, Heeding
     from benchmark.progress import Silent
@@ -272,7 +274,7 @@ def _planned(blocks: list[Block], root: Path, silent: bool) -> Cells:
     return planned
 
 
-def _usual_jobs(where: Where, device: str) -> int:
+def usual_jobs(where: Where, device: str) -> int:
     """How many runs go on at a time where the user has not said."""
     if where is Where.serial:
         return 1
@@ -284,7 +286,10 @@ def _usual_jobs(where: Where, device: str) -> int:
     return gpus or min(2, usable_cores())
 
 
-def _executor(where: Where, setting: Setting, lanes: int, retries: int, resources: Resources) -> Executor:
+def executor_for(
+    where: Where, setting: Setting, lanes: int, retries: int = 2, resources: Resources | None = None
+) -> Executor:
+    """What carries runs out, so many at a time."""
     if where is Where.serial:
         from benchmark.executors.serial import Serial
 
@@ -294,5 +299,6 @@ def _executor(where: Where, setting: Setting, lanes: int, retries: int, resource
 
         return Local(setting, lanes, retries=retries)
     from benchmark.executors.slurm import Slurm
+    from benchmark.sweep.grid import Resources
 
-    return Slurm(setting, lanes, retries=retries, resources=resources)
+    return Slurm(setting, lanes, retries=retries, resources=resources or Resources())

@@ -57,11 +57,16 @@ def typed(subject: Subject) -> None:
 
 @METHOD.rule
 def declared(subject: Subject) -> None:
-    """Its needs, slots and version are of their types, and it can be described."""
+    """Its needs, slots, version and what is searched are of their types, and it can be described."""
     entry = subject.entry
     require(isinstance(entry.needs, Needs), f"its needs are a {type(entry.needs).__name__}, not Needs")
     require(isinstance(entry.slots, Slots), f"its slots are a {type(entry.slots).__name__}, not Slots")
     require(type(entry.version) is int and entry.version >= 1, f"its version is {entry.version!r}, not 1 or more")
+    own = entry.Settings()
+    for name in entry.searched:
+        value = getattr(own, name, None)
+        positive = isinstance(value, (int, float)) and value > 0
+        require(positive, f"it declares {name!r} as searched, whose default is {value!r}, not a positive number")
     text, settings, needs, stages = describe(entry)
     require(bool(text and needs and stages), "its description is empty")
     require(all(all(row) for row in settings), "a setting cannot be described")

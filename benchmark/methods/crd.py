@@ -42,6 +42,7 @@ class CRD(Method):
         width: Annotated[int, Ge(1)] = 128
 
     needs = Needs(teacher=True)
+    searched = ("crd",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """Both linear heads and the memories."""

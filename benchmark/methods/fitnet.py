@@ -42,6 +42,7 @@ class FitNet(Method):
         temperature: Annotated[float, Gt(0)] = 4.0
 
     needs = Needs(teacher=True, taps=("stage2",))
+    searched = ("hint",)
 
     @classmethod
     def applies(cls, situation: Situation, settings: Any = None) -> str | None:

@@ -93,6 +93,8 @@ class LwF(Incremental):
         kd: Annotated[float, Ge(0)] = 1.0
         temperature: Annotated[float, Gt(0)] = 2.0
 
+    searched = ("kd",)
+
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy over the new classes and the divergence on the old ones."""
         terms = {"ce": losses.subset_cross_entropy(student.logits, batch.labels, self.columns(self.new, batch))}
@@ -117,6 +119,7 @@ class ICaRL(Incremental):
 
         bce: Annotated[float, Gt(0)] = 20.0
 
+    searched = ("bce",)
     slots = Slots(head="nme")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
@@ -146,6 +149,7 @@ class EEIL(Incremental):
         kd: Annotated[float, Ge(0)] = 1.0
         temperature: Annotated[float, Gt(0)] = 2.0
 
+    searched = ("kd",)
     slots = Slots(rebalance="balanced")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
@@ -206,6 +210,7 @@ class LUCIR(Incremental):
         rivals: Annotated[int, Ge(1)] = 2
         scale: Annotated[float, Gt(0)] = 10.0
 
+    searched = ("features", "ranking")
     needs = Needs(teacher=True, weights=True, labels="extended", start="teacher", train_embeddings=True)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:

@@ -190,12 +190,17 @@ class NoSettings:
 
 
 class Method:
-    """Base of all methods. ``version`` rises when the same settings give other results than before."""
+    """Base of all methods. ``version`` rises when the same settings give other results than before.
+
+    ``searched``: its own settings that ``tune`` searches beside the learning rate, the weights of its terms; the range
+    of each is from a tenth of its default to ten times that.
+    """
 
     Settings: ClassVar[type] = NoSettings
     needs: ClassVar[Needs] = Needs()
     slots: ClassVar[Slots] = Slots()
     version: ClassVar[int] = 1
+    searched: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, labels: LabelSpaces, student: Shapes, teacher: Shapes) -> None:
         self.settings = settings

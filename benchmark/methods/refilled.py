@@ -60,6 +60,7 @@ class Refilled(Method):
         adaptive: bool = True
 
     needs = Needs(teacher=True, train_embeddings=True)
+    searched = ("tuple_weight", "local")
 
     def stages(self) -> list[Stage]:
         """The embedding stage and the classifier stage."""

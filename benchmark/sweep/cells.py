@@ -158,6 +158,7 @@ def _times(cells: Iterable[Cell], records: Iterable[Record]) -> dict[str, float]
 
 
 def _bare(preset: str) -> str:
-    """A preset's label without what costs no time: the teacher's seed and the method's own settings."""
+    """A preset's label without what costs no time: the teacher's seed, the rate and the method's own settings."""
     name, changed = split_preset(preset)
-    return "+".join([name, *(item for item in changed if not item.startswith(("teacher.seed=", "method.")))])
+    free = "teacher.seed=", "training.lr=", "method."
+    return "+".join([name, *(item for item in changed if not item.startswith(free))])

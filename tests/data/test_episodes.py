@@ -44,13 +44,41 @@ def test_stream_follows_the_seed(tiny: ImageSet) -> None:
         (7, 1, "the split has 6"),
         (1, 1, "2 ways"),
         (5, 0, "1 shot"),
-        (5, 8, r"class 'pattern 24' of tiny has 24, of which up to 16 are support"),
-        (5, 10**6, "up to 24 are support"),
+        (5, 15, r"class 'pattern 24' of tiny has 24, up to 2 of them near-duplicates"),
+        (5, 10**6, "lower the shots"),
     ],
 )
 def test_impossible_numbers_are_told(tiny: ImageSet, way: int, shot: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_episodes(tiny, tiny.splits["test"], way=way, shot=shot, query=9, episodes=10, seed=0)
+
+
+def test_groups_are_shared_out_where_any_support_would_leave_too_few_queries(tiny: ImageSet) -> None:
+    """24 images in 12 groups of a class: 12 support images of as many groups would leave no query."""
+    drawn = sample_episodes(tiny, tiny.splits["test"], way=3, shot=12, query=9, episodes=400, seed=2)
+    for support, query in zip(drawn.support.reshape(-1, 12), drawn.query.reshape(-1, 9), strict=True):
+        assert len(set(support)) == 12
+        assert len(set(query)) == 9
+        assert not set(tiny.groups[support]) & set(tiny.groups[query])
+        assert len(set(tiny.groups[support])) <= 7
+    counts = np.bincount(drawn.support.ravel(), minlength=len(tiny.labels))[tiny.where(tiny.splits["test"])]
+    assert np.abs(counts - counts.mean()).max() < 5 * np.sqrt(counts.mean())
+
+
+def test_the_most_that_a_class_can_carry_is_found() -> None:
+    """Groups of 120, 5, 5, ... as in a real class: the large one is support or query, never both."""
+    labels = np.repeat([0, 1], 155)
+    groups = np.concatenate(
+        [np.concatenate([np.zeros(120, int), np.repeat(np.arange(1, 8), 5)]) + 8 * c for c in (0, 1)]
+    )
+    data = ImageSet("lumpy", np.zeros((310, 2, 2, 1), np.uint8), labels, groups, ("a", "b"), {"test": (0, 1)})
+    drawn = sample_episodes(data, (0, 1), way=2, shot=21, query=15, episodes=200, seed=0)
+    for support, query in zip(drawn.support.reshape(-1, 21), drawn.query.reshape(-1, 15), strict=True):
+        assert len(set(support)) == 21
+        assert len(set(query)) == 15
+        assert not set(groups[support]) & set(groups[query])
+    with pytest.raises(InputError, match="up to 120 of them near-duplicates"):
+        sample_episodes(data, (0, 1), way=2, shot=22, query=15, episodes=1, seed=0)
 
 
 def test_disjoint_episodes_share_no_image_and_use_the_images_up(tiny: ImageSet) -> None:

@@ -95,6 +95,10 @@ class Needless(Plain):
     needs = {"teacher": True}  # type: ignore[assignment]  # noqa: RUF012
 
 
+class Searching(Plain):
+    searched = ("nothing",)
+
+
 class Halved(Plain):
     def stages(self) -> list[Stage]:
         return [Stage("one", 0.5), Stage("one", 0.2)]
@@ -216,6 +220,7 @@ class Forgetful(Plain):
         (Untyped, "Its settings", r"method\.more takes 'nonsense'"),
         (Bare, "Its settings", r"method\.temperature has no default"),
         (Needless, "Its needs", "its needs are a dict"),
+        (Searching, "Its needs", "declares 'nothing' as searched"),
         (Halved, "The shares", r"sum to 0\.7"),
         (Unnamed, "The loss of each", "has no terms"),
         (PerImage, "The loss of each", "'each' is no tensor without dimensions"),

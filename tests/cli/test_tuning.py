@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .conftest import Call
+
+TUNE = ["tune", "--protocol", "distill-cross", "--datasets", "tiny", "--trials", "3", "--out", "chosen"]
+SMOKE = ["--limit-steps", "3", "--device", "cpu", "-j", "1"]
+
+
+def test_tune_tries_chooses_writes_and_goes_on(call: Call, tmp_path: Path) -> None:
+    dry = call(*TUNE, *SMOKE, "--method", "ce,kd", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "n/a: kd on distill-cross" in dry.stdout
+    assert "3 cells to do" in dry.stdout
+    assert not (tmp_path / "chosen").exists()
+
+    done = call(*TUNE, *SMOKE, "--method", "ce,kd")
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "chosen/distill-cross.csv").read_text().splitlines()
+    assert log[0] == "method,trial,settings,tiny s1000,mean,chosen"
+    assert len(log) == 4
+    records = [json.loads(path.read_text()) for path in (tmp_path / "results/tuning").glob("*.json")]
+    assert {record["config"]["protocol"]["split"] for record in records} == {"val"}
+    assert {record["seed"] for record in records} == {1000}
+    best = max(records, key=lambda record: record["value"])["value"]
+    assert [line for line in log if line.endswith(f"{best:.6f},yes")]
+    settings = (tmp_path / "chosen/distill-cross.toml").read_text()
+    assert "3 trials a method, judged on validation data of tiny s1000" in settings
+
+    again = call(*TUNE, *SMOKE, "--method", "ce")
+    assert "nothing to do" in again.stdout
+    assert (tmp_path / "chosen/distill-cross.toml").read_text() == settings
+
+
+def test_what_cannot_be_tuned_is_told(call: Call) -> None:
+    for arguments, message in (
+        (["--method", "ce", "--seeds", "3"], "tuning takes seeds from 1000 on"),
+        (["--method", "ncm"], "ncm has nothing to tune"),
+        (["--method", "cee"], "did you mean"),
+    ):
+        refused = call(*TUNE, *SMOKE, *arguments)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    bare = call("tune", "--protocol", "distill-cross", "--method", "ce", "--limit-steps", "3")
+    assert (bare.returncode, "name another folder with --out" in bare.stderr) == (2, True)
