@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.backbones import BACKBONES
 from benchmark.backbones.network import Network, Outputs, build_network
+from benchmark.contracts.toy import make_toy
 from benchmark.data import ImageSet
 from benchmark.data.augmentation import Images, Normalisation
 from benchmark.data.sampling import balanced_walk, batches
@@ -24,7 +25,6 @@ from benchmark.training import Fitted, Silent, fit, select_device
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.loop import DivergedError
-from tests.methods.toy import make_toy
 
 DEVICE = select_device("cpu", "float32")
 TASKS, WAYS, IMAGES, SIZE = 6, 5, 20, 16
