@@ -70,6 +70,8 @@ def test_the_tutorial_does_what_it_says(package: Path) -> None:
         words, _, output = part.partition("\n")
         said[words] = output
     assert len(said) == len(asked)
+    assert "FAIL" not in said["check cosine"]
+    assert said["check cosine"].count("pass ") >= 10
     shown = said["show method cosine"]
     assert "loss = CE(z_s, y) + angle * mean (1 - cos(W e_s, e_t))" in shown
     assert "float >= 0" in shown
@@ -79,7 +81,16 @@ def test_the_tutorial_does_what_it_says(package: Path) -> None:
 
 
 def test_the_tutorials_own_test_passes(package: Path) -> None:
+    assert " passed" in execute(
+        package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_rules.py", "-k", "docstring"
+    )
     assert "1 passed" in execute(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_cosine_embedding.py")
+
+
+def test_the_page_on_notebooks_is_one(tmp_path: Path) -> None:
+    said = [execute(tmp_path, "-c", block.text) for block in blocks(ROOT / "docs" / "library.md")]
+    assert "cannot tell refilled" in said[0]
+    assert "Settings(" in said[1]
 
 
 def test_the_task_set_of_the_page_on_learn2learn_is_one() -> None:
