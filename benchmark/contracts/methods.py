@@ -30,7 +30,7 @@ from benchmark.contracts.toy import CLASSES, Toy, make_toy
 from benchmark.methods import Needs, Situation, Slots, Stage
 from benchmark.methods.description import describe
 from benchmark.methods.episodic import EpisodicMethod
-from benchmark.methods.method import Relation, Start
+from benchmark.methods.method import Judged, Relation, Start
 
 METHOD = Contract("method")
 _DISJOINT = tuple(range(100, 100 + CLASSES))
@@ -164,6 +164,7 @@ def reads(subject: Subject) -> None:
 
 
 @METHOD.rule
+@_of_losses
 def deterministic(subject: Subject) -> None:
     """The same seed gives the same loss and gradients, bit for bit; the generators of others stay as they are."""
     found = []
@@ -250,7 +251,8 @@ def applies(subject: Subject) -> None:
         reason = entry.applies(where)
         require(reason is None or (isinstance(reason, str) and bool(reason.strip())), f"of {where} it says {reason!r}")
     home: Relation = "extended" if entry.needs.labels == "extended" else "same"
-    at_home = [Situation(home, "a", "a", episodes=episodes) for episodes in _TRUTH]
+    judged: tuple[Judged, ...] = get_args(Judged)
+    at_home = [Situation(home, "a", "a", episodes=episodes, judged=what) for episodes in _TRUTH for what in judged]
     require(any(entry.applies(where) is None for where in at_home), f"it does not apply to its own label space, {home}")
     require(entry.backbone("a", "b") in ("a", "b"), "the backbone of its student is neither student's nor teacher's")
     if entry.applies(Situation("disjoint", "a", "a")) is None and entry.needs.learns != "experiences":

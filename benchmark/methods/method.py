@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Relation = Literal["same", "overlap", "disjoint", "extended"]
 Start = Literal["fresh", "teacher"]
+Judged = Literal["embedding", "logits"]
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,7 +64,7 @@ class Situation:
     teacher: str
     start: Start = "fresh"
     exemplars: int | None = None
-    judged: Literal["embedding", "logits"] = "logits"
+    judged: Judged = "logits"
     origin: str | None = None
     many: bool = False
     episodes: bool = False
