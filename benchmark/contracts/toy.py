@@ -73,10 +73,10 @@ def make_toy(name: str, teacher_classes: tuple[int, ...] = tuple(range(CLASSES))
         student.backbone.load_state_dict(teacher.backbone.state_dict())
     spaces = LabelSpaces(tuple(range(CLASSES)), teacher_classes)
     student.eval()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)  # a connector is drawn by it
+    with torch.random.fork_rng(devices=[]):  # a connector is drawn
+        torch.manual_seed(3)
         method = chosen(chosen.Settings(**settings), spaces, shapes(student, images), shapes(teacher, images))
-    trains_all = method.needs.trains == "all"
-    student.backbone.train(trains_all).requires_grad_(trains_all)
-    method.prepare(student, labels, teacher.embed(images) if method.reads_train_embeddings else None)
+        trains_all = method.needs.trains == "all"
+        student.backbone.train(trains_all).requires_grad_(trains_all)
+        method.prepare(student, labels, teacher.embed(images) if method.reads_train_embeddings else None)
     return Toy(student, teacher, method, images, labels)

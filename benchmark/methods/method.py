@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Relation = Literal["same", "overlap", "disjoint", "extended"]
 Start = Literal["fresh", "teacher"]
-Judged = Literal["embedding", "logits"]
 
 
 @functools.lru_cache(maxsize=64)
@@ -64,7 +63,7 @@ class Situation:
     teacher: str
     start: Start = "fresh"
     exemplars: int | None = None
-    judged: Judged = "logits"
+    judged: Literal["embedding", "logits"] = "logits"
     origin: str | None = None
     many: bool = False
     episodes: bool = False
