@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize, softmax
 from benchmark.backbones.network import Network, build_network
 from benchmark.bridges.avalanche import as_avalanche_benchmark, load_avalanche, quiet
 from benchmark.bridges.distillation import LogitNetwork, distillation_plugin, staged_strategy
+from benchmark.contracts.toy import make_toy
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.spec import Training
-from tests.methods.toy import make_toy
 
 SHAPE = (3, 16, 16)
 OLD, ALL = 15, 30
