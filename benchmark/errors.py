@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class DoesNotApply(InputError):
     """A request whose parts are right each and do not go together, as a method and a protocol; the message says why."""
+
+
+class UnusablePlugIn(DoesNotApply):
+    """A request for another package's plug-in that cannot be loaded, or whose name is taken; the message says which."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from benchmark.errors import InputError
@@ -18,7 +19,16 @@ def load_extra(module: str, extra: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise InputError(
-            f"{what} needs a package that is not installed ({error.name}); "
-            f'pip install "distillation-benchmark[{extra}]"'
-        ) from None
+        raise _missing(error.name, extra, what) from None
+
+
+def check_extra(package: str, extra: str, what: str) -> None:
+    """Raise ``InputError`` as ``load_extra`` does, without importing the package where it is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, extra, what)
+
+
+def _missing(package: str, extra: str, what: str) -> InputError:
+    return InputError(
+        f'{what} needs a package that is not installed ({package}); pip install "distillation-benchmark[{extra}]"'
+    )

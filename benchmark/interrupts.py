@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 
 _signals: list[int] = []
@@ -35,3 +37,21 @@ def held() -> Iterator[None]:
         _holders -= 1
     if asked() and not _holders:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Within it Ctrl-C is handled by ``heed``, and what came is forgotten at the end: for one call of a program.
+
+    In another thread than the main one, which no signal reaches, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = len(_signals)
+    before = signal.signal(signal.SIGINT, heed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        del _signals[came:]

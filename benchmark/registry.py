@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnusablePlugIn
 
 T = TypeVar("T")
 
@@ -37,12 +38,17 @@ _KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 @dataclass
 class _Slot(Generic[T]):
+    name: str
     pattern: re.Pattern[str]
     kinds: dict[str, str]
     entry: T | None
     target: str | None
     help: str | None
     examples: tuple[str, ...]
+    package: str | None = None
+    """The installed package whose plug-in it is."""
+    trouble: str | None = None
+    """Why it cannot be used."""
 
 
 class Registry(Generic[T]):
@@ -52,14 +58,19 @@ class Registry(Generic[T]):
     ``net-x{width:decimal}``, or any text, as in ``folder:{path:text}``. An entry is an object, or a reference
     ``"module:attribute"`` that is imported when first asked for. Names come from three places: ``register`` and
     ``refer``; the modules of ``room``, a package whose files register themselves when imported; and the
-    installed packages' entry points of ``group``.
+    installed packages' entry points of ``group``, plug-ins. A plug-in is imported when it is asked for or described,
+    must be a subclass of ``base`` where there is one, and stands in nobody's way but its own where it cannot be used.
     """
 
-    def __init__(self, kind: str, *, room: str | None = None, group: str | None = None) -> None:
+    def __init__(
+        self, kind: str, *, room: str | None = None, group: str | None = None, base: type | None = None
+    ) -> None:
         self.kind = kind
+        self._base = base
         self._room = room
         self._group = group
         self._slots: dict[str, _Slot[T]] = {}
+        self._refused: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str, *, examples: tuple[str, ...] = ()) -> Callable[[T], T]:
@@ -75,18 +86,44 @@ class Registry(Generic[T]):
         """Enter ``name`` as a reference ``"module:attribute"``, imported when first asked for."""
         self._add(name, None, target, help, examples)
 
+    def refuse(self, name: str, reason: str) -> None:
+        """Have ``name``, which might be looked for and stands for nothing, raise ``InputError`` with the reason."""
+        self._refused[name] = reason
+
+    @contextlib.contextmanager
+    def standing_in(self, name: str, entry: T) -> Iterator[None]:
+        """Within it a plain ``name`` stands for ``entry``, whatever it stands for otherwise: to try out what is no
+        plug-in yet."""
+        self._discover()
+        before = self._slots.get(name)
+        self._slots[name] = _Slot(name, re.compile(re.escape(name)), {}, entry, None, None, (name,))
+        try:
+            yield
+        finally:
+            if before is None:
+                del self._slots[name]
+            else:
+                self._slots[name] = before
+
     def _add(self, name: str, entry: T | None, target: str | None, help: str | None, examples: tuple[str, ...]) -> None:
         if name in self._slots:
-            raise ValueError(f"{self.kind} {name!r} is registered twice")
-        first, *rest = _FIELD.split(name)
-        keys, kinds, texts = rest[::3], rest[1::3], rest[2::3]
-        pattern = re.escape(first)
-        for key, kind, text in zip(keys, kinds, texts, strict=True):
-            pattern += f"(?P<{key}>{_KINDS[kind][0]}){re.escape(text)}"
-        self._slots[name] = _Slot(
-            re.compile(pattern), dict(zip(keys, kinds, strict=True)), entry, target, help,
-            examples or (() if keys else (name,)),
-        )  # fmt: skip
+            hint = ": a plug-in has its name from its entry point alone" if self._slots[name].package else ""
+            raise ValueError(f"{self.kind} {name!r} is registered twice{hint}")
+        self._slots[name] = _slot(name, entry=entry, target=target, help=help, examples=examples)
+
+    def _plug_in(self, name: str, target: str, package: str) -> None:
+        """Enter an entry point of an installed package; where it cannot be entered, why."""
+        try:
+            slot: _Slot[T] = _slot(name, target=target, package=package)
+        except (KeyError, re.error):  # a field of no kind there is, or one named twice
+            slot = _slot(re.sub("[{}]", "", name), target=target, package=package)
+            slot.trouble = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
+        taken, _ = self._match(name) or (self._slots.get(name), None)
+        if taken is not None:
+            other = taken.package
+            both = f"a plug-in of {other} and of {package}" if other else f"the suite's own and a plug-in of {package}"
+            slot.trouble = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
+        self._slots[name] = slot
 
     def _discover(self) -> None:
         if self._discovered:
@@ -98,8 +135,7 @@ class Registry(Generic[T]):
                 importlib.import_module(f"{self._room}.{module}")
         if self._group is not None:
             for point in importlib.metadata.entry_points(group=self._group):
-                source = f"plug-in of {point.dist.name}" if point.dist is not None else "plug-in"
-                self.refer(point.name, point.value, help=source)
+                self._plug_in(point.name, point.value, point.dist.name if point.dist is not None else point.module)
 
     def names(self) -> list[str]:
         """Every plain name and every example of a name with fields, in order of registration."""
@@ -116,19 +152,33 @@ class Registry(Generic[T]):
         self._discover()
         return self._match(name) is not None
 
+    def usable(self, name: str) -> bool:
+        """Whether ``name`` stands for an entry that can be used: a plug-in may be one that cannot."""
+        try:
+            return self.get(name) is not None
+        except UnusablePlugIn:
+            return False
+
     def help(self, name: str) -> str:
-        """First line of the entry's docstring (or the help given with a reference), for a name as listed."""
+        """First line of the entry's docstring (or the help given with a reference), for a name as listed.
+
+        Of a plug-in with its package; of one that cannot be used, why.
+        """
         self._discover()
         listed = (slot for key, slot in self._slots.items() if _unfilled(key) == name)
         slot = next(listed, None) or self._find(name)[0]
         if slot.help is not None:
             return slot.help
-        return (inspect.getdoc(self._load(slot)) or "").split("\n", 1)[0]
+        try:
+            text = (inspect.getdoc(self._load(slot)) or "").split("\n", 1)[0]
+        except UnusablePlugIn as error:
+            return str(error)
+        return text if slot.package is None else f"{text} (plug-in of {slot.package})"
 
     def get(self, name: str, also: Iterable[str] = ()) -> Match[T]:
         """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones.
 
-        ``also``: other names that it might have been meant for.
+        A plug-in that cannot be used raises ``UnusablePlugIn``. ``also``: other names that might have been meant.
         """
         self._discover()
         slot, fields = self._find(name, also)
@@ -144,20 +194,61 @@ class Registry(Generic[T]):
     def _find(self, name: str, also: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
         if found := self._match(name):
             return found
+        if name in self._refused:
+            raise InputError(f"there is no {self.kind} {name}: {self._refused[name]}")
         known = [*self.listing(), *also]
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")
 
     def _load(self, slot: _Slot[T]) -> T:
-        if slot.entry is None:
+        if slot.entry is None and slot.trouble is None:
             assert slot.target is not None
-            module, _, attribute = slot.target.partition(":")
-            loaded: Any = importlib.import_module(module)
-            for part in attribute.split("."):
-                loaded = getattr(loaded, part)
-            slot.entry = cast(T, loaded)
-        return slot.entry
+            try:
+                slot.entry = self._imported(slot.target)
+            except Exception as error:
+                if slot.package is None:
+                    raise
+                reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+                slot.trouble = (
+                    f"{self.kind} {slot.name!r}, a plug-in of {slot.package}, cannot be loaded ({reason}); update or "
+                    f"uninstall {slot.package}"
+                )
+                raise UnusablePlugIn(slot.trouble) from error
+        if slot.trouble is not None:
+            raise UnusablePlugIn(slot.trouble)
+        return cast(T, slot.entry)
+
+    def _imported(self, target: str) -> T:
+        module, _, attribute = target.partition(":")
+        loaded: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            loaded = getattr(loaded, part)
+        if not callable(loaded):
+            raise TypeError(f"{target} cannot be called")
+        if self._base is not None and not (isinstance(loaded, type) and issubclass(loaded, self._base)):
+            raise TypeError(f"{target} is no subclass of {self._base.__name__}")
+        return cast(T, loaded)
+
+
+def _slot(
+    name: str,
+    *,
+    entry: T | None = None,
+    target: str | None = None,
+    help: str | None = None,
+    examples: tuple[str, ...] = (),
+    package: str | None = None,
+) -> _Slot[T]:
+    first, *rest = _FIELD.split(name)
+    keys, kinds, texts = rest[::3], rest[1::3], rest[2::3]
+    pattern = re.escape(first)
+    for key, kind, text in zip(keys, kinds, texts, strict=True):
+        pattern += f"(?P<{key}>{_KINDS[kind][0]}){re.escape(text)}"
+    return _Slot(
+        name, re.compile(pattern), dict(zip(keys, kinds, strict=True)), entry, target, help,
+        examples or (() if keys else (name,)), package,
+    )  # fmt: skip
 
 
 def _unfilled(name: str) -> str:

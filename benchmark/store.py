@@ -140,6 +140,27 @@ class Store:
             [record for record in found if isinstance(record, InputError)],
         )
 
+    def select(self, protocol: str | None, dataset: str | None) -> tuple[list[Record], list[InputError]]:
+        """As ``read``, but only records of a data set, and of protocols whose name is ``protocol`` or begins so.
+
+        No such record at all raises ``InputError``.
+        """
+        good, damaged = self.read()
+        if not good and not damaged:
+            raise InputError(
+                f"there are no records in {self.root}; make some with `run`, or name another folder with --results DIR"
+            )
+        wanted = [
+            record
+            for record in good
+            if (protocol is None or record["protocol"] == protocol or record["protocol"].startswith(f"{protocol}-"))
+            and dataset in (None, record["dataset"])
+        ]
+        if good and not wanted:
+            there = sorted({f"{record['protocol']} {record['dataset']}" for record in good})
+            raise InputError(f"no record in {self.root} is of that protocol and data set; there are {', '.join(there)}")
+        return wanted, damaged
+
     def resolve(self, name: str) -> Record:
         """The one record that a file's path or name, a key or the beginning of a key stands for.
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 from benchmark.registry import Registry
 from protocols.protocol import Protocol, Result, Score
 
-PROTOCOLS: Registry[type[Protocol]] = Registry("protocol", room="protocols", group="benchmark.protocols")
+PROTOCOLS: Registry[type[Protocol]] = Registry("protocol", room="protocols", group="benchmark.protocols", base=Protocol)
 
 __all__ = ["PROTOCOLS", "Protocol", "Result", "Score"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnusablePlugIn
 from benchmark.registry import Registry
 
 
@@ -87,14 +89,93 @@ def test_duplicates_are_refused(shapes: Registry[object]) -> None:
         shapes.refer("counter", "collections:deque")
 
 
-def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def plugged(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str, str], **options: Any) -> Registry[Any]:
+    """A registry with ``square`` and ``{sides}gon`` of its own, and entry points: name, target, package."""
     from importlib import metadata
 
-    point = metadata.EntryPoint("ordered", "collections:OrderedDict", "benchmark.shapes")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "benchmark.shapes" else [])
-    registry: Registry[type] = Registry("shape", group="benchmark.shapes")
-    assert registry.names() == ["ordered"]
+    def found(group: str) -> list[object]:
+        made = [metadata.EntryPoint(name, target, group) for name, target, _ in points]
+        dists = [type("Dist", (), {"name": package}) for *_, package in points]
+        return [point._for(dist) for point, dist in zip(made, dists, strict=True)]  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(metadata, "entry_points", found)
+    registry: Registry[Any] = Registry("shape", group="benchmark.shapes", **options)
+    registry.register("square")(dict)
+    registry.register("{sides}gon", examples=("5gon",))(list)
+    return registry
+
+
+def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = plugged(monkeypatch, ("ordered", "collections:OrderedDict", "acme"))
+    assert registry.names() == ["square", "5gon", "ordered"]
     assert registry.get("ordered").entry.__name__ == "OrderedDict"
+    assert registry.help("ordered") == "Dictionary that remembers insertion order (plug-in of acme)"
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no_such_module:Thing", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("collections:Missing", "AttributeError: module 'collections' has no attribute 'Missing'"),
+        ("collections", "AttributeError"),
+        ("math:pi", "TypeError: math:pi cannot be called"),
+        ("collections:deque", "TypeError: collections:deque is no subclass of dict"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_listed_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, target: str, reason: str
+) -> None:
+    registry = plugged(monkeypatch, ("broken", target, "acme"), base=dict)
+    assert registry.names() == ["square", "5gon", "broken"]
+    for _ in range(2):
+        assert f"shape 'broken', a plug-in of acme, cannot be loaded ({reason}" in registry.help("broken")
+        with pytest.raises(UnusablePlugIn, match="a plug-in of acme, cannot be loaded"):
+            registry.get("broken")
+    assert registry.get("square").entry is dict
+    assert [registry.usable(name) for name in registry.names()] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["square", "{sides}gon", "7gon"])
+def test_a_plug_in_whose_name_is_taken_stands_for_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    registry = plugged(monkeypatch, (name, "collections:Counter", "acme"), ("own", "collections:Counter", "acme"))
+    used = name.replace("{sides}", "7")
+    line = f"{name!r} is both the suite's own and a plug-in of acme, and only one can be meant; uninstall acme"
+    with pytest.raises(UnusablePlugIn, match=re.escape(line)):
+        registry.get(used)
+    assert line in registry.help(name.replace("{sides}", "SIDES"))
+    assert registry.get("own").entry.__name__ == "Counter"
+    assert registry.get("8gon" if name == "7gon" else "own").entry is not None
+
+
+def test_two_plug_ins_of_one_name_name_both_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = plugged(monkeypatch, ("own", "collections:Counter", "acme"), ("own", "collections:deque", "zeta"))
+    with pytest.raises(UnusablePlugIn, match="a plug-in of acme and of zeta"):
+        registry.get("own")
+    assert registry.names().count("own") == 1
+
+
+@pytest.mark.parametrize("name", ["a-{size:colour}", "a-{size}-{size}"])
+def test_fields_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    registry = plugged(monkeypatch, (name, "collections:Counter", "acme"))
+    shown = registry.names()[-1]
+    assert "plug-in of acme, has a name whose fields cannot be read" in registry.help(shown)
+    assert registry.get("square").entry is dict
+
+
+def test_a_plug_in_that_registers_itself_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = plugged(monkeypatch, ("own", "collections:Counter", "acme"))
+    assert "own" in registry
+    with pytest.raises(ValueError, match="registered twice: a plug-in has its name from its entry point alone"):
+        registry.register("own")(dict)
+
+
+def test_a_name_stands_for_something_else_for_a_while(shapes: Registry[object]) -> None:
+    before = shapes.names()
+    with shapes.standing_in("square", set), shapes.standing_in("fresh", tuple):
+        assert shapes.get("square").entry is set
+        assert shapes.get("fresh").entry is tuple
+    assert shapes.get("square").entry is dict
+    assert shapes.names() == before
 
 
 def test_listing_every_registry_imports_nothing_heavy() -> None:

@@ -98,9 +98,11 @@ class _Adapting(EpisodicMethod):
 class MAML(_Adapting):
     """Learn weights from which a few steps on a support set lead far; learn2learn's MAML.
 
+    loss = CE of the queries under w', where w' = w - adaptation_lr * gradient of CE of the support set, step by step
+
     Model-agnostic meta-learning: Finn et al., ICML 2017, arXiv 1703.03400. The whole network takes
-    ``adaptation_steps`` of plain gradient descent on the cross-entropy of the support set, and the cross-entropy of the
-    queries under the weights reached is minimised in those it set out from. There is no teacher.
+    ``adaptation_steps`` of plain gradient descent on the support set, and the cross-entropy of the queries under the
+    weights reached is minimised in those it set out from. There is no teacher.
 
     Batch normalisation: learn2learn's own examples normalise queries by the statistics of all queries asked together,
     which tells each of them about the others. Here they are normalised by the statistics of the support set under the
@@ -134,6 +136,9 @@ class MAML(_Adapting):
 class ANIL(_Adapting):
     """MAML whose head alone adapts to a support set; learn2learn's ANIL.
 
+    loss = CE of the queries under the head v' and the embedding e, where v' = v - adaptation_lr * gradient of CE of the
+    support set in v, step by step
+
     Almost no inner loop: Raghu et al., ICLR 2020, arXiv 1909.09157. As ``maml``, but the embedding is the same before
     and after; it is learnt through the adaptation of the head. Batch normalisation is that of every method: statistics
     of the batch in training, of all training when judged.
@@ -157,9 +162,11 @@ class ANIL(_Adapting):
 class ProtoNet(EpisodicMethod):
     """Learn an embedding by prototypes of episodes; learn2learn's prototypical networks.
 
-    Snell et al., NeurIPS 2017, arXiv 1703.05175. Queries are classified by their distances to the mean embeddings of
-    the support images of each class: ``euclidean``, squared, or ``cosine``. There is no teacher. What is judged is the
-    embedding, by ``protocol.head`` as for every method; ``--set protocol.head=euclidean`` is the paper's.
+    loss = CE(-d(e, c_k), y) of the queries, c_k the mean embedding of the support images of class k
+
+    Snell et al., NeurIPS 2017, arXiv 1703.05175. Distances are ``euclidean``, squared, or ``cosine``. There is no
+    teacher. What is judged is the embedding, by ``protocol.head`` as for every method; ``--set
+    protocol.head=euclidean`` is the paper's.
     """
 
     @dataclass(frozen=True)

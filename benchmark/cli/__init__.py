@@ -10,8 +10,8 @@ from typing import NoReturn
 import typer
 
 from benchmark import interrupts
-from benchmark.cli import data, results, running, sweeping, tuning
-from benchmark.cli.options import complain
+from benchmark.cli import data, plugins, results, running, sweeping, tuning
+from benchmark.cli.options import complain, enter
 from benchmark.errors import InputError
 
 app = typer.Typer(
@@ -20,6 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Benchmark suite for generalized knowledge distillation.",
+    epilog="""\b
+    Examples:
+      python -m benchmark run --protocol fewshot-5way1shot --method refilled
+      python -m benchmark list protocols
+      python -m benchmark run --help
+    """,
 )
 
 # typer carries its own copy of click or uses the installed one, by version: this is the base of usage errors in both
@@ -30,6 +36,7 @@ _INTERRUPTED = 130
 
 @app.callback()
 @data.app.callback()
+@plugins.app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())  # noqa: T201
@@ -38,10 +45,17 @@ def _help(context: typer.Context) -> None:
 
 for _command in (
     running.run, sweeping.sweep, sweeping.status, tuning.tune, running.list_, running.show, running.verify,
-    results.leaderboard, results.compare, results.plot, results.report,
+    results.leaderboard, results.compare, results.plot, results.report, plugins.check,
 ):  # fmt: skip
-    app.command(_command.__name__.rstrip("_"))(_command)
+    enter(app, _command.__name__.rstrip("_"))(_command)
 app.add_typer(data.app, name="data")
+app.add_typer(plugins.app, name="new")
+
+
+def _name() -> str:
+    """As help has it; completion is installed for the script, the one of both that is a word."""
+    completion = {"--install-completion", "--show-completion"}
+    return "benchmark" if completion & set(sys.argv) else "python -m benchmark"
 
 
 def main() -> NoReturn:
@@ -51,7 +65,7 @@ def main() -> NoReturn:
     # threads that spin for long while they wait stall one another as soon as another process wants a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
-        status = app(standalone_mode=False, prog_name="python -m benchmark") or 0
+        status = app(standalone_mode=False, prog_name=_name(), complete_var="_BENCHMARK_COMPLETE") or 0
     except InputError as error:
         complain(str(error))
         status = 2

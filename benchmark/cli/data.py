@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark import interrupts
-from benchmark.cli.options import Data, Offline, data_root, tell
+from benchmark.cli import completion
+from benchmark.cli.options import Data, Offline, data_root, enter, tell
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,14 +20,24 @@ app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
     help="Look at data sets; fetch, import, verify and remove those that do not ship with the package.",
+    epilog="""\b
+    Examples:
+      python -m benchmark data list
+      python -m benchmark data import cub --from CUB_200_2011
+    """,
 )
 
-Name = Annotated[str, typer.Argument(help="Data set; see `data list`.")]
+Name = Annotated[str, typer.Argument(autocompletion=completion.datasets, help="Data set; see `data list`.")]
 
 
-@app.command("list")
+@enter(app, "list")
 def list_(data: Data = None) -> None:
-    """List data sets: which are here, which are imported, what they are."""
+    """List data sets: which are here, which are imported, what they are.
+
+    \b
+    Example:
+      python -m benchmark data list
+    """
     from benchmark.console import print_table
     from benchmark.data import DATASETS
     from benchmark.data.published import Published, data_set, imports
@@ -34,14 +45,15 @@ def list_(data: Data = None) -> None:
     root = data_root(data)
     rows = []
     for name in DATASETS.listing():
-        entry = data_set(name)
-        rows.append([name, entry.state(root) if isinstance(entry, Published) else "embedded", DATASETS.help(name)])
+        entry = data_set(name) if DATASETS.usable(name) else None
+        state = entry.state(root) if isinstance(entry, Published) else "embedded" if entry else "cannot be used"
+        rows.append([name, state, DATASETS.help(name)])
     known = {row[0] for row in rows}
     rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]
     print_table(f"data sets, imported ones in {root / 'sets'}", ["name", "state", "what it is"], rows)
 
 
-@app.command("show")
+@enter(app, "show")
 def show(
     dataset: Name,
     out: Annotated[
@@ -50,7 +62,12 @@ def show(
     offline: Offline = False,
     data: Data = None,
 ) -> None:
-    """Say what a data set holds; with --out, draw it."""
+    """Say what a data set holds; with --out, draw it.
+
+    \b
+    Example:
+      python -m benchmark data show glyphs --out sheet.png
+    """
     import numpy as np
 
     from benchmark.console import print_table
@@ -76,13 +93,19 @@ def show(
     print_table("\nfor the record", ["what", "value"], [[k, _short(v)] for k, v in images.describe().items()])
 
 
-@app.command("fetch")
+@enter(app, "fetch")
 def fetch(
     dataset: Name,
     offline: Offline = False,
     data: Data = None,
 ) -> None:
-    """Fetch the files of a data set from its publisher, or tell how to get them by hand."""
+    """Fetch the files of a data set from its publisher, or tell how to get them by hand.
+
+    \b
+    Examples:
+      python -m benchmark data fetch cub
+      python -m benchmark data fetch miniimagenet --data /scratch/benchmark
+    """
     root = data_root(data)
     published = _published(dataset)
     for path in published.fetch(root, _progress()):
@@ -90,7 +113,7 @@ def fetch(
     tell(f"next: {published.command(root)}")
 
 
-@app.command("import")
+@enter(app, "import")
 def import_(
     dataset: Name,
     source: Annotated[
@@ -109,7 +132,10 @@ def import_(
 ) -> None:
     """Convert a data set, once, to the form that runs read. Interrupted, the same command goes on.
 
-    Example: python -m benchmark data import cub --from CUB_200_2011 --set size=84
+    \b
+    Examples:
+      python -m benchmark data import cifar100
+      python -m benchmark data import cub --from CUB_200_2011 --set size=84
     """
     from benchmark.data.published import default_workers
 
@@ -127,12 +153,21 @@ def import_(
     tell(f"{dataset}: {count:,} images of {len(index.classes)} classes, {height} x {width} x {channels}")
 
 
-@app.command("verify")
+@enter(app, "verify")
 def verify(
-    datasets: Annotated[list[str] | None, typer.Argument(help="Data sets [default: all imported ones].")] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(autocompletion=completion.datasets, help="Data sets [default: all imported ones]."),
+    ] = None,
     data: Data = None,
 ) -> None:
-    """Read imported data sets and compare every part with its checksum."""
+    """Read imported data sets and compare every part with its checksum.
+
+    \b
+    Examples:
+      python -m benchmark data verify
+      python -m benchmark data verify cub
+    """
     from benchmark.data import compact
     from benchmark.data.published import imports
 
@@ -143,13 +178,19 @@ def verify(
         tell(f"{index.name}: {index.shape[0]:,} images, all as recorded")
 
 
-@app.command("remove")
+@enter(app, "remove")
 def remove(
     dataset: Name,
     downloads: Annotated[bool, typer.Option("--downloads", help="Its fetched files too.")] = False,
     data: Data = None,
 ) -> None:
-    """Delete what was imported of a data set."""
+    """Delete what was imported of a data set.
+
+    \b
+    Examples:
+      python -m benchmark data remove cub
+      python -m benchmark data remove cub --downloads
+    """
     from benchmark.data.published import imports, remove_import
 
     root = data_root(data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -43,6 +45,19 @@ CheckpointEvery = Annotated[
     typer.Option(min=0, metavar="SECONDS", help="How often to keep a training on the way; a run goes on from there."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
+    """Decorator that makes a function the command ``name``. The examples that end its docstring end its help."""
+
+    def add(function: Command) -> Command:
+        text, mark, examples = (inspect.getdoc(function) or "").partition("\b\nExample")
+        return app.command(name, help=text, epilog=mark + examples)(function)
+
+    return add
 
 
 def data_root(given: Path | None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, Results, complain, tell
 from benchmark.errors import InputError
 
@@ -29,9 +30,16 @@ class Format(StrEnum):
 
 
 Protocol = Annotated[
-    str | None, typer.Option("--protocol", help="Only protocols whose name is this or begins so, as `distill`.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        autocompletion=completion.protocols,
+        help="Only protocols whose name is this or begins so, as `distill`.",
+    ),
 ]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", autocompletion=completion.datasets, help="Only this data set.")
+]
 
 
 def leaderboard(
@@ -51,16 +59,20 @@ def leaderboard(
     The CSV has a row per protocol, data set, preset, teacher, backbone and method; Markdown and LaTeX have methods by
     protocols. Methods that lack a seed are not ranked but listed with what they lack.
 
-    Example: python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
+    \b
+    Examples:
+      python -m benchmark leaderboard
+      python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
     """
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
+    from benchmark.store import Store
 
     if output is not None and output.suffix[1:] not in [*Format]:
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
     if reported and (output is None or output.suffix not in (".csv", ".json")):
         raise InputError("--reported goes with --output FILE.csv or FILE.json")
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     frame = make(records)
     if output is None:
         _print_leaderboard(frame)
@@ -71,7 +83,12 @@ def leaderboard(
 
 
 def compare(
-    methods: Annotated[list[str], typer.Argument(metavar="A B [C ...]", help="Methods, as `leaderboard` names them.")],
+    methods: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C ...]", autocompletion=completion.methods, help="Methods, as `leaderboard` names them."
+        ),
+    ],
     results: Results = DEFAULT_RESULTS,
     protocol: Protocol = None,
     dataset: Dataset = None,
@@ -81,14 +98,17 @@ def compare(
 
     The unit is the training seed: more episodes of the same two networks say nothing new about two methods.
 
-    Example: python -m benchmark compare refilled ce --protocol distill
+    \b
+    Examples:
+      python -m benchmark compare refilled ce --protocol distill
+      python -m benchmark compare refilled ce rkd --results results/reference --json
     """
     from benchmark.report.cells import make_cells
     from benchmark.report.compare import compare as make
     from benchmark.report.compare import to_rows
     from benchmark.store import Store
 
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     comparisons, left_out = make(make_cells(records), methods, Store(results))
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
@@ -113,7 +133,10 @@ def plot(
 ) -> None:
     """Draw figures for papers: PDF and PNG at print size, and the data drawn as CSV beside them.
 
-    Example: python -m benchmark plot overlap --results results/reference --out results/figures
+    \b
+    Examples:
+      python -m benchmark plot --list
+      python -m benchmark plot overlap --results results/reference --out results/figures
     """
     from benchmark.report.figures import FIGURES, Evidence, draw
 
@@ -127,7 +150,7 @@ def plot(
 
     every = not names or names == ["all"]
     wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
-    records, damaged = _read(results, protocol, dataset)
+    records, damaged = Store(results).select(protocol, dataset)
     written, skipped = draw(wanted, Evidence(make_cells(records), Store(results)), out)
     for path in written:
         tell(f"wrote {path}")
@@ -146,14 +169,16 @@ def report(
 ) -> None:
     """Make one HTML file of leaderboard, figures and every run, that needs no network.
 
-    Example: python -m benchmark report --results results/reference --out results/report.html
+    \b
+    Example:
+      python -m benchmark report --results results/reference --out results/report.html
     """
     from benchmark.report.cells import make_cells
     from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg
     from benchmark.report.page import Illustration, make_page
     from benchmark.store import Store
 
-    records, damaged = _read(results, None, None)
+    records, damaged = Store(results).select(None, None)
     evidence = Evidence(make_cells(records), Store(results))
     shown = [
         Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
@@ -163,27 +188,6 @@ def report(
     _write(out, make_page(records, shown, [str(problem) for problem in damaged]))
     tell(f"wrote {out}")
     _exit(damaged)
-
-
-def _read(results: Path, protocol: str | None, dataset: str | None) -> tuple[list[Record], list[InputError]]:
-    """The records wanted of a folder, and what is wrong with others; no record at all is an error."""
-    from benchmark.store import Store
-
-    good, damaged = Store(results).read()
-    if not good and not damaged:
-        raise InputError(
-            f"there are no records in {results}; make some with `run`, or name another folder with --results DIR"
-        )
-    wanted = [
-        record
-        for record in good
-        if (protocol is None or record["protocol"] == protocol or record["protocol"].startswith(f"{protocol}-"))
-        and dataset in (None, record["dataset"])
-    ]
-    if good and not wanted:
-        there = sorted({f"{record['protocol']} {record['dataset']}" for record in good})
-        raise InputError(f"no record in {results} is of that protocol and data set; there are {', '.join(there)}")
-    return wanted, damaged
 
 
 def _exit(damaged: list[InputError]) -> None:

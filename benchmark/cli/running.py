@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark import interrupts
+from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Offline, Results, complain, data_root
 from benchmark.cli.recipes import print_published, recipe_rows, show_recipe
 from benchmark.errors import InputError
@@ -43,27 +44,48 @@ class RunMode(StrEnum):
 def run(
     protocol: Annotated[
         str | None,
-        typer.Option(help="Protocol, as fewshot-5way1shot; see `list protocols`. Required without --recipe."),
+        typer.Option(
+            autocompletion=completion.protocols,
+            help="Protocol, as fewshot-5way1shot; see `list protocols`. Required without --recipe.",
+        ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Method, as refilled; see `list methods`. Required without --recipe.")
+        str | None,
+        typer.Option(
+            autocompletion=completion.methods,
+            help="Method, as refilled; see `list methods`. Required without --recipe.",
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.recipes,
             help="Published experiment, as refilled-cifar100; see `list recipes`. --protocol, --method, --teacher and "
-            "--student choose within it [default: its first]."
+            "--student choose within it [default: its first].",
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Data set; see `list datasets` [default: glyphs, or the recipe's].")
+        str | None,
+        typer.Option(
+            autocompletion=completion.datasets,
+            help="Data set; see `list datasets` [default: glyphs, or the recipe's].",
+        ),
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Backbone of the teacher, or a pretrained teacher; see `list backbones`, `list teachers`."),
+        typer.Option(
+            autocompletion=completion.teachers,
+            help="Backbone of the teacher, or a pretrained teacher; see `list backbones`, `list teachers`.",
+        ),
     ] = None,
-    student: Annotated[str | None, typer.Option(help="Backbone of the student; see `list backbones`.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings: quick or paper [default: quick].")] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.backbones, help="Backbone of the student; see `list backbones`."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.presets, help="Named settings: quick or paper [default: quick]."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="One seed [default: 0].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: 0,1,2 or 0-4.")] = None,
     set_: Annotated[
@@ -91,7 +113,11 @@ def run(
 ) -> None:
     """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
 
-    Example: python -m benchmark run --protocol fewshot-5way1shot --method refilled --seeds 0-4
+    \b
+    Examples:
+      python -m benchmark run --protocol fewshot-5way1shot --method refilled --seeds 0-4
+      python -m benchmark run --protocol distill-cross --method kd --set method.temperature=2 --dry-run
+      python -m benchmark run --recipe refilled-cifar100 --student wrn-16-2
     """
     protocol, method, dataset, preset = _named(recipe, protocol, method, dataset, preset)
     if seed is not None and seeds is not None:
@@ -134,10 +160,20 @@ def run(
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     protocol: Annotated[
-        str | None, typer.Option(help="For methods: say which apply to this protocol, and why others do not.")
+        str | None,
+        typer.Option(
+            autocompletion=completion.protocols,
+            help="For methods: say which apply to this protocol, and why others do not.",
+        ),
     ] = None,
 ) -> None:
-    """List protocols, methods, data sets, backbones, pretrained teachers or recipes, a line each."""
+    """List protocols, methods, data sets, backbones, pretrained teachers or recipes, a line each.
+
+    \b
+    Examples:
+      python -m benchmark list protocols
+      python -m benchmark list methods --protocol distill-cross
+    """
     if protocol is not None and kind is not Kind.methods:
         raise InputError("--protocol goes with `list methods`")
     from benchmark.console import print_table
@@ -149,21 +185,27 @@ def list_(
     rows = [[name, registry.help(name)] for name in registry.listing()]
     columns = ["name", "what it is"]
     if protocol is not None:
-        from benchmark.runner import situation
-
         for row in rows:
-            entry = registry.get(row[0]).entry
-            reason = entry.applies(situation(protocol, entry))
-            row.insert(1, "applies" if reason is None else f"does not apply: {reason}")
+            row.insert(1, _standing(row[0], protocol))
         columns.insert(1, protocol)
     print_table(kind.value, columns, rows)
 
 
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="RUN | method | recipe", help="A run's file or key, or the word method or recipe.")
+        str,
+        typer.Argument(
+            metavar="RUN | method | recipe",
+            autocompletion=completion.shown,
+            help="A run's file or key, or the word method or recipe.",
+        ),
     ],
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="After `method` or `recipe`: its name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=completion.shown_names, help="After `method` or `recipe`: its name."
+        ),
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as it is.")] = False,
 ) -> None:
@@ -171,6 +213,12 @@ def show(
 
     Beside a recipe's published numbers stand those measured in the results folder. RUN is a record's file, or its key
     or the beginning of it, as the file's name ends.
+
+    \b
+    Examples:
+      python -m benchmark show method refilled
+      python -m benchmark show recipe refilled-cifar100
+      python -m benchmark show f7dc95105cbe --results results/reference
     """
     from benchmark.store import Store
 
@@ -198,12 +246,21 @@ def show(
 
 
 def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's file, or its key or the beginning of it.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", autocompletion=completion.runs, help="A run's file, or its key or the beginning of it."
+        ),
+    ],
     results: Results = DEFAULT_RESULTS,
     data: Data = None,
     device: Device = "auto",
     teacher: Annotated[
-        str | None, typer.Option(help="Pretrained teacher, where it is a file: a record has its hash, not its place.")
+        str | None,
+        typer.Option(
+            autocompletion=completion.teachers,
+            help="Pretrained teacher, where it is a file: a record has its hash, not its place.",
+        ),
     ] = None,
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher anew instead of taking the one kept.")
@@ -213,6 +270,11 @@ def verify(
     """Carry a run out again and say whether it gives the same, bit for bit, or what differs.
 
     Nothing is saved. Exit 0 where everything is equal, 1 where something differs.
+
+    \b
+    Examples:
+      python -m benchmark verify f7dc95105cbe --results results/reference
+      python -m benchmark verify f7dc95105cbe --results results/reference --fresh-teacher
     """
     from benchmark.console import Bar, Heeding
     from benchmark.store import Store
@@ -255,6 +317,18 @@ def _show_method(name: str) -> None:
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
     print_table("\nneeds and slots", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
+
+
+def _standing(method: str, protocol: str) -> str:
+    """Whether a method applies to a protocol, and if not, why."""
+    from benchmark.methods import METHODS
+    from benchmark.runner import situation
+
+    if not METHODS.usable(method):
+        return "cannot be used"
+    entry = METHODS.get(method).entry
+    reason = entry.applies(situation(protocol, entry))
+    return "applies" if reason is None else f"does not apply: {reason}"
 
 
 def _registry(kind: Kind) -> Registry[Any]:

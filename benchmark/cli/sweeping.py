@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Results, complain, data_root
 from benchmark.cli.running import RunMode
 from benchmark.errors import InputError
@@ -31,15 +32,32 @@ class Where(StrEnum):
 
 
 Protocols = Annotated[
-    list[str] | None, typer.Option(metavar="NAMES", help="Protocols, as distill-same,fewshot-5way1shot; repeatable.")
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        autocompletion=completion.listed(completion.protocols),
+        help="Protocols, as distill-same,fewshot-5way1shot; repeatable.",
+    ),
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAMES", help="Methods, as refilled,ce; `all` is every one that applies [default: all]."),
+    typer.Option(
+        metavar="NAMES",
+        autocompletion=completion.listed(completion.methods, "all"),
+        help="Methods, as refilled,ce; `all` is every one that applies [default: all].",
+    ),
 ]
-Datasets = Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Data sets [default: glyphs].")]
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES", autocompletion=completion.listed(completion.datasets), help="Data sets [default: glyphs]."
+    ),
+]
 Seeds = Annotated[str | None, typer.Option(help="Seeds: 3 or 0,1,2 or 0-4 [default: 0].")]
-Preset = Annotated[str | None, typer.Option(help="Named settings: quick or paper [default: quick].")]
+Preset = Annotated[
+    str | None,
+    typer.Option(autocompletion=completion.presets, help="Named settings: quick or paper [default: quick]."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -98,10 +116,13 @@ def sweep(
 ) -> None:
     """Carry out every run of a grid that is not done yet: each protocol with each method, data set and seed.
 
-    Example: python -m benchmark sweep --protocols distill-same,distill-cross --methods refilled,ce --seeds 0-4 -j 2
-
     A grid file is a list of blocks with the same names: protocols, methods, datasets, seeds, preset, set, limit_steps,
     slurm. A failure does not stop the rest. Stopped, the same command goes on; several may share a results folder.
+
+    \b
+    Examples:
+      python -m benchmark sweep --protocols distill-same,distill-cross --methods refilled,ce --seeds 0-4 -j 2
+      python -m benchmark sweep --grid grid.yaml --dry-run
     """
     from benchmark.sweep.grid import Resources
 
@@ -170,6 +191,11 @@ def status(
     """Say how the cells of a grid stand: done, running, failed, missing, not applicable. Carries out nothing.
 
     Without options: of the last sweep that was begun in the results folder, which may be going on.
+
+    \b
+    Examples:
+      python -m benchmark status
+      python -m benchmark status --results results/reference --protocols distill-same --methods refilled,ce --seeds 0-2
     """
     from benchmark.board import describe, print_survey
     from benchmark.store import Store

@@ -7,19 +7,32 @@ from typing import Annotated
 
 import typer
 
+from benchmark.cli import completion
 from benchmark.cli.options import CheckpointEvery, Data, Device, complain, data_root
 from benchmark.cli.sweeping import Where, executor_for, names_of, planned_cells, usual_jobs
 from benchmark.errors import InputError
 
 
 def tune(
-    protocol: Annotated[str, typer.Option(help="Protocol, as distill-cross; see `list protocols`.")],
+    protocol: Annotated[
+        str,
+        typer.Option(autocompletion=completion.protocols, help="Protocol, as distill-cross; see `list protocols`."),
+    ],
     method: Annotated[
-        list[str], typer.Option(metavar="NAMES", help="Methods, as refilled,rkd; `all` is every one that applies.")
+        list[str],
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.listed(completion.methods, "all"),
+            help="Methods, as refilled,rkd; `all` is every one that applies.",
+        ),
     ],
     datasets: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAMES", help="Data sets, over which scores are averaged [default: glyphs,emoji]."),
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.listed(completion.datasets),
+            help="Data sets, over which scores are averaged [default: glyphs,emoji].",
+        ),
     ] = None,
     trials: Annotated[
         int, typer.Option(min=2, metavar="N", help="Trials of every method, the defaults among them.")
@@ -51,10 +64,13 @@ def tune(
 ) -> None:
     """Choose methods' settings on validation data, with as many trials for every method.
 
-    Example: python -m benchmark tune --protocol distill-cross --method refilled,rkd,ce -j 2
-
     Searched are the learning rate and the weights that a method declares. The choice completes the preset `quick` of
     protocol and method: later runs take it by themselves. Stopped, the same command goes on.
+
+    \b
+    Examples:
+      python -m benchmark tune --protocol distill-cross --method refilled,rkd,ce -j 2
+      python -m benchmark tune --protocol distill-cross --method all --dry-run
     """
     from benchmark import tuning
     from benchmark.board import Board, estimate, reasons
@@ -73,7 +89,7 @@ def tune(
     if limit_steps is not None and out is None:
         raise InputError("--limit-steps makes no presets; name another folder with --out DIR")
     asked = names_of(method) or ()
-    methods = METHODS.names() if "all" in asked else asked
+    methods = [name for name in METHODS.names() if METHODS.usable(name)] if "all" in asked else asked
     folder = tuned.folder() if out is None else out
     searched = [name for name in methods if tuning.space(protocol, name)]
     for name in asked:

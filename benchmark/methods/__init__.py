@@ -5,6 +5,6 @@ from __future__ import annotations
 from benchmark.methods.method import Batch, LabelSpaces, Method, Needs, Shapes, Situation, Slots, Stage
 from benchmark.registry import Registry
 
-METHODS: Registry[type[Method]] = Registry("method", room="benchmark.methods", group="benchmark.methods")
+METHODS: Registry[type[Method]] = Registry("method", room="benchmark.methods", group="benchmark.methods", base=Method)
 
 __all__ = ["METHODS", "Batch", "LabelSpaces", "Method", "Needs", "Shapes", "Situation", "Slots", "Stage"]

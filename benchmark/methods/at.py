@@ -21,7 +21,9 @@ class AttentionTransfer(Method):
     """Match where the stages of both networks are active. Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928.
 
     loss = CE(z_s, y) + attention * sum over stages of mean((a_s - a_t)^2), a = L2-normalised flatten(mean over channels
-    of F^2); the larger of two maps is average-pooled to the smaller.
+    of F^2)
+
+    The larger of two maps is average-pooled to the smaller.
 
     Defaults (1000 on the sum of three stages) are those of RepDistiller and mdistiller, whose value this is, as it is
     that of the authors' code; the paper's formula is not that of its code, which is followed. Of the four stages of

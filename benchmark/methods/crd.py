@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 class CRD(Method):
     """Tell the teacher's view of an image from its views of others. Tian et al., ICLR 2020, arXiv 1910.10699.
 
-    loss = CE(z_s, y) + crd * -mean_i [log h(i, i) + sum_n log(1 - h(i, n))], summed over both directions: student
-    against a memory of the teacher's embeddings of all training images, and the reverse. h = x / (x + M / N), x =
-    exp(<anchor, memory row> / temperature) / Z. Linear heads, trained along, lead both embeddings to unit vectors of
-    ``width``; a memory row moves by ``momentum`` when its image is met; Z is set by the first batch.
+    loss = CE(z_s, y) + crd * -mean_i [log h(i, i) + sum_n log(1 - h(i, n))], summed over both directions, with h = x /
+    (x + M / N), x = exp(<anchor, memory row> / temperature) / Z
+
+    The directions are the student against a memory of the teacher's embeddings of all N training images, and the
+    reverse. Linear heads, trained along, lead both embeddings to unit vectors of ``width``; a memory row moves by
+    ``momentum`` when its image is met; Z is set by the first batch.
 
     Defaults (0.8, M = 16384 negatives of other classes, temperature 0.07, momentum 0.5, width 128) are those of
     RepDistiller, the authors' code, and of mdistiller. RepDistiller draws negatives on the CPU without replacement, and
@@ -41,7 +43,7 @@ class CRD(Method):
         momentum: Annotated[float, Ge(0), Lt(1)] = 0.5
         width: Annotated[int, Ge(1)] = 128
 
-    needs = Needs(teacher=True)
+    needs = Needs(teacher=True, index=True)
     searched = ("crd",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:

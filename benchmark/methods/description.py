@@ -17,17 +17,27 @@ def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
 
     Rows of stages are name, share of steps, head, last rate. The stages are those of the default settings.
     """
-    hints = get_type_hints(method.Settings, include_extras=True)
-    settings = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(method.Settings)]
-    for row in settings:
-        row[2] = f"{float(row[2]):.6g}" if row[1].startswith("float") else row[2]
     parts = (method.needs, method.slots)
     needs = [[f.name, _value(getattr(part, f.name))] for part in parts for f in dataclasses.fields(part)]
     stages = [
         [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", _rate(stage)]
         for stage in method.outline(method.Settings())
     ]
-    return inspect.getdoc(method) or "", settings, needs, stages or [["nothing is trained", "", "", ""]]
+    return (
+        inspect.getdoc(method) or "",
+        settings_rows(method.Settings),
+        needs,
+        stages or [["nothing is trained", "", "", ""]],
+    )
+
+
+def settings_rows(settings: type) -> Rows:
+    """Name, type and default of every setting of a dataclass."""
+    hints = get_type_hints(settings, include_extras=True)
+    rows = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(settings)]
+    for row in rows:
+        row[2] = f"{float(row[2]):.6g}" if row[1].startswith("float") else row[2]
+    return rows
 
 
 def type_text(hint: Any) -> str:

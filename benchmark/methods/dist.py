@@ -21,7 +21,9 @@ class DIST(Method):
     """Match the correlations of class probabilities, not their values. Huang et al., NeurIPS 2022, arXiv 2205.10536.
 
     loss = ce * CE(z_s, y) + dist * tau^2 [(1 - mean_b rho(p_s[b], p_t[b])) + (1 - mean_k rho(p_s[:, k], p_t[:, k]))],
-    rho = Pearson's correlation, p = softmax(z / tau): between classes of an image, and between images for a class.
+    rho = Pearson's correlation, p = softmax(z / tau)
+
+    The correlations are between classes of an image, and between images for a class.
 
     Defaults (1, 2, tau = 4) are the authors' for CIFAR-100, and this is their code's value. Where the label spaces
     differ the second term runs over the shared classes, matched by identity, which the paper does not treat.

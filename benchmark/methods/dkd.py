@@ -21,7 +21,7 @@ class DKD(Method):
     """Distil target and non-target classes apart. Zhao et al., CVPR 2022, arXiv 2203.08679.
 
     loss = CE(z_s, y) + min(1, progress / warmup) * T^2 [alpha KL(b_t || b_s) + beta KL(q_t || q_s)], b = [p_y, 1 - p_y]
-    and q the softmax over the other classes, both at temperature T; mean over the batch.
+    and q the softmax over the other classes, both at temperature T; mean over the batch
 
     Defaults (alpha 1, beta 8, T = 4, warm-up over 20 of 240 epochs) are those of mdistiller, the authors' code, whose
     value this is wherever that is finite: it takes the logarithm of a softmax, which reaches infinity. Its warm-up

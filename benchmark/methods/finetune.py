@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class FineTune(Method):
     """Start from the teacher's weights and train on by cross-entropy. A reference: no distillation.
 
-    loss = CE(z_s, y), from the teacher's backbone and, for the classes that both have, its head's rows; the other rows
+    loss = CE(z_s, y)
+
+    The student starts from the teacher's backbone and, for the classes that both have, its head's rows; the other rows
     are drawn. It applies only where student and teacher have the same backbone. The steps and the rate are those of
     every other method. Where classes are added, it sees images of the new ones alone: the floor of what is kept.
     """

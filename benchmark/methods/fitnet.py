@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 class FitNet(Method):
     """Regress the teacher's middle stage from the student's. Romero et al., ICLR 2015, arXiv 1412.6550.
 
-    joint: loss = CE(z_s, y) + hint * mean((Reg(F_s) - F_t)^2). Reg is a convolution with batch norm and ReLU, trained
-    along with the student. two-stage, as in the original paper: the hint alone for ``hint_share`` of the steps, then
-    (1 - kd) CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the classes that both have.
+    loss = CE(z_s, y) + hint * mean((Reg(F_s) - F_t)^2) in the joint form; of two stages hint * mean((Reg(F_s) -
+    F_t)^2), then (1 - kd) CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the classes that both
+    have
+
+    Reg is a convolution with batch norm and ReLU, trained along with the student. In the two-stage form, that of the
+    original paper, the hint stands alone for ``hint_share`` of the steps.
 
     The joint form and its default 100 are those of RepDistiller and mdistiller, whose value this is. Of the two-stage
     form, kd and T are those of their KD, and hint_share is the 30 of 240 epochs that RepDistiller gives to the first

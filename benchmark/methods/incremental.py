@@ -58,7 +58,9 @@ class Incremental(Method):
 class Replay(CrossEntropy):
     """Train on by cross-entropy on new images and exemplars of old classes; no distillation.
 
-    loss = CE(z_s, y) over all classes, from the teacher's weights. What exemplars alone are worth.
+    loss = CE(z_s, y) over all classes
+
+    The student starts from the teacher's weights: what exemplars alone are worth.
     """
 
     needs = Needs(labels="extended", start="teacher")
@@ -68,7 +70,9 @@ class Replay(CrossEntropy):
 class Joint(CrossEntropy):
     """Train a fresh network by cross-entropy on all images of old and new classes: the upper bound.
 
-    loss = CE(z_s, y) over all classes. It is given the steps of every other method, so more images, not more training.
+    loss = CE(z_s, y) over all classes
+
+    It is given the steps of every other method, so more images, not more training.
     """
 
     needs = Needs(labels="extended", start="fresh")
@@ -80,7 +84,9 @@ class LwF(Incremental):
     """Learning without forgetting: new classes apart, old outputs kept. Li and Hoiem 2016, arXiv 1606.09282.
 
     loss = CE over the new outputs on images of new classes + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the
-    old outputs on all images. Exemplars, where there are some, enter the second term only.
+    old outputs on all images
+
+    Exemplars, where there are some, enter the second term only.
 
     Defaults (T = 2, weight 1) are the paper's; the factor T^2 is that of Hinton et al. With cross-entropy over all
     outputs, as some public codes have it, old accuracy collapses whatever the weight.
@@ -107,8 +113,10 @@ class LwF(Incremental):
 class ICaRL(Incremental):
     """iCaRL: sigmoid outputs, the old ones held to the teacher's; nearest mean of exemplars. arXiv 1611.07725.
 
-    loss = bce * mean over all outputs of BCE(sigmoid(z_s), target); targets are the teacher's sigmoids for old classes
-    and the label for new ones. Rebuffi et al., CVPR 2017. The head is the nearest mean of exemplars, chosen by herding.
+    loss = bce * mean over all outputs of BCE(sigmoid(z_s), target)
+
+    Targets are the teacher's sigmoids for old classes and the label for new ones. Rebuffi et al., CVPR 2017. The head
+    is the nearest mean of exemplars, chosen by herding.
 
     The default weight 20 stands for the authors' learning rate of 2, twenty times that of every method here.
     """
@@ -135,8 +143,10 @@ class ICaRL(Incremental):
 class EEIL(Incremental):
     """End-to-end incremental learning: distil, then balance the classes. Castro et al. 2018, arXiv 1807.09536.
 
-    loss = CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs; the last part of
-    training runs on as many images of each class at a tenth of the rate, within the steps that every method has.
+    loss = CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs
+
+    The last part of training runs on as many images of each class at a tenth of the rate, within the steps that every
+    method has.
 
     Defaults (T = 2, weight 1) are the paper's. There the second part distils new classes too, and both add gradient
     noise; neither is done here. A public suite's distillation is 0 in the first step, which is the only one here.
@@ -164,7 +174,8 @@ class EEIL(Incremental):
 class WA(Incremental):
     """Weight aligning: distil, then scale the new rows of the head. Zhao et al., CVPR 2020, arXiv 1911.07053.
 
-    loss = (1 - r) CE(z_s, y) + r T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs, r = n_old / n.
+    loss = (1 - r) CE(z_s, y) + r T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs, r = n_old / n
+
     After training the head's rows of new classes are scaled to the mean norm of the old ones.
 
     The default T = 2 is the paper's. Its clipping of negative weights in the head is not done here.
@@ -192,7 +203,9 @@ class LUCIR(Incremental):
     """LUCIR: cosine head with imprinted rows, embeddings held to the teacher's, a margin. Hou et al., CVPR 2019.
 
     loss = CE(z_s, y) + features * sqrt(n_new / n_old) * mean (1 - cos(e_s, e_t)) + ranking * margin ranking of
-    exemplars against the ``rivals`` nearest new classes. Logits are a learnt scale times cosines. The rows of old
+    exemplars against the ``rivals`` nearest new classes
+
+    Logits are a learnt scale times cosines. The rows of old
     classes are the teacher's, those of new ones start as the mean of the teacher's normalised embeddings. No arXiv
     number: Learning a Unified Classifier Incrementally via Rebalancing.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class KD(Method):
     """Match the teacher's softened class probabilities. Hinton et al. 2015, arXiv 1503.02531.
 
-    loss = ce * CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)), the divergence a mean over the batch.
+    loss = ce * CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)), the divergence a mean over the batch
 
     Defaults (T = 4, 0.1 and 0.9) are those of RepDistiller and mdistiller, whose value this is. Where the label spaces
     differ the second term runs over the shared classes, matched by identity. Some public codes leave out the T^2.

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class L2SP(Method):
     """Fine-tune from the teacher's weights and stay near them. Li, Grandvalet, Davoine, ICML 2018, arXiv 1802.01483.
 
-    loss = CE(z_s, y) + start / 2 * ||w - w_0||^2 + head / 2 * ||v||^2, w the parameters of the backbone, w_0 the
-    teacher's, v those of the head. It applies only where student and teacher have the same backbone.
+    loss = CE(z_s, y) + start / 2 * ||w - w_0||^2 + head / 2 * ||v||^2
+
+    w are the parameters of the backbone, w_0 the teacher's, v those of the head. It applies only where student and
+    teacher have the same backbone.
 
     Defaults (0.01, 0.01) are those of Transfer-Learning-Library, whose penalty this is: parameters of batch norm are
     part of w. There it takes the place of weight decay; here the run's weight decay, the same for every method, is on

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class LinearProbe(Method):
     """Train a new linear head on the frozen teacher. A reference: what it takes to just use the teacher.
 
-    loss = CE(z_s, y), in the head alone, drawn anew. The student is the teacher: its backbone, its statistics of batch
+    loss = CE(z_s, y), in the head alone
+
+    The head is drawn anew. The student is the teacher: its backbone, its statistics of batch
     norm, its input (Alain and Bengio 2016, arXiv 1610.01644). The steps and the rate are those of every other method.
     """
 

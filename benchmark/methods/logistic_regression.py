@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class LogisticRegression(Method):
     """Fit logistic regression on the frozen teacher's embedding. A reference: nothing else is trained.
 
-    The student is the teacher; its head is the multinomial logistic regression of scikit-learn, on L2-normalised
-    embeddings of the training images, not augmented, with penalty ||W||^2 / (2 c). The rule of Tian et al., ECCV 2020,
+    loss = sum CE(W u_t + b, y) + ||W||^2 / (2 c), u_t = e_t / ||e_t||
+
+    The student is the teacher; its head is the multinomial logistic regression of scikit-learn, on embeddings of the
+    training images, not augmented. The rule of Tian et al., ECCV 2020,
     arXiv 2003.11539, and its default c = 1.
     """
 

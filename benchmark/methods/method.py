@@ -81,7 +81,10 @@ class Needs:
     start: whether the student's weights are drawn, are the teacher's (with its head's rows of the classes that both
     have, by identity), or either, as ``student.start`` says; trains: the whole student, its head alone on a frozen
     backbone, or nothing. Where not all is trained the student is the teacher itself. learns: from batches, by ``loss``,
-    or from episodes, as an ``EpisodicMethod`` does.
+    from episodes, as an ``EpisodicMethod`` does, or by another library's loop, as an ``ExperienceMethod``.
+
+    exemplars: whether it makes no sense without images of earlier classes; index: whether its loss reads which images a
+    batch holds.
     """
 
     teacher: bool = False
@@ -91,7 +94,9 @@ class Needs:
     train_embeddings: bool = False
     start: Literal["fresh", "teacher", "any"] = "any"
     trains: Literal["all", "head", "nothing"] = "all"
-    learns: Literal["batches", "episodes"] = "batches"
+    learns: Literal["batches", "episodes", "experiences"] = "batches"
+    exemplars: bool = False
+    index: bool = False
 
 
 Rebalance = Literal["none", "balanced", "align"]
@@ -225,6 +230,8 @@ class Method:
             return "its settings leave the head untrained, and the head is what is judged"
         if situation.exemplars == 0 and cls.slots.head != "net":
             return "its head is the nearest class mean, and without exemplars earlier classes have none"
+        if situation.exemplars == 0 and cls.needs.exemplars:
+            return "it replays exemplars of earlier classes, and here are 0"
         if situation.many:
             if cls.needs.taps or cls.needs.weights or cls.build_connector is not Method.build_connector:
                 return "many students learn side by side here; it needs more of each than embedding and logits"

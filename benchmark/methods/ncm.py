@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class NearestClassMean(Method):
     """Assign images to the nearest class mean of the frozen teacher's embedding. A reference: nothing is trained.
 
+    logits = <e_t, m_k>, m_k the normalised mean of normalised embeddings; or <e_t, m_k> - ||m_k||^2 / 2, m_k the mean
+
     The student is the teacher; means are over the training images, not augmented. ``normalised``: embeddings have unit
-    length, and so have their means m_k: the logits are <e, m_k>, whose order the length of e does not change. This is
-    the nearest class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915).
-    ``euclidean``: the logits are <e, m_k> - ||m_k||^2 / 2, largest at the nearest mean.
+    length, and so have their means; the length of e_t does not change the order of the logits. This is the nearest
+    class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915). ``euclidean``: the logits
+    are largest at the nearest mean.
     """
 
     @dataclass(frozen=True)

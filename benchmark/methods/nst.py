@@ -21,7 +21,9 @@ class NST(Method):
     """Match the distributions of the channels' spatial patterns. Huang and Wang 2017, arXiv 1707.01219.
 
     loss = CE(z_s, y) + nst * sum over stages of [mean k(t, t') + mean k(s, s') - 2 mean k(s, t)], with k(x, y) =
-    <x, y>^2 over pairs of channels, each an L2-normalised map; the larger map is average-pooled to the smaller.
+    <x, y>^2 over pairs of channels, each an L2-normalised map
+
+    The larger map is average-pooled to the smaller.
 
     Defaults (50, the polynomial kernel, three stages, on conv4 the first three of four) are those of
     RepDistiller and mdistiller, whose value this is.

@@ -21,7 +21,7 @@ class PKT(Method):
     """Match the similarities within a batch as probabilities. Passalis and Tefas, ECCV 2018, arXiv 1803.10837.
 
     loss = CE(z_s, y) + pkt * mean over B^2 of q_t log((q_t + e) / (q_s + e)), q the row-normalised (cos + 1) / 2 of the
-    embeddings, e = 1e-7.
+    embeddings, e = 1e-7
 
     The default weight (30000) is that of RepDistiller and mdistiller, whose value this is.
     """

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 class Refilled(Method):
     """REFILLED: relationship matching, then a local classifier. Ye, Lu, Zhan, TPAMI 2022, arXiv 2205.01915.
 
-    Stage 1 (embedding): the student's embedding learns the teacher's comparisons. Tuples of an anchor, a positive and
-    its semi-hard negatives (by student distance, within ``margin``) are scored by both; the loss is ``tuple_weight *
-    mean KL(P_T || P_S)`` with P = softmax(-distance / tuple_temperature). No cross-entropy.
+    loss = tuple_weight * mean KL(P_t || P_s), P = softmax(-distances / tuple_temperature), in stage 1 (embedding)
 
-    Stage 2 (classifier), from the stage-1 weights with a fresh head: CE(z_s, y) + local * exp(-local_decay * progress)
-    * mean w KL(softmax(<e_t, c_k> / local_temperature) || softmax(z_s / student_temperature)), both over the classes of
-    the batch. The centres c_k are unit class means of the teacher's embeddings over the student's training images
-    (``centers`` global) or over the batch; w falls with the teacher's doubt (``adaptive``), which its own head tells;
-    ``local_mean`` elements divides by the number of the batch's classes as well.
+    loss = CE(z_s, y) + local * exp(-local_decay * progress) * mean w KL(softmax(<e_t, c_k> / local_temperature) ||
+    softmax(z_s / student_temperature)) in stage 2 (classifier)
+
+    Stage 1: the student's embedding learns the teacher's comparisons. Tuples of an anchor, a positive and its semi-hard
+    negatives (by student distance, within ``margin``) are scored by both. No cross-entropy.
+
+    Stage 2 starts from the stage-1 weights with a fresh head; both distributions are over the classes of the batch. The
+    centres c_k are unit class means of the teacher's embeddings over the student's training images (``centers`` global)
+    or over the batch; w falls with the teacher's doubt (``adaptive``), which its own head tells; ``local_mean``
+    elements divides by the number of the batch's classes as well.
 
     Neither stage asks for common classes: the teacher compares instances. Defaults are those of the TPAMI paper's code
     (margin 0.2, temperatures 4 and 1, weights 1000 and 1; equal lengths of the stages; stage 1's rate ends at a tenth);

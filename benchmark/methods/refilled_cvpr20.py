@@ -17,10 +17,14 @@ class RefilledCVPR20(Refilled):
 
     "Distilling Cross-Task Knowledge via Relationship Matching".
 
-    ``refilled`` with other defaults. Stage 1: every positive pair takes one negative, the closest that is farther, and
-    the loss is 500 * mean KL of the two Bernoulli distributions (tuple_weight / 2, as the released code's mean divides
-    by twice the number). Stage 2: CE(z_s, y) + 1000 exp(-0.05 epoch) / (B |C_B|) * sum KL(softmax(t / 2) || softmax(z_s
-    / 2)) with centres of the mini-batch and no adaptive weights.
+    loss = tuple_weight / 2 * mean KL of the two Bernoulli distributions of triplets, in stage 1
+
+    loss = CE(z_s, y) + 1000 exp(-0.05 epoch) / (B |C_B|) * sum KL(softmax(<e_t, c_k> / 2) || softmax(z_s / 2)) in stage
+    2
+
+    ``refilled`` with other defaults. In stage 1 every positive pair takes one negative, the closest that is farther;
+    the half is that of the released code, whose mean divides by twice the number. In stage 2 the centres are those of
+    the mini-batch and no weights are adaptive.
 
     Epochs become progress through stage 2, which stands for 200 epochs: exp(-0.05 epoch) = exp(-10 progress), falling
     by the step. 200 is the length of stage 2 in the later paper's code; the number of the first was not at hand. What

@@ -21,7 +21,7 @@ class RKD(Method):
     """Match pairwise distances and triplet angles of embeddings. Park et al., CVPR 2019, arXiv 1904.05068.
 
     loss = CE(z_s, y) + distance * mean_ij H(d_s - d_t) + angle * mean_ijk H(cos_s - cos_t), H the Huber function of
-    threshold 1, d_ij = ||f_i - f_j|| over the mean of the positive distances, cos_ijk the cosine of the angle at j.
+    threshold 1, d_ij = ||e_i - e_j|| over the mean of the positive distances, cos_ijk the cosine of the angle at j
 
     Defaults (25, 50) are those of RepDistiller and mdistiller, whose value this is. The authors' own code, for metric
     learning, has the same terms with other weights.

@@ -21,7 +21,7 @@ class SimilarityPreserving(Method):
     """Match which images of a batch resemble each other. Tung and Mori, ICCV 2019, arXiv 1907.09682.
 
     loss = CE(z_s, y) + similarity * ||N(F_s F_s^T) - N(F_t F_t^T)||_F^2 / B^2, F the maps of a stage flattened to rows
-    and N the L2 normalisation of rows.
+    and N the L2 normalisation of rows
 
     Defaults (3000, the last map) are those of RepDistiller and mdistiller. Where a public code writes
     ``F.normalize(x, 1)`` it normalises with p = 1, a known bug; here p = 2.

@@ -21,8 +21,10 @@ class VID(Method):
     """Maximise a bound on the information shared with the teacher's maps. Ahn et al., CVPR 2019, arXiv 1904.05835.
 
     loss = CE(z_s, y) + vid * sum over stages of mean 0.5 [(Reg(F_s) - F_t)^2 / var + log var], var = softplus(scale) +
-    1e-5 per channel; Reg is a chain of three 1 x 1 convolutions and two ReLUs, and both it and the scale are trained
-    along with the student. The term may be negative.
+    1e-5 per channel
+
+    Reg is a chain of three 1 x 1 convolutions and two ReLUs, and both it and the scale are trained along with the
+    student. The term may be negative.
 
     Defaults (1, three stages, on conv4 the first three of four, a first variance of 5) are those of RepDistiller, whose
     value this is. mdistiller has the same formula, but its list of learnt parameters leaves the scale out.

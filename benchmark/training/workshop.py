@@ -18,6 +18,7 @@ from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, LabelSpaces, Method, Slots, Stage
 from benchmark.methods.episodic import EpisodicMethod
+from benchmark.methods.experiences import ExperienceMethod
 from benchmark.methods.method import Rebalance
 from benchmark.spec import RunSpec, Training, content_key, derive_seed, plain
 from benchmark.training import loop
@@ -26,6 +27,7 @@ from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.episodic import correct_answers, fit_episodes
+from benchmark.training.experiences import check_foreign, fit_experiences
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.pretrained import pretrained_teacher
 from benchmark.training.progress import Progress
@@ -136,9 +138,13 @@ class Workshop:
             embeddings = self.embed(teacher, task.data, task.train).clone()
         method.prepare(network, torch.from_numpy(task.labels(task.train)).to(self.device.torch), embeddings)
         guide = teacher if needs.teacher else None
-        title = f"{spec.method} seed {spec.seed}"
-        fitted = loop.Fitted()
-        if needs.trains != "nothing":
+        title, fitted = f"{spec.method} seed {spec.seed}", loop.Fitted()
+        if isinstance(method, ExperienceMethod):
+            fitted = fit_experiences(
+                network, method, task, teacher.task, spec.training, normalisation, rebalance,
+                seed=spec.seed, device=self.device, progress=self._progress, title=title,
+            )  # fmt: skip
+        elif needs.trains != "nothing":
             fitted = self._fit(
                 network, method, task, spec.training, normalisation, guide, spec.seed, title,
                 self._part(spec.key, "student"),
@@ -289,6 +295,8 @@ class Workshop:
         student, teacher = (self._build(name, task, 0) for name in (spec.student.backbone, spec.teacher.backbone))
         labels = LabelSpaces((0, 1, 2), () if spec.pretrained else (0, 1))
         method = self._method(spec.method, spec.method_settings, labels, student, teacher, data, 0)
+        if isinstance(method, ExperienceMethod):
+            check_foreign(spec.training, self.device)
         if side_by_side and spec.training.crop != "padded":
             raise InputError(f"training.crop = {spec.training.crop}: the students of {spec.protocol} see padded crops")
         if side_by_side and method.needs.trains == "all":

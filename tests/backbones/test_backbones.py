@@ -2,51 +2,145 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmark.backbones import BACKBONES
 from benchmark.backbones.connectors import MapRegressor
-from benchmark.backbones.network import build_network
+from benchmark.backbones.network import Backbone, build_network
+from benchmark.contracts import broken, contract_of, subject
 from benchmark.errors import InputError
 
-
-@pytest.mark.parametrize("name", BACKBONES.names())
-@pytest.mark.parametrize(("channels", "size"), [(1, 32), (3, 16)])
-def test_contract(name: str, channels: int, size: int) -> None:
-    network = build_network(name, channels=channels, size=size, classes=7, seed=3)
-    images = torch.randn(5, channels, size, size)
-    outputs = network(images)
-    assert outputs.logits.shape == (5, 7)
-    assert outputs.embedding.shape == (5, network.backbone.dim)
-    assert len(outputs.stages) >= 3
-    assert all(stage.shape[0] == 5 and stage.ndim == 4 for stage in outputs.stages.values())
-    assert torch.equal(outputs.tap("stage2"), outputs.stages["stage2"])
-    with pytest.raises(KeyError, match="stage1"):
-        outputs.tap("stage99")
-    outputs.logits.sum().backward()
-    assert all(p.grad is not None for p in network.parameters())
-    network.eval()
-    assert torch.equal(network(images).embedding, network.embed(images))
+RULES = contract_of("backbone").rules
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_weights_follow_the_seed_alone(name: str) -> None:
-    def weights(seed: int) -> torch.Tensor:
-        torch.rand(seed + 1)
-        network = build_network(name, channels=1, size=16, classes=3, seed=seed)
-        return torch.cat([p.detach().flatten() for p in network.parameters()])
-
-    assert torch.equal(weights(1), weights(1))
-    assert not torch.equal(weights(1), weights(2))
+def test_every_rule_is_kept(tmp_path: Path, name: str) -> None:
+    with subject(name, "backbone", tmp_path) as (_, checked):
+        reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
+    assert reasons == dict.fromkeys(RULES)
 
 
-def test_building_leaves_the_global_generator_alone() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    build_network("conv4-16", channels=1, size=16, classes=3, seed=9)
-    assert torch.equal(torch.rand(3), expected)
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_the_suites_own_take_small_images_and_have_three_stages(name: str) -> None:
+    for channels, size in ((1, 32), (3, 16)):
+        outputs = build_network(name, channels=channels, size=size, classes=7, seed=3)(
+            torch.randn(2, channels, size, size)
+        )
+        assert list(outputs.stages)[:3] == ["stage1", "stage2", "stage3"]
+        assert torch.equal(outputs.tap("stage2"), outputs.stages["stage2"])
+        with pytest.raises(KeyError, match="stage1"):
+            outputs.tap("stage99")
+
+
+class Plain(Backbone):
+    """Two convolutions."""
+
+    def __init__(self, *, channels: int, size: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.dim = 6
+
+    def forward(self, images: torch.Tensor) -> Any:
+        one = torch.relu(self.first(images))
+        two = self.second(one)
+        return {"stage1": one, "stage2": two}, two.mean((2, 3))
+
+
+class Undocumented(Plain):
+    """Without a full stop"""
+
+
+class Grey(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        if channels != 1:
+            raise InputError("grey images only")
+        super().__init__(channels=channels, size=size)
+
+
+class Long(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        super().__init__(channels=channels, size=size)
+        self.dim = 7
+
+
+class Unstaged(Plain):
+    def forward(self, images: torch.Tensor) -> Any:
+        return {}, super().forward(images)[1]
+
+
+class Idle(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        super().__init__(channels=channels, size=size)
+        self.third = nn.Linear(2, 2)
+
+
+class Reseeding(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        torch.manual_seed(1)
+        super().__init__(channels=channels, size=size)
+
+
+class Rolling(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        super().__init__(channels=channels, size=size)
+        np.random.random()
+
+
+class Mixing(Plain):
+    def forward(self, images: torch.Tensor) -> Any:
+        stages, embedding = super().forward(images)
+        return stages, embedding - embedding.mean(0)
+
+
+class Forgetful(Plain):
+    def __init__(self, *, channels: int, size: int) -> None:
+        super().__init__(channels=channels, size=size)
+        self.scale = float(torch.rand(()))
+
+    def forward(self, images: torch.Tensor) -> Any:
+        stages, embedding = super().forward(images)
+        return stages, self.scale * embedding
+
+
+class Meeting(Plain):
+    def forward(self, images: torch.Tensor) -> Any:
+        stages, embedding = super().forward(images)
+        return stages, torch.softmax(embedding, 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule", "reason"),
+    [
+        (Undocumented, "Its docstring", "full stop"),
+        (Grey, "It is built", "images of 3 channels in none .* grey images only"),
+        (dict, "It is built", "which is no Backbone|has no attribute"),
+        (Long, "It yields named maps", "mat1 and mat2|its dim is 7"),
+        (Unstaged, "It yields named maps", "names no stage"),
+        (Idle, "A gradient", r"no gradient reaches backbone\.third\.weight"),
+        (Reseeding, "Its weights", "seeds torch's|same weights"),
+        (Rolling, "Its weights", "NumPy's global generator"),
+        (Mixing, "In eval mode", "depends on the others of its batch"),
+        (Forgetful, "A network that reads", "does not hold all"),
+        (Meeting, "Side by side", "mixes channels"),
+    ],
+)
+def test_every_rule_can_be_broken(tmp_path: Path, entry: Any, rule: str, reason: str) -> None:
+    (name,) = (name for name in RULES if name.startswith(rule))
+    with BACKBONES.standing_in("odd", entry), subject("odd", "backbone", tmp_path) as (_, checked):
+        told = broken(RULES[name], checked)
+    assert re.search(reason, str(told)), told
+
+
+def test_a_backbone_that_does_nothing_odd_breaks_none(tmp_path: Path) -> None:
+    with BACKBONES.standing_in("odd", Plain), subject("odd", "backbone", tmp_path) as (_, checked):
+        assert [told for rule in RULES.values() if (told := broken(rule, checked))] == []
 
 
 @pytest.mark.parametrize(("width", "channels", "parameters"), [(64, 3, 112_832), (64, 1, 111_680), (16, 1, 7_184)])

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from benchmark.backbones.network import Network, build_network
+from benchmark.contracts.toy import shapes
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Batch, LabelSpaces
-from tests.methods.toy import shapes
 
 SMALLEST = ("conv4-16", "resnet12", "resnet8", "resnet8x4", "wrn-10-1", "wrn-10-1-rd", "mobilenetv1-x0.25", "vgg8")
 

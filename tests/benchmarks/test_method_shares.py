@@ -113,7 +113,7 @@ def test_shares() -> None:
     report(f"\n{'method':34}{'step ms':>9}{'networks':>10}{'own':>8}{'share':>8}")
     for name in METHODS.names():
         entry = METHODS.get(name).entry
-        if entry.needs.learns == "episodes":  # the networks are part of their loss
+        if entry.needs.learns != "batches":  # the networks are part of their loss, or the loop is another's
             continue
         for stage in entry.outline(entry.Settings()):
             whole, networks, own = step_times(name, stage)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from benchmark.contracts.toy import Toy, make_toy
 from benchmark.methods import LabelSpaces, Stage
 from benchmark.methods.crd import CRD
-from tests.methods.toy import Toy, make_toy
 
 TRAIN = Stage()
 

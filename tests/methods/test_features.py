@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy, softplus
 
 from benchmark import losses
+from benchmark.contracts.toy import Toy, make_toy
 from benchmark.errors import InputError
 from benchmark.methods import Batch, Stage
-from tests.methods.toy import Toy, make_toy
 
 TRAIN = Stage()
 

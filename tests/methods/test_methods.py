@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmark import losses
+from benchmark.contracts.toy import CLASSES, make_toy
 from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Stage
-from tests.methods.toy import CLASSES, make_toy
 
 TRAIN = Stage()
 

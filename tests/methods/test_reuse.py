@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmark.backbones.network import Network
+from benchmark.contracts.toy import make_toy
 from benchmark.data import ImageSet, Task
 from benchmark.data.task import hold_out
 from benchmark.errors import InputError
@@ -17,7 +18,6 @@ from benchmark.methods import METHODS, Batch, Situation, Stage
 from benchmark.runner import Plan, Request
 from benchmark.store import Store
 from benchmark.training import Silent, TeacherBank, Trained, Workshop, embed, select_device
-from tests.methods.toy import make_toy
 
 DEVICE = select_device("cpu", "float32")
 ALIKE = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")

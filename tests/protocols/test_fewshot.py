@@ -10,7 +10,6 @@ from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.runner import Plan, Request
 from benchmark.training import Silent, TeacherBank, Workshop, select_device
-from protocols import PROTOCOLS, Protocol
 from protocols.protocol import Result
 
 DEVICE = select_device("cpu", "float32")
@@ -26,15 +25,6 @@ def plan(
 def result(root: Path, made: Plan, seed: int = 0) -> Result:
     workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
     return made.protocol.run(made.data, workshop, seed)
-
-
-@pytest.mark.parametrize("name", PROTOCOLS.names())
-def test_every_protocol_states_itself(name: str) -> None:
-    protocol = PROTOCOLS.get(name).entry
-    assert issubclass(protocol, Protocol)
-    assert protocol.version >= 1
-    assert "quick" in protocol.presets
-    assert PROTOCOLS.help(name).endswith(".")
 
 
 def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:

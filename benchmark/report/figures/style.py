@@ -119,6 +119,14 @@ LOOKS: Mapping[str, Look] = {
     "eeil": Look("#A65E2E", "s"),
     "wa": Look("#C98B5E", "p"),
     "lucir": Look("#7A2E1D", ">"),
+    # the same by Avalanche, in sea greens
+    "avalanche/naive": Look("#1D3029", (5, 0, 36)),
+    "avalanche/lwf": Look("#39AC86", (5, 0, 36)),
+    "avalanche/joint": Look("#1271A1", (5, 0, 36)),
+    "avalanche/replay": Look("#39AC86", (4, 0, 22)),
+    "avalanche/der": Look("#1271A1", (4, 0, 22)),
+    "avalanche/ewc": Look("#1D3029", (3, 0, 45)),
+    "avalanche/icarl": Look("#1271A1", (3, 0, 45)),
 }
 
 _SPARE_COLORS = ("#0072B2", "#009E73", "#AA4499", "#D55E00", "#8C6D00", "#555555")

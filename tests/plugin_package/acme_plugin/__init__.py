@@ -1,0 +1,1 @@
+"""A package of another: one of everything, and one that is broken."""

@@ -1,0 +1,57 @@
+"""Put the committed results into README and documentation: ``python tools/refresh_docs.py`` after they have changed.
+
+A block is ``<!-- made by: WHAT -->`` ... ``<!-- end -->``. WHAT is ``table HEADING``, the section of
+``results/tables/leaderboard.md`` whose heading begins so, or ``compare A B on PROTOCOLS``, the sentences that the
+command of that name prints on ``results/reference``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmark.report.cells import make_cells
+from benchmark.report.compare import compare
+from benchmark.store import Store
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+_BLOCK = re.compile(r"(<!-- made by: (table|compare) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def quoting() -> list[Path]:
+    """The files that quote results."""
+    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if _BLOCK.search(_text(path))]
+
+
+def refreshed(markdown: str) -> str:
+    """A text with its blocks made anew; a table or a comparison that is not there raises."""
+    made = {"table": _table, "compare": _comparison}
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]](found[3])}\n{found[4]}", markdown)
+
+
+def _table(heading: str) -> str:
+    sections = _text(RESULTS / "tables" / "leaderboard.md").split("### ")
+    (found,) = (section for section in sections if section.startswith(heading))
+    title, _, table = found.partition("\n")
+    return f"**{title}**\n\n{table.strip()}\n"
+
+
+def _comparison(what: str) -> str:
+    names, _, protocols = what.partition(" on ")
+    store = Store(RESULTS / "reference")
+    records = [record for record in store.read()[0] if record["protocol"].startswith(f"{protocols}-")]
+    lines = [f"$ python -m benchmark compare {names} --protocol {protocols} --results results/reference", "..."]
+    for found in compare(make_cells(records), names.split(), store)[0]:
+        where = found.conditions
+        lines.append(f"{'all' if where is None else f'{where.protocol} {where.dataset}'}: {found.sentence}")
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for path in quoting():
+        path.write_text(refreshed(_text(path)), encoding="utf-8")
