@@ -1,9 +1,8 @@
-"""Everything under results/ that is made of the committed records, and the block of the README that quotes it.
-
-    python tools/reference_results.py
+"""Everything under results/ that is made of the committed records: ``python tools/reference_results.py``.
 
 Run it after the grid (results/reference.yaml): it writes the leaderboard, the tables, the figures, the page and
-results/README.md, with a verdict on each claim by the rule stated there.
+results/README.md, with a verdict on each claim by the rule stated there. README and documentation quote some of it, by
+``python tools/refresh_docs.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.store import Record, Store, write_atomically
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- reference results: begin -->", "<!-- reference results: end -->"
 
 
 @dataclass(frozen=True)
@@ -221,21 +219,6 @@ def document(records: Sequence[Record], store: Store) -> str:
     ) + "\n"  # fmt: skip
 
 
-def headline(records: Sequence[Record]) -> str:
-    """The README's table: methods by protocols, one table of the distillation family on glyphs."""
-    tables = make_tables(records)
-    return to_markdown([table for table in tables if table.title.startswith("distill on glyphs, quick,")])
-
-
-def between(text: str, block: str) -> str:
-    """A text with the block between the marks replaced."""
-    head, _, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not end:
-        raise ValueError(f"no {BEGIN} ... {END} in the text")
-    return f"{head}{BEGIN}\n{block}{END}{tail}"
-
-
 def main() -> None:
     """Write all of it."""
     results = ROOT / "results"
@@ -249,7 +232,6 @@ def main() -> None:
         "results/tables/leaderboard.md": to_markdown(tables),
         "results/tables/leaderboard.tex": to_latex(tables),
         "results/README.md": document(records, store),
-        "README.md": between((ROOT / "README.md").read_text(), headline(records)),
     }
     for name, text in texts.items():
         write_atomically(ROOT / name, text.encode())

@@ -1,7 +1,7 @@
 """Put the committed results into README and documentation: ``python tools/refresh_docs.py`` after they have changed.
 
 A block is ``<!-- made by: WHAT -->`` ... ``<!-- end -->``. WHAT is ``table HEADING``, the section of
-``results/tables/leaderboard.md`` whose heading begins so, or ``compare A B on PROTOCOLS``, the sentences that the
+``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings, or ``compare A B on PROTOCOLS``, the sentences that the
 command of that name prints on ``results/reference``.
 """
 
@@ -34,7 +34,8 @@ def _table(heading: str) -> str:
     sections = _text(RESULTS / "tables" / "leaderboard.md").split("### ")
     (found,) = (section for section in sections if section.startswith(heading))
     title, _, table = found.partition("\n")
-    return f"**{title}**\n\n{table.strip()}\n"
+    lines = [line for line in table.strip().splitlines() if not re.match(r"(\||-) \S+ \(", line)]
+    return f"**{title}**\n\n" + "\n".join(lines) + "\n"
 
 
 def _comparison(what: str) -> str:
