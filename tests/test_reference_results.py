@@ -10,14 +10,20 @@ import pytest
 from benchmark import runner
 from benchmark.data.published import data_set
 from benchmark.progress import Silent
+from benchmark.report.cells import Conditions
+from benchmark.report.compare import Comparison
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.tables import make_tables, to_latex, to_markdown
 from benchmark.runner import measure
+from benchmark.statistics import paired_test
 from benchmark.store import Record, Store
 from benchmark.training import TeacherBank, select_device
 from benchmark.verification import replan
 
+from .scripts import load
+
 ROOT = Path(__file__).parent.parent
+tool = load("tools/reference_results")
 RESULTS = ROOT / "results"
 SAME = ("cpu", "torch", "threads", "precision")
 TOLERANCE = 0.1
@@ -36,6 +42,25 @@ def test_tables_are_what_the_records_say(records: list[Record]) -> None:
     assert (RESULTS / "leaderboard.csv").read_text() == to_csv(leaderboard(records))
     assert (RESULTS / "tables/leaderboard.md").read_text() == to_markdown(tables)
     assert (RESULTS / "tables/leaderboard.tex").read_text() == to_latex(tables)
+
+
+def test_the_findings_are_what_the_records_say(records: list[Record]) -> None:
+    assert (RESULTS / "README.md").read_text() == tool.document(records, Store(RESULTS / "reference"))
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [
+        ([0.02, 0.03, 0.025, 0.021, 0.03], "confirmed"),
+        ([-0.02, -0.03, -0.025, -0.021, -0.03], "contradicted"),
+        ([0.02, -0.03, 0.025, -0.021, 0.03], "not confirmed"),
+    ],
+)
+def test_a_verdict_goes_by_the_test_and_the_direction(differences: list[float], word: str) -> None:
+    where = Conditions("distill-same", "glyphs", "quick", "b", "a", "measured")
+    paired = paired_test(differences)
+    found = Comparison(where, "refilled", "kd", (0.5, 0.5), tuple(differences), paired, {}, adjusted_p=paired.t_p)
+    assert tool.verdict(found) == word
 
 
 def test_the_records_are_of_this_version(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """Put the committed results into README and documentation: ``python tools/refresh_docs.py`` after they have changed.
 
 A block is ``<!-- made by: WHAT -->`` ... ``<!-- end -->``. WHAT is ``table HEADING``, the section of
-``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings, or ``compare A B on PROTOCOLS``, the sentences that the
-command of that name prints on ``results/reference``.
+``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings, or
+``compare A B on PROTOCOLS``, the sentences that the command of that name prints on ``results/reference``.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-from types import ModuleType
 
 import pytest
 
@@ -13,17 +11,8 @@ from benchmark.methods import METHODS
 from benchmark.spec import Training
 from protocols import PROTOCOLS
 
+from ..scripts import load
 from .markdown import PAGES, ROOT, name, read
-
-
-def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.replace("/", "_"), ROOT / f"{path}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 pages = load("docs/generation/pages")
 refresh_docs = load("tools/refresh_docs")
