@@ -68,8 +68,8 @@ class Episodic(Protocol):
             name: _score(counts, drawn, None if disjoint is None else disjoint[name])
             for name, counts in correct.items()
         }
-        arrays: dict[str, Any] = {f"correct_{name}": counts.astype(np.uint16) for name, counts in correct.items()}
-        arrays |= {f"disjoint_correct_{name}": counts.astype(np.uint16) for name, counts in (disjoint or {}).items()}
+        arrays: dict[str, Any] = {f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()}
+        arrays |= {f"disjoint_correct_{name}": counts.astype(np.int32) for name, counts in (disjoint or {}).items()}
         return Result(
             metric="accuracy",
             score=scores.pop("student"),
@@ -77,7 +77,7 @@ class Episodic(Protocol):
             student=student,
             teacher=teacher,
             references=scores,
-            arrays={"classes": drawn.classes.astype(np.uint16), **arrays},
+            arrays={"classes": drawn.classes.astype(np.int32), **arrays},
             facts={"episodes_hash": drawn.hash, "queries_per_episode": int(drawn.query[0].size)},
         )
 

@@ -18,6 +18,7 @@ from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.store import Record, Store, write_atomically
+from protocols import PROTOCOLS, tuned
 
 ROOT = Path(__file__).parent.parent
 
@@ -103,20 +104,28 @@ def verdict(comparison: Comparison) -> str:
     return "confirmed" if comparison.paired.interval.mean > 0 else "contradicted"
 
 
+def tuned_for(protocol: str) -> bool:
+    """Whether methods were tuned on a protocol, or on the one whose settings it takes."""
+    places = protocol, PROTOCOLS.get(protocol).entry.tuned_at
+    return any(tuned.read(tuned.folder() / f"{place}.toml") for place in places)
+
+
 def findings(cells: Sequence[Cell], store: Store) -> str:
-    """A section for each claim, of the records that are there."""
+    """A section for each claim, of the records that are there: no method is compared with an untuned rival."""
     parts = []
     for claim in CLAIMS:
         mine = [
             cell
             for cell in cells
-            if cell.conditions.protocol.startswith(claim.protocols) and cell.conditions.preset == claim.preset
+            if cell.conditions.protocol.startswith(claim.protocols)
+            and cell.conditions.preset == claim.preset
+            and tuned_for(cell.conditions.protocol)
         ]
         there = {cell.label for cell in mine if cell.done}
         rivals = [name for name in claim.rivals if name in there]
         lines = [f"## {claim.title}", "", claim.text, ""]
         if claim.first not in there or not rivals:
-            parts.append("\n".join([*lines, "Not measured yet."]))
+            parts.append("\n".join([*lines, "Not measured yet with tuned settings."]))
             continue
         found, _ = compare(mine, (claim.first, *rivals), store, first=True)
         lines += [f"* **{_told(found, claim.first, rival)}**" for rival in rivals]
