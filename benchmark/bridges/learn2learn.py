@@ -145,18 +145,28 @@ class ANIL(_Adapting):
     """
 
     Settings = HeadAdaptation
+    head_alone = True
 
     def logits(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
         """Logits of the queries after adaptation of the head."""
         import torch
-        from torch.nn.functional import cross_entropy
 
         embedding = _full(student.embed(torch.cat([episode.support, episode.queries])))
         support, queries = embedding.split([len(episode.support), len(episode.queries)])
+        embedded = Episode(support, episode.support_labels, queries, episode.query_labels)
+        return self._adapted(student, embedded, first_order=first_order)
+
+    def answer_embedded(self, student: Network, episode: Episode) -> Tensor:
+        """By the head alone; nothing further is differentiated."""
+        return self._adapted(student, episode, first_order=True).detach()
+
+    def _adapted(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
+        from torch.nn.functional import cross_entropy
+
         learner = self.learner(student.head, first_order=first_order)
         for _ in range(self.settings.adaptation_steps):
-            learner.adapt(cross_entropy(_full(learner(support)), episode.support_labels))
-        return _full(learner(queries))
+            learner.adapt(cross_entropy(_full(learner(episode.support)), episode.support_labels))
+        return _full(learner(episode.queries))
 
 
 class ProtoNet(EpisodicMethod):

@@ -33,10 +33,12 @@ class EpisodicMethod(Method):
     episodes: what the support images leave of these are queries. The student's head has one output for each way.
 
     adapts: whether it answers queries by what it makes of the support set; else its embedding is judged, as of others.
+    head_alone: whether it adapts nothing but the head: an image is then embedded once for all episodes that are asked.
     """
 
     needs = Needs(start="fresh", learns="episodes")
     adapts: ClassVar[bool] = True
+    head_alone: ClassVar[bool] = False
 
     @property
     def tasks(self) -> int:
@@ -57,6 +59,10 @@ class EpisodicMethod(Method):
 
         Each query is answered by itself: what else is asked changes nothing.
         """
+        raise NotImplementedError
+
+    def answer_embedded(self, student: Network, episode: Episode) -> Tensor:
+        """As ``answer``, of an episode of embeddings (N * K x D and N * Q x D); asked where ``head_alone``."""
         raise NotImplementedError
 
 

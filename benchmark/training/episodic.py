@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from benchmark.methods.episodic import Episode, EpisodicMethod
 from benchmark.spec import Training, derive_seed
 from benchmark.training.checkpoints import Checkpoint, Course
 from benchmark.training.device import Device
+from benchmark.training.inference import embed
 from benchmark.training.loop import DivergedError, Fitted, build_optimiser, share_steps
 from benchmark.training.progress import Progress
 
@@ -145,15 +148,21 @@ def correct_answers(
     size: pixels of a side of the student's input (0: the image's).
     """
     used = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    images = Images(data, used, normalisation, padding=0, size=size, device=device.torch)
+    look: Callable[[Tensor], Tensor]
+    if method.head_alone:
+        known = embed(student, data, used, normalisation, device, size=size)
+        look, answer = partial(known.index_select, 0), method.answer_embedded
+    else:
+        images = Images(data, used, normalisation, padding=0, size=size, device=device.torch)
+        look, answer = images.plain, method.answer
     counts = np.empty(len(episodes.classes), np.int64)
     progress.begin("answer episodes", len(counts))
     try:
         for number, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
             rows = np.searchsorted(used, np.concatenate([support.ravel(), query.ravel()]))
-            episode = _episode(images.plain(torch.from_numpy(rows).to(device.torch)), *support.shape)
+            episode = _episode(look(torch.from_numpy(rows).to(device.torch)), *support.shape)
             with device.autocast():
-                logits = method.answer(student, episode)
+                logits = answer(student, episode)
             counts[number] = int((logits.argmax(1) == episode.query_labels).sum())
             if number % 50 == 49:
                 progress.advance(number + 1, "episodes")
@@ -162,11 +171,11 @@ def correct_answers(
     return counts
 
 
-def _episode(pixels: Tensor, way: int, shot: int) -> Episode:
-    """Pixels of N * K support images, then of the queries, both class by class."""
-    labels = torch.arange(way, device=pixels.device)
-    queries = len(pixels) - way * shot
+def _episode(images: Tensor, way: int, shot: int) -> Episode:
+    """Pixels or embeddings of N * K support images, then of the queries, both class by class."""
+    labels = torch.arange(way, device=images.device)
+    queries = len(images) - way * shot
     return Episode(
-        pixels[: way * shot], labels.repeat_interleave(shot),
-        pixels[way * shot :], labels.repeat_interleave(queries // way),
+        images[: way * shot], labels.repeat_interleave(shot),
+        images[way * shot :], labels.repeat_interleave(queries // way),
     )  # fmt: skip

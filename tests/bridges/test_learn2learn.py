@@ -202,6 +202,27 @@ def test_counts_are_those_of_a_loop(tiny: ImageSet) -> None:
         assert int((logits.argmax(1) == torch.arange(5).repeat_interleave(2)).sum()) == found[number]
 
 
+def test_a_head_that_adapts_alone_counts_as_a_loop_over_gradient_steps(tiny: ImageSet) -> None:
+    chosen, student = method("anil"), network(classes=5).float().eval()
+    drawn = sample_episodes(tiny, tiny.splits["test"], way=5, shot=2, query=3, episodes=20, seed=1)
+    found = correct_answers(student, chosen, tiny, drawn, Normalisation((0.5,) * 3, (0.25,) * 3), DEVICE, Silent())
+    labels = torch.arange(5)
+    for number in range(20):
+        support, queries = (
+            torch.from_numpy((tiny.images[part[number].ravel()] / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).float()
+            for part in (drawn.support, drawn.query)
+        )
+        with torch.no_grad():
+            known, asked = student.embed(support), student.embed(queries)
+        weight, bias = (p.detach().clone().requires_grad_() for p in (student.head.weight, student.head.bias))
+        for _ in range(5):
+            loss = cross_entropy(known @ weight.T + bias, labels.repeat_interleave(2))
+            steps = torch.autograd.grad(loss, [weight, bias])
+            weight, bias = (p - 0.1 * step for p, step in zip((weight, bias), steps, strict=True))
+        right = (asked @ weight.T + bias).argmax(1) == labels.repeat_interleave(3)
+        assert int(right.sum()) == found[number]
+
+
 def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:
     steps = () if any("training.steps" in item for item in overrides) else ("training.steps=250",)
     small = (*steps, "teacher.steps=2", "protocol.episodes=200", "protocol.queries=5")
