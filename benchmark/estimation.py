@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,14 @@ from benchmark.progress import Silent
 from benchmark.runner import Plan
 from benchmark.spec import SECTIONS, RunSpec
 from benchmark.store import Store
+from protocols import Protocol
+from protocols.episodic import Episodic
 
 if TYPE_CHECKING:
-    from benchmark.training import Device
+    from benchmark.training import Device, Trained, Workshop
 
 _MB = 2**20
+_ASKED = 20
 _PASSES = {"all": 3, "head": 1, "nothing": 0}
 """Forward passes that a step is worth in FLOPs: the backward pass costs two, to the weights and to the maps."""
 
@@ -56,6 +60,7 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     activations = student.activation_bytes * training.batch_size if trains == "all" else 0
     flops = teacher_steps * teacher_flops + len(missing) * student_steps * student_flops
     seconds = teacher_steps * rehearsed.teacher_step + len(missing) * student_steps * rehearsed.student_step
+    answering = _answering(plan.protocol, workshop, rehearsed.student)
     return {
         "key": spec.key,
         "settings": _settings(spec),
@@ -82,9 +87,24 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
             "compiled": device.compiled,
             "milliseconds_per_teacher_step": round(1000 * rehearsed.teacher_step, 1),
             "milliseconds_per_student_step": round(1000 * rehearsed.student_step, 1),
+            **({} if answering is None else {"answering_seconds_per_seed": round(answering, 1)}),
             "estimated_training_seconds": round(seconds, 1),
         },
     }
+
+
+def _answering(protocol: Protocol, workshop: Workshop, student: Trained) -> float | None:
+    """Seconds that a student which adapts to every support set takes for all episodes; None for any other.
+
+    By one of them, asked again and again: what is done once for all of them is left out.
+    """
+    if student.adapts is None or not isinstance(protocol, Episodic):
+        return None
+    drawn = protocol.episodes(student.task.data, 0)
+    asked = type(drawn)(*(part[:1].repeat(_ASKED, 0) for part in (drawn.classes, drawn.support, drawn.query)))
+    began = time.perf_counter()
+    workshop.answer(student, asked)
+    return (time.perf_counter() - began) / _ASKED * len(drawn.classes)
 
 
 def _settings(spec: RunSpec) -> dict[str, dict[str, Any]]:

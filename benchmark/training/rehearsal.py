@@ -29,11 +29,12 @@ from benchmark.training.workshop import Workshop
 _IMAGES = 4
 """That a cost is measured on: it is proportional to their number."""
 
-_ROUNDS = 2, 8
-"""Steps of two rounds, whose difference is free of what training costs before its first step."""
+_ROUNDS = 1, 2, 8
+"""Steps of the rounds. The difference of two is free of what training costs before its first step, which in the first
+round is also what is loaded once."""
 
 _SLOW = 1.0
-"""Seconds of a step from which on the first round is all there is."""
+"""Seconds of a step from which on the first two rounds are all there is."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Rehearsed:
 def rehearse(spec: RunSpec, device: Device, make: Callable[[Workshop], tuple[Trained, Trained]]) -> Rehearsed:
     """Train throw-away networks for a few steps and time them.
 
-    ``make`` has teacher and student made by the workshop it is given. Where a step takes more than a second, its time
-    is that of two, with what precedes them; else of some more, without.
+    ``make`` has teacher and student made by the workshop it is given. A step's time is that of some more of them,
+    without what precedes training; where it is more than a second, of one more.
     """
     times: list[tuple[float, float, int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +93,7 @@ def rehearse(spec: RunSpec, device: Device, make: Callable[[Workshop], tuple[Tra
             teacher, student = make(_Hasty(brief, TeacherBank(Path(folder)), device, Silent()))
             learnt = student.facts["steps"] * student.facts.get("students", 1)
             times.append((teacher.facts["seconds"], student.facts["loop_seconds"], steps, max(1, learnt)))
-            if max(_rate(times, 0), _rate(times, 1)) > _SLOW:
+            if len(times) > 1 and max(_rate(times, 0), _rate(times, 1)) > _SLOW:
                 break
     return Rehearsed(_rate(times, 0), _rate(times, 1), teacher, student)
 
@@ -129,11 +130,8 @@ def network_cost(network: Network, channels: int, size: int, device: Device) -> 
 
 
 def _rate(times: list[tuple[float, float, int, int]], which: int) -> float:
-    """Seconds per step from the rounds so far, of the teacher (0) or the student (1)."""
-    seconds, steps = times[-1][which], times[-1][2 + which]
-    if len(times) == 1:
-        return seconds / steps
-    saved, fewer = times[0][which], times[0][2 + which]
+    """Seconds per step from the last two rounds, of the teacher (0) or the student (1)."""
+    (saved, fewer), (seconds, steps) = ((round[which], round[2 + which]) for round in times[-2:])
     slope = (seconds - saved) / max(1, steps - fewer)
     return slope if slope > 0 else seconds / steps
 

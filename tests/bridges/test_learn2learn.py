@@ -20,9 +20,11 @@ from benchmark.data import ImageSet
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.episodes import sample_episodes
 from benchmark.errors import InputError
+from benchmark.estimation import estimate
 from benchmark.methods import METHODS, LabelSpaces, Shapes
 from benchmark.methods.episodic import Episode, EpisodicMethod
 from benchmark.runner import Plan, Request
+from benchmark.store import Store
 from benchmark.training import Silent, TeacherBank, Workshop, correct_queries, select_device
 from benchmark.training.episodic import correct_answers, training_queries
 from benchmark.training.workshop import Trained
@@ -221,6 +223,20 @@ def test_a_head_that_adapts_alone_counts_as_a_loop_over_gradient_steps(tiny: Ima
             weight, bias = (p - 0.1 * step for p, step in zip((weight, bias), steps, strict=True))
         right = (asked @ weight.T + bias).argmax(1) == labels.repeat_interleave(3)
         assert int(right.sum()) == found[number]
+
+
+@pytest.mark.parametrize("name", ["anil", "protonet"])
+def test_an_estimate_counts_the_answers_of_who_adapts(tmp_path: Path, name: str) -> None:
+    def work(episodes: int) -> dict[str, float]:
+        small = ("protocol.queries=5", f"protocol.episodes={episodes}")
+        plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=small), tmp_path)
+        return estimate(plan, [0], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
+
+    few, many = work(100), work(10_000)
+    if name == "protonet":
+        assert "answering_seconds_per_seed" not in few
+    else:
+        assert 10 < many["answering_seconds_per_seed"] / few["answering_seconds_per_seed"] < 1000
 
 
 def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:

@@ -71,7 +71,7 @@ def test_a_rehearsal_trains_a_little_and_judges_nothing(
 
 def test_the_time_of_a_step_leaves_out_what_precedes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = made(tmp_path)
-    spent = {2: (10.0, 20.0), 8: (10.6, 21.2)}
+    spent = {1: (50.0, 60.0), 2: (10.0, 20.0), 8: (10.6, 21.2)}
     rounds = []
 
     def make(workshop: Workshop) -> tuple[Any, Any]:
@@ -84,8 +84,9 @@ def test_the_time_of_a_step_leaves_out_what_precedes_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(rehearsal, "_SLOW", math.inf)
     found = rehearse(plan.spec(0), DEVICE, make)
     assert (found.teacher_step, found.student_step) == pytest.approx((0.1, 0.2))
-    assert rounds == [2, 8]
+    assert rounds == [1, 2, 8]
     monkeypatch.setattr(rehearsal, "_SLOW", 1.0)
+    spent[1] = (5.0, 8.0)
     slow = rehearse(plan.spec(0), DEVICE, make)
-    assert (slow.teacher_step, slow.student_step) == pytest.approx((5.0, 10.0))
-    assert rounds == [2, 8, 2]
+    assert (slow.teacher_step, slow.student_step) == pytest.approx((5.0, 12.0))
+    assert rounds == [1, 2, 8, 1, 2]
