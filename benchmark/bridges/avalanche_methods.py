@@ -68,7 +68,9 @@ class AvalancheMethod(ExperienceMethod):
 class Naive(AvalancheMethod):
     """Train on by cross-entropy on new images alone; Avalanche's Naive.
 
-    loss = CE(z_s, y) over all classes, from the teacher's weights: ``finetune``, with images in another order.
+    loss = CE(z_s, y) over all classes
+
+    From the teacher's weights: ``finetune``, with images in another order.
     """
 
     def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
@@ -79,9 +81,10 @@ class Naive(AvalancheMethod):
 class LwF(AvalancheMethod):
     """Cross-entropy, and old outputs kept by distillation; Avalanche's LwF. Li and Hoiem 2016, arXiv 1606.09282.
 
-    loss = CE(z_s, y) over all classes + alpha * KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs. Unlike
-    the paper and ``lwf``, its cross-entropy is over old outputs too, and there is no factor T^2: with these defaults,
-    which are Avalanche's, little is kept. No exemplars.
+    loss = CE(z_s, y) over all classes + alpha * KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs
+
+    Unlike the paper and ``lwf``, its cross-entropy is over old outputs too, and there is no factor T^2: with these
+    defaults, which are Avalanche's, little is kept. No exemplars.
     """
 
     @dataclass(frozen=True)
@@ -118,9 +121,11 @@ class Rehearsal:
 class Replay(AvalancheMethod):
     """Half of each batch replays exemplars of old classes; Avalanche's Replay.
 
-    loss = CE(z_s, y) over all classes, from the teacher's weights. The exemplars are those of every method. A batch has
-    ``training.batch_size`` images with them, where Avalanche's would have twice as many; ``replay`` draws its batches
-    from both at random, so that it shows exemplars as rarely as there are few.
+    loss = CE(z_s, y) over all classes
+
+    From the teacher's weights. The exemplars are those of every method. A batch has ``training.batch_size`` images with
+    them, where Avalanche's would have twice as many; ``replay`` draws its batches from both at random, so that it shows
+    exemplars as rarely as there are few.
     """
 
     Settings = Rehearsal
@@ -144,9 +149,10 @@ class Replay(AvalancheMethod):
 class EWC(AvalancheMethod):
     """Hold weights as far as old classes need them; Avalanche's EWC. Kirkpatrick et al. 2017, arXiv 1612.00796.
 
-    loss = CE(z_s, y) over all classes + penalty * sum F (w - w_0)^2. F is the mean over batches of the teacher's own
-    images, in plain views, of the squared gradient of their cross-entropy over old outputs: rows of new outputs are
-    free. No exemplars. The default penalty is that of Avalanche's example, which finds, as is found here, that old
+    loss = CE(z_s, y) over all classes + penalty * sum F (w - w_0)^2
+
+    F is the mean over batches of the teacher's own images, in plain views, of the squared gradient of their
+    cross-entropy over old outputs: rows of new outputs are free. No exemplars. The default penalty is that of Avalanche's example, which finds, as is found here, that old
     classes are forgotten all the same where classes are added.
     """
 
@@ -186,9 +192,10 @@ class DarkRehearsal(Rehearsal):
 class DER(AvalancheMethod):
     """Replay exemplars with the logits they had; Avalanche's DER. As DER++: Buzzega et al. 2020, arXiv 2004.07211.
 
-    loss = CE of new images + logits * MSE(z_s, z_0) of exemplars + labels * CE of exemplars, from the teacher's
-    weights; z_0 are the logits of all outputs before the first step, those of new classes as they were drawn. Exemplars
-    and batches as in ``avalanche/replay``. Defaults are Avalanche's.
+    loss = CE of new images + logits * MSE(z_s, z_0) of exemplars + labels * CE of exemplars
+
+    From the teacher's weights; z_0 are the logits of all outputs before the first step, those of new classes as they
+    were drawn. Exemplars and batches as in ``avalanche/replay``. Defaults are Avalanche's.
     """
 
     Settings = DarkRehearsal
@@ -209,7 +216,9 @@ class ICaRL(AvalancheMethod):
     """Sigmoid outputs, old ones distilled, and nearest means of exemplars; Avalanche's ICaRL. arXiv 1611.07725.
 
     loss = bce * mean over all outputs of BCE(sigmoid(z_s), target); targets are the teacher's sigmoids for old classes
-    and the label for new ones. Exemplars, which are those of every method, mix with new images at random. What is
+    and the label for new ones
+
+    Exemplars, which are those of every method, mix with new images at random. What is
     judged is the nearest mean of exemplars, as of ``icarl``; Avalanche's own means are not used. The default weight 20
     stands for the authors' learning rate of 2, twenty times that of every method here, as in ``icarl``.
     """
@@ -250,7 +259,9 @@ class ICaRL(AvalancheMethod):
 class Joint(AvalancheMethod):
     """Train a fresh network on all images of all classes; Avalanche's JointTraining. The upper bound.
 
-    loss = CE(z_s, y) over all classes: ``joint``, with images in another order.
+    loss = CE(z_s, y) over all classes
+
+    As ``joint``, with images in another order.
     """
 
     needs = Needs(labels="extended", start="fresh", learns="experiences")

@@ -16,7 +16,7 @@ from .markdown import PAGES, ROOT, name, read
 
 pages = load("docs/generation/pages")
 refresh_docs = load("tools/refresh_docs")
-OWN = [method for method in METHODS.names() if METHODS.get(method).entry.__module__.startswith("benchmark.methods.")]
+OWN = [method for method in METHODS.names() if METHODS.get(method).entry.__module__.startswith("benchmark.")]
 
 
 @pytest.mark.parametrize("method", OWN)
@@ -67,7 +67,7 @@ def test_prose_is_text_and_code_is_code() -> None:
 def test_presets_are_told_with_what_they_set() -> None:
     text = pages.protocol_settings("distill-same")
     assert "| `protocol.images_per_class` | `2` | `0` |" in text
-    assert "| `training.steps` | `300` | `10000` |" in text
+    assert "| `training.steps` | `150` | `10000` |" in text
     assert f"| `training.nesterov` | `bool` | `{Training.nesterov}` |" in pages.section_settings("training")
 
 
