@@ -55,6 +55,13 @@ CLAIMS = (
         ("ce", "fitnet", "rkd", "at"),
     ),
     Claim(
+        "2 b. The same with four times the steps",
+        "Both stages of REFILLED then have twice what other methods have in the short training.",
+        ("distill-same", "distill-overlap40", "distill-cross"),
+        ("ce", "rkd", "kd"),
+        preset="quick+training.steps=600",
+    ),
+    Claim(
         "3. One step of new classes",
         "A teacher that never saw the new classes still supervises them: REFILLED against KD, which speaks of the old "
         "classes alone, at 0, 5 and 20 exemplars per old class.",
