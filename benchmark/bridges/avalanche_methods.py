@@ -152,8 +152,9 @@ class EWC(AvalancheMethod):
     loss = CE(z_s, y) over all classes + penalty * sum F (w - w_0)^2
 
     F is the mean over batches of the teacher's own images, in plain views, of the squared gradient of their
-    cross-entropy over old outputs: rows of new outputs are free. No exemplars. The default penalty is that of Avalanche's example, which finds, as is found here, that old
-    classes are forgotten all the same where classes are added.
+    cross-entropy over old outputs: rows of new outputs are free. No exemplars. The default penalty is that of
+    Avalanche's example, which finds, as is found here, that old classes are forgotten all the same where classes are
+    added.
     """
 
     @dataclass(frozen=True)
@@ -218,9 +219,9 @@ class ICaRL(AvalancheMethod):
     loss = bce * mean over all outputs of BCE(sigmoid(z_s), target); targets are the teacher's sigmoids for old classes
     and the label for new ones
 
-    Exemplars, which are those of every method, mix with new images at random. What is
-    judged is the nearest mean of exemplars, as of ``icarl``; Avalanche's own means are not used. The default weight 20
-    stands for the authors' learning rate of 2, twenty times that of every method here, as in ``icarl``.
+    Exemplars, which are those of every method, mix with new images at random. What is judged is the nearest mean of
+    exemplars, as of ``icarl``; Avalanche's own means are not used. The default weight 20 stands for the authors'
+    learning rate of 2, twenty times that of every method here, as in ``icarl``.
     """
 
     @dataclass(frozen=True)
