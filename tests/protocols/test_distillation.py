@@ -202,9 +202,13 @@ def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
     assert found.references["teacher_ncm"].value > 0.3
 
 
-@pytest.mark.parametrize("method", ["kd", "refilled"])
-def test_an_overlap_of_everything_is_the_same_task_bit_for_bit(tmp_path: Path, method: str) -> None:
-    made = {n: plan(tmp_path, n, method, limit_steps=6) for n in ("distill-same", "distill-overlap100")}
+@pytest.mark.parametrize(
+    ("method", "weights"), [("kd", ["method.kd=0.9"]), ("refilled", ["method.tuple_weight=1000", "method.local=1"])]
+)
+def test_an_overlap_of_everything_is_the_same_task_bit_for_bit(tmp_path: Path, method: str, weights: list[str]) -> None:
+    """Under equal settings, which tuning chooses for each protocol apart."""
+    names = "distill-same", "distill-overlap100"
+    made = {n: plan(tmp_path, n, method, "training.lr=0.1", *weights, limit_steps=6) for n in names}
     same, full = (result(tmp_path / name, m) for name, m in made.items())
     assert weights_equal(same.student, full.student)
     assert weights_equal(same.teacher, full.teacher)
