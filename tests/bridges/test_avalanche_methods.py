@@ -285,7 +285,12 @@ def test_crops_are_drawn_once_a_batch_and_seen_by_all() -> None:
     assert not torch.equal(eye(torch.arange(3)), eye(second))
 
 
-def test_a_signal_is_heeded_after_the_step_at_hand(monkeypatch: pytest.MonkeyPatch, teachers: Path) -> None:
+@pytest.mark.parametrize("name", ["avalanche/naive", "avalanche/der", "avalanche/icarl"])
+def test_a_signal_is_heeded_after_the_step_at_hand_and_the_same_run_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, teachers: Path, name: str
+) -> None:
+    plan = make(teachers, name, "training.steps=5")
+    whole = go(teachers, plan)
     monkeypatch.setattr(interrupts, "_signals", [])
     real, steps = methods.AvalancheMethod.learn, []
 
@@ -300,8 +305,13 @@ def test_a_signal_is_heeded_after_the_step_at_hand(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(methods.AvalancheMethod, "learn", learn)
     with pytest.raises(KeyboardInterrupt):
-        go(teachers, make(teachers, "avalanche/naive"))
+        go(teachers, plan)
     assert len(steps) == 3
+    interrupts._signals.clear()
+    again = go(teachers, plan)
+    states = [found.student.network.state_dict() for found in (whole, again)]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert again.student.facts["history"] == whole.student.facts["history"]
 
 
 @pytest.mark.parametrize(
