@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmark.backbones.pretrained import Pretrained
-    from benchmark.training import Checkpoints, Device, Workshop
+    from benchmark.training import Checkpoints, Device, Passes, Workshop
 
 Mode = Literal["missing", "retry-failed", "force", "only-cache"]
 
@@ -271,8 +271,11 @@ def run_seed(
     mode: Mode = "missing",
     wait: bool = True,
     checkpoint_every: float = 60.0,
+    passes: Passes | None = None,
 ) -> Record | None:
     """The record of one seed, as ``run`` has it. One process at a time is at a run.
+
+    ``passes``: what teachers have made of batches in runs before, which spares its repetition and changes no result.
 
     A damaged record is set aside, which is said, and made anew.
     Where another is at it, this waits for it, or gives None where it is not to ``wait``.
@@ -292,7 +295,7 @@ def run_seed(
         with claim:
             known = _known(store, spec, mode, progress)  # the other may have finished it
             if known is None:
-                bank = TeacherBank(data_root / "teachers", progress)
+                bank = TeacherBank(data_root / "teachers", progress, passes)
                 record, arrays = measure(plan, spec, bank, device, progress, checkpoints)
                 path = store.save(record, arrays)
                 checkpoints.clear(spec.key)

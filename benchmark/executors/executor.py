@@ -21,6 +21,8 @@ from benchmark.sweep.cells import Cell
 if TYPE_CHECKING:
     from typing import Self
 
+    from benchmark.training import Passes
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -100,6 +102,7 @@ def carry_out_here(job: Job, setting: Setting, progress: Progress) -> Outcome:
             store=Store(setting.results), data_root=setting.data_root,
             device=select_device(setting.device, spec.training.precision),
             progress=heeding, mode=setting.mode, wait=job.wait, checkpoint_every=setting.checkpoint_every,
+            passes=_passes(),
         )  # fmt: skip
     except InputError as error:
         return Outcome(cell.key, "failed", error=_line(str(error)))
@@ -121,6 +124,14 @@ def _plan(request: Request, data_root: Path) -> Plan:
 def _opened(data_root: Path) -> dict[str, ImageSet]:
     """The data sets that this process has open."""
     return {}
+
+
+@lru_cache(maxsize=1)
+def _passes() -> Passes:
+    """What teachers have made of batches in the runs of this process."""
+    from benchmark.training import Passes
+
+    return Passes()
 
 
 def _line(message: str) -> str:

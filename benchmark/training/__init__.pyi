@@ -8,6 +8,7 @@ from .loop import fit as fit
 from .nearest_centroid import class_means as class_means
 from .nearest_centroid import correct_queries as correct_queries
 from .nearest_centroid import nearest_mean_scores as nearest_mean_scores
+from .passes import Passes as Passes
 from .progress import Progress as Progress
 from .progress import Silent as Silent
 from .projection import principal_components as principal_components

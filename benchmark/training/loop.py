@@ -7,14 +7,14 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import Images, Normalisation, Views
+from benchmark.data.augmentation import Images, Normalisation
 from benchmark.data.imageset import IntArray
 from benchmark.data.sampling import balanced_walk, batches
 from benchmark.data.task import Task
@@ -24,8 +24,8 @@ from benchmark.methods import Batch, Method, Stage
 from benchmark.spec import Training, derive_seed
 from benchmark.training.checkpoints import Checkpoint, Course
 from benchmark.training.device import Device
+from benchmark.training.guide import Guide
 from benchmark.training.progress import Progress
-from benchmark.training.views import ViewMemory
 
 VERSION = 1
 """Rises when the same settings train other weights than before; part of every key."""
@@ -65,9 +65,7 @@ def fit(
     training: Training,
     normalisation: Normalisation,
     *,
-    teacher: Network | None,
-    teacher_normalisation: Normalisation | None,
-    teacher_views: ViewMemory | None = None,
+    guide: Guide | None,
     seed: int,
     device: Device,
     progress: Progress,
@@ -81,11 +79,11 @@ def fit(
 
     Batches, crops and dropout follow from ``seed`` alone, so every method meets the same ones; the stages of a method
     share ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a
-    stage asks for a new one. The teacher runs in eval mode without gradient; ``teacher_views`` spares it views that it
-    has seen, where the method reads no stages of it. Weights that are all 0 raise ``InputError``, a loss that is not
-    finite ``DivergedError``.
+    stage asks for a new one. ``guide``: the teacher, where there is one. Weights that are all 0 raise ``InputError``, a
+    loss that is not finite ``DivergedError``.
     """
-    started = time.perf_counter()
+    now = guide.passes.now if guide else time.perf_counter
+    started = now()
     labels = task.labels(task.train)
     images = Images(
         task.data, task.train, normalisation,
@@ -93,9 +91,7 @@ def fit(
     )  # fmt: skip
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
-    retune = _retuner(normalisation, teacher_normalisation, device) if teacher is not None else None
-    memory = None if method.needs.taps else teacher_views
-    see, guided = device.ready(student), None if teacher is None else device.ready(teacher)
+    see = device.ready(student)
     fitted = Fitted()
     report_every = max(1, training.steps // rows)
     kept = checkpoint.load() if checkpoint else None
@@ -141,14 +137,12 @@ def fit(
                 pixels = images.cut(index, seen)
                 with device.autocast():
                     outputs: Outputs = see(pixels)
-                guide: Outputs | None = None
-                if guided is not None and retune is not None and stage.teacher:
-                    with torch.no_grad(), device.autocast():
-                        known = memory.outputs(task.train[drawn], seen) if memory and isinstance(seen, Views) else None
-                        guide = (known or guided(retune(pixels))).float()
+                taught: Outputs | None = None
+                if guide and stage.teacher:
+                    taught = guide(task.train[drawn], seen, pixels, stages=bool(method.needs.taps))
                 named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
                 batch = Batch(targets[index], index, *named)
-                terms = method.loss(batch, outputs.float(), guide)
+                terms = method.loss(batch, outputs.float(), taught)
                 if not terms:
                     raise InputError(f"stage {stage.name!r} has nothing to minimise: all weights of its terms are 0")
                 loss = torch.stack(list(terms.values())).sum()
@@ -166,19 +160,19 @@ def fit(
                     fitted.history.append(_row(stage, fitted.steps, sums, since))
                     sums, since = {}, 0
                 if checkpoint and (asked() or checkpoint.due() or step + 1 == steps):
-                    fitted.seconds = time.perf_counter() - started
+                    fitted.seconds = now() - started
                     at = {"stage": number, "step": step + 1, "since": since, "fitted": dataclasses.asdict(fitted)}
                     checkpoint.save(course.state(sums, at))
                 if time.perf_counter() - last > _REPORT_SECONDS or step + 1 == steps:
                     last = time.perf_counter()
-                    rate = fitted.steps / (last - started)
+                    rate = fitted.steps / (now() - started)
                     shown = fitted.history[-1] if fitted.history else {}
                     facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
                 if asked():
                     raise KeyboardInterrupt
     student.eval()
-    fitted.seconds = time.perf_counter() - started
+    fitted.seconds = now() - started
     return fitted
 
 
@@ -237,15 +231,3 @@ def _row(stage: Stage, step: int, sums: dict[str, Tensor], since: int) -> dict[s
             f"stage {stage.name!r}, step {step}: term {', '.join(map(repr, bad))} is not finite; lower training.lr"
         )
     return {"stage": stage.name, "step": float(step), **means}
-
-
-def _retuner(ours: Normalisation, theirs: Normalisation | None, device: Device) -> Callable[[Tensor], Tensor]:
-    """From pixels normalised for the student to pixels normalised for the teacher."""
-    if theirs is None or theirs == ours:
-        return lambda pixels: pixels
-    shape = (1, -1, 1, 1)
-    scale = torch.tensor([a / b for a, b in zip(ours.std, theirs.std, strict=True)], device=device.torch).view(shape)
-    shift = torch.tensor(
-        [(a - b) / s for a, b, s in zip(ours.mean, theirs.mean, theirs.std, strict=True)], device=device.torch
-    ).view(shape)
-    return lambda pixels: pixels * scale + shift

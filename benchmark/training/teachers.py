@@ -19,16 +19,19 @@ from benchmark.backbones.network import Network
 from benchmark.errors import InputError
 from benchmark.interrupts import held
 from benchmark.progress import Progress, Silent
+from benchmark.training.passes import Passes
 
 
 class TeacherBank:
     """A folder of teachers: ``KEY/weights.safetensors`` and ``KEY/teacher.json``.
 
-    The weights carry the facts in their header too: such a file alone says which network it holds.
+    The weights carry the facts in their header too: such a file alone says which network it holds. ``passes``: what
+    teachers have made of batches before; none by default.
     """
 
-    def __init__(self, root: Path, progress: Progress | None = None) -> None:
+    def __init__(self, root: Path, progress: Progress | None = None, passes: Passes | None = None) -> None:
         self.root = root
+        self.passes = Passes(0) if passes is None else passes
         self._progress = progress or Silent()
 
     def has(self, key: str) -> bool:

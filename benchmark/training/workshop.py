@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,12 @@ from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
 from benchmark.training.episodic import correct_answers, fit_episodes
 from benchmark.training.experiences import check_foreign, fit_experiences
+from benchmark.training.guide import Guide
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.pretrained import pretrained_teacher
 from benchmark.training.progress import Progress
 from benchmark.training.teachers import TeacherBank
 from benchmark.training.trained import Trained
-
-_BOTH = "embedding", "logits"
 
 
 class Workshop:
@@ -132,7 +131,7 @@ class Workshop:
             normalisation = teacher.normalisation
             start_from(teacher.network, network, labels)
         network.backbone.requires_grad_(needs.trains == "all")
-        started = time.perf_counter()
+        started = self._bank.passes.now()
         embeddings = None
         if method.reads_train_embeddings:
             embeddings = self.embed(teacher, task.data, task.train).clone()
@@ -154,7 +153,7 @@ class Workshop:
         if rebalance == "align":
             align_head(network, [c in teacher.task.classes for c in task.classes])
         network.eval()
-        seconds = time.perf_counter() - started
+        seconds = self._bank.passes.now() - started
         network.requires_grad_(False)
         return Trained(
             network, task, normalisation,
@@ -210,7 +209,7 @@ class Workshop:
         origin = None
         if start == "teacher":
             origin = teacher if needs.trains == "nothing" else self.teacher(base, spec.student.backbone)
-        began = time.perf_counter()
+        began = self._bank.passes.now()
         support = tasks.support.reshape(count, -1)
         pool, at = np.unique(support, return_inverse=True)
         at = at.reshape(support.shape)
@@ -222,7 +221,7 @@ class Workshop:
         shown = crops if needs.trains != "nothing" else 1
         seen = [Views.plain(len(pool)), *(images.draw_views(len(pool), drawn) for _ in range(1, shown))]
         views = torch.stack([images.cut(every, view) for view in seen], 1)
-        guides = self._outputs(teacher, pool, seen, views) if needs.teacher else None
+        guides = self._guide(teacher, data, normalisation).crops(pool, seen, views) if needs.teacher else None
         plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
         queries = Images(data, tasks.query.ravel(), normalisation, padding=0, size=size, device=device)
         labels = torch.arange(ways, device=device).repeat_interleave(support.shape[1] // ways)
@@ -262,21 +261,9 @@ class Workshop:
         facts = {
             "backbone": spec.student.backbone, "start": start, "parameters": first.parameter_count,
             "steps": fitted.steps // count, "images": fitted.images // count, "students": count,
-            "seconds": time.perf_counter() - began, "loop_seconds": fitted.seconds, "history": fitted.history,
+            "seconds": self._bank.passes.now() - began, "loop_seconds": fitted.seconds, "history": fitted.history,
         }  # fmt: skip
         return Trained(first, base, normalisation, facts), torch.cat(logits)
-
-    def _outputs(self, teacher: Trained, pool: IntArray, seen: list[Views], views: torch.Tensor) -> Outputs:
-        """Embedding and logits of V views of each image, as pixels P x V x C x H x W: P x V x D and P x V x classes."""
-        if teacher.views is not None:
-            with torch.no_grad(), self.device.autocast():
-                each = [teacher.views.outputs(pool, view).float() for view in seen]
-            teacher.views.save()
-            return Outputs({}, *(torch.stack([getattr(part, tap) for part in each], 1) for tap in _BOTH))
-        with torch.inference_mode(), self.device.autocast():
-            parts = [teacher.network(x).float() for x in views.flatten(0, 1).split(64)]
-        both = [torch.cat([getattr(part, tap) for part in parts]).clone() for tap in _BOTH]
-        return Outputs({}, *(x.unflatten(0, views.shape[:2]) for x in both))
 
     def _answers(self, networks: list[Network], queries: torch.Tensor, trains: str) -> torch.Tensor:
         """Logits of each network on its queries: T x Q x classes."""
@@ -314,9 +301,23 @@ class Workshop:
             embeddings = trained.views.embed(indices)
             trained.views.save()
             return embeddings
-        return embed(
-            trained.network, data, indices, trained.normalisation, self.device, size=self._spec.training.input_size
-        )
+        how = trained.normalisation, self.device, 64, self._spec.training.input_size
+        if "key" not in trained.facts:
+            return embed(trained.network, data, indices, *how)
+        what = ["embeddings", self._sight(trained, data), dataclasses.asdict(trained.normalisation)]
+        again = partial(embed, trained.network, data, indices, *how)
+        return self._bank.passes.get(self.device, what, (indices,), lambda: (again(),))[0]
+
+    def _guide(self, teacher: Trained, data: ImageSet, normalisation: Normalisation) -> Guide:
+        """The teacher for the training of students that see ``data`` so normalised."""
+        return Guide(
+            teacher.network, teacher.normalisation, normalisation, self.device,
+            views=teacher.views, passes=self._bank.passes, identity=self._sight(teacher, data),
+        )  # fmt: skip
+
+    def _sight(self, teacher: Trained, data: ImageSet) -> list[Any]:
+        """Which network of the bank looks at what."""
+        return [teacher.facts["key"], data.fingerprint, data.background, self._spec.training.input_size]
 
     def has_teacher(self, task: Task) -> bool:
         """Whether there is nothing to train for the teacher of ``task``: it is pretrained or in the bank."""
@@ -386,8 +387,7 @@ class Workshop:
         try:
             return loop.fit(
                 network, method, task, training, normalisation,
-                teacher=teacher.network if teacher else None,
-                teacher_normalisation=teacher.normalisation if teacher else None, teacher_views=views,
+                guide=self._guide(teacher, task.data, normalisation) if teacher else None,
                 seed=seed, device=self.device, progress=self._progress, title=title,
                 stages=stages, fresh_heads=fresh_heads, checkpoint=checkpoint,
             )  # fmt: skip

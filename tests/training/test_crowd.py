@@ -24,6 +24,7 @@ from benchmark.spec import Training, derive_seed
 from benchmark.training import Fitted, Silent, fit, select_device
 from benchmark.training.crowd import fit_many, predict_many
 from benchmark.training.device import Device
+from benchmark.training.guide import Guide
 from benchmark.training.loop import DivergedError
 
 DEVICE = select_device("cpu", "float32")
@@ -187,8 +188,8 @@ def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
         one.prepare(student, labels[0], guide.embedding)
     common: dict[str, Any] = {"device": DEVICE, "progress": Silent(), "title": "test"}
     for seed, student in enumerate(expected):
-        guided: dict[str, Any] = {"teacher": teacher, "teacher_normalisation": normalisation}
-        fit(student, methods[0], task, training, normalisation, seed=seed, **guided, **common)
+        own = Guide(teacher, normalisation, normalisation, DEVICE)
+        fit(student, methods[0], task, training, normalisation, guide=own, seed=seed, **common)
     guides = Outputs({}, guide.embedding.expand(2, -1, -1), guide.logits.expand(2, -1, -1))
     fit_many(found, methods, images.expand(2, -1, -1, -1, -1), labels, guides, training, seeds=[0, 1], **common)
     assert distances(found, expected)[-1] < 1e-4

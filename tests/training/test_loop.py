@@ -17,6 +17,7 @@ from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Method, Needs, Shapes, Stage
 from benchmark.spec import Training
 from benchmark.training import Fitted, Silent, accuracy, fit, select_device
+from benchmark.training.guide import Guide
 from benchmark.training.loop import DivergedError, build_optimiser
 
 DEVICE = select_device("cpu", "float32")
@@ -44,17 +45,21 @@ class Recorder(Method):
 
 
 def train(
-    data: ImageSet, training: Training, method: type[Method] = Recorder, backbone: str = "conv4-16", **options: Any
+    data: ImageSet,
+    training: Training,
+    method: type[Method] = Recorder,
+    backbone: str = "conv4-16",
+    theirs: Normalisation | None = None,
+    **options: Any,
 ) -> tuple[Network, Any, Fitted, Task]:
     task = hold_out(data, data.splits["train"][:8], 0.25)
     student, teacher = (build_network(backbone, channels=3, size=16, classes=8, seed=s) for s in (1, 2))
     teacher.eval().requires_grad_(False)
     made = method(method.Settings(), LabelSpaces(task.classes, task.classes), Shapes({}), Shapes({}))
     normalisation = Normalisation.of(data, task.train)
-    options = {"seed": 4, "device": DEVICE, "teacher_normalisation": normalisation, **options}
-    fitted = fit(
-        student, made, task, training, normalisation, teacher=teacher, progress=Silent(), title="test", **options
-    )
+    guide = Guide(teacher, theirs or normalisation, normalisation, options.get("device", DEVICE))
+    options = {"seed": 4, "device": DEVICE, "guide": guide, "progress": Silent(), "title": "test", **options}
+    fitted = fit(student, made, task, training, normalisation, **options)
     return student, made, fitted, task
 
 
@@ -168,7 +173,7 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
             return super().loss(batch, student, teacher)
 
     theirs = Normalisation((0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
-    train(tiny, Training(steps=1, batch_size=8), Keep, teacher_normalisation=theirs)
+    train(tiny, Training(steps=1, batch_size=8), Keep, theirs=theirs)
     student_like = Training(steps=1, batch_size=8)
     task = hold_out(tiny, tiny.splits["train"][:8], 0.25)
     network, teacher = (build_network("conv4-16", channels=3, size=16, classes=8, seed=s) for s in (1, 2))
@@ -180,8 +185,7 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
         task,
         student_like,
         theirs,
-        teacher=teacher.requires_grad_(False),
-        teacher_normalisation=theirs,
+        guide=Guide(teacher.requires_grad_(False), theirs, theirs, DEVICE),
         seed=4,
         device=DEVICE,
         progress=Silent(),
