@@ -50,7 +50,7 @@ class FewShot(Episodic):
         "quick": {
             "student": {"backbone": "conv4-16"},
             "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
-            "training": {"steps": 500, "batch_size": 64},
+            "training": {"steps": 200, "batch_size": 64},
         },
         "paper": {
             "student": {"backbone": "conv4-64"},

@@ -51,10 +51,11 @@ class MiddleShot(Episodic):
     tuned_at = "middleshot-5way5shot"
     presets = {  # noqa: RUF012
         "quick": {
+            "protocol": {"tasks": 60},
             "student": {"backbone": "conv4-16"},
             "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
             # rate chosen on validation classes: with batches of 10, 0.1 cost every method 3 to 4 points
-            "training": {"steps": 75, "batch_size": 10, "lr": 0.03},
+            "training": {"steps": 50, "batch_size": 10, "lr": 0.03},
         },
         "paper": {
             "protocol": {"tasks": 600},
