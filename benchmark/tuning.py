@@ -42,7 +42,11 @@ class Trial:
     @property
     def overrides(self) -> tuple[str, ...]:
         """As a run is asked for them, judged on validation data."""
-        return ("protocol.split=val", *(f"{name}={value:g}" for name, value in self.values.items()))
+        judged = PROTOCOLS.get(self.protocol).entry.trial
+        return (
+            *(f"protocol.{name}={value}" for name, value in judged.items()),
+            *(f"{name}={value:g}" for name, value in self.values.items()),
+        )
 
     def block(self, datasets: Sequence[str], seeds: Sequence[int], limit_steps: int | None = None) -> Block:
         """Its runs."""
@@ -181,9 +185,10 @@ def keep(protocol: str, logs: Mapping[str, pd.DataFrame], folder: Path) -> tuple
             section, _, field = name.partition(".")
             parts.setdefault(section, {})[field] = float(value)
     where = ", ".join(name for name in whole.columns if name not in ("method", "trial", "settings", "mean", "chosen"))
+    judged = " ".join(f"{name}={value}" for name, value in PROTOCOLS.get(protocol).entry.trial.items())
     heading = (
         f"Chosen by `python -m benchmark tune --protocol {protocol}`, for the preset quick:\n"
-        f"{trials} trials a method, judged on validation data of {where}."
+        f"{trials} trials a method, judged on validation data of {where} ({judged})."
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(table, whole.to_csv(index=False).encode())

@@ -45,6 +45,7 @@ class FewShot(Episodic):
         split: Literal["test", "val"] = "test"
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
+    trial = {"split": "val", "episodes": 1000}  # noqa: RUF012
     tuned_at = "fewshot-5way1shot"
     presets = {  # noqa: RUF012
         "quick": {

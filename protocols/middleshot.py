@@ -48,10 +48,10 @@ class MiddleShot(Episodic):
         split: Literal["test", "val"] = "test"
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
 
+    trial = {"split": "val", "tasks": 60}  # noqa: RUF012
     tuned_at = "middleshot-5way5shot"
     presets = {  # noqa: RUF012
         "quick": {
-            "protocol": {"tasks": 60},
             "student": {"backbone": "conv4-16"},
             "teacher": {"backbone": "conv4-64", "steps": 500, "batch_size": 64},
             # rate chosen on validation classes: with batches of 10, 0.1 cost every method 3 to 4 points

@@ -69,13 +69,14 @@ class Protocol:
     """Base of all protocols. ``version`` rises when the same settings give other results than before.
 
     ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default, which tuning
-    completes for each method. ``tuned_at``: the protocol whose tuned settings those of the family take that have none
-    of their own.
+    completes for each method. ``trial``: its own settings in which tuning judges, on validation data. ``tuned_at``: the
+    protocol whose tuned settings those of the family take that have none of their own.
     """
 
     Settings: ClassVar[type]
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"quick": {}}
+    trial: ClassVar[Mapping[str, Any]] = {"split": "val"}
     tuned_at: ClassVar[str] = ""
 
     def __init__(self, name: str, settings: Any, fields: Mapping[str, int]) -> None:

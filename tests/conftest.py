@@ -10,6 +10,11 @@ from benchmark.data import DATASETS, ImageSet
 torch.set_num_threads(1)  # the networks here are too small to share, and tests may run side by side
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: at the end one of them would keep everybody waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> ImageSet:
     """The synthetic set."""

@@ -122,6 +122,18 @@ def test_unequal_budgets_are_refused(tmp_path: Path, other: list[tuple[float, ..
     assert (tmp_path / "distill-cross.csv").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("protocol", "judged"),
+    [
+        ("distill-cross", ("protocol.split=val",)),
+        ("fewshot-5way1shot", ("protocol.split=val", "protocol.episodes=1000")),
+        ("middleshot-5way5shot", ("protocol.split=val", "protocol.tasks=60")),
+    ],
+)
+def test_trials_are_judged_as_the_protocol_says(protocol: str, judged: tuple[str, ...]) -> None:
+    assert tuning.make_trials(protocol, "ce", 2)[0].overrides[:-1] == judged
+
+
 def test_quick_is_completed_by_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "distill-cross.toml").write_text('["rkd"]\ntraining.lr = 0.05\nmethod.angle = 7.0\n')
     (tmp_path / "fewshot-5way1shot.toml").write_text('["rkd"]\ntraining.lr = 0.06\n')
