@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -16,6 +17,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from benchmark.backbones.pretrained import Pretrained
 
 S = TypeVar("S")
@@ -215,14 +218,14 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
     Text is converted to the field's type; an unknown name, a wrong type, a value out of bounds or one that is
     not finite raises ``InputError`` naming ``section.name``.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             raise InputError(f"no setting {_quoted(f'{section}.{name}')}; {_near(name, known)}")
     try:
-        built: S = TypeAdapter(cls).validate_python(dict(values))
+        built: S = _adapter(cls).validate_python(dict(values))  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         refused = first.get("ctx", {}).get("error")
@@ -235,6 +238,14 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{section}.{name} = {value}: not a finite number")
     return built
+
+
+@cache
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    """What validates a dataclass; making it takes longer than all else in a plan."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def _quoted(name: str) -> str:

@@ -7,13 +7,14 @@ results/README.md, with a verdict on each claim by the rule stated there. README
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.report.cells import Cell, make_cells
 from benchmark.report.compare import Comparison, compare
-from benchmark.report.figures import FIGURES, Evidence, draw, drawings, to_svg
+from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg, write
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
@@ -22,21 +23,30 @@ from protocols import PROTOCOLS, tuned
 
 ROOT = Path(__file__).parent.parent
 
+SHORTENED = {"fewshot": ("protocol.episodes=2000",), "middleshot": ("protocol.tasks=60",)}
+"""What the grid judges by less than the preset, by the beginning of the protocol's name."""
+
+
+def label(protocol: str, *settings: str) -> str:
+    """The preset's label in the grid's records where it asks for these settings."""
+    short = next((given for name, given in SHORTENED.items() if protocol.startswith(name)), ())
+    return "+".join(["quick", *sorted([*short, *settings])])
+
 
 @dataclass(frozen=True)
 class Claim:
     """What papers claim, and the comparisons that speak to it.
 
-    protocols: beginnings of their names; preset: the label that conditions must have; first: the method claimed to be
-    better; rivals: what it is compared with, a table for each.
+    protocols: beginnings of their names; settings: what the grid asked for besides; first: the method claimed to be
+    better; rivals: what it is compared with.
     """
 
     title: str
     text: str
     protocols: tuple[str, ...]
     rivals: tuple[str, ...]
+    settings: tuple[str, ...] = ()
     first: str = "refilled"
-    preset: str = "quick"
 
 
 CLAIMS = (
@@ -59,7 +69,7 @@ CLAIMS = (
         "Both stages of REFILLED then have twice what other methods have in the short training.",
         ("distill-same", "distill-overlap40", "distill-cross"),
         ("ce", "rkd", "kd"),
-        preset="quick+training.steps=600",
+        settings=("training.steps=600",),
     ),
     Claim(
         "3. One step of new classes",
@@ -73,7 +83,7 @@ CLAIMS = (
         "Both with the head's new rows scaled to the norm of the old ones after training (WA).",
         ("incremental",),
         ("kd",),
-        preset="quick+protocol.rebalance=align",
+        settings=("protocol.rebalance=align",),
     ),
     Claim(
         "4. Few-shot",
@@ -117,61 +127,95 @@ def tuned_for(protocol: str) -> bool:
     return any(tuned.read(tuned.folder() / f"{place}.toml") for place in places)
 
 
-def findings(cells: Sequence[Cell], store: Store) -> str:
-    """A section for each claim, of the records that are there: no method is compared with an untuned rival."""
-    parts = []
-    for claim in CLAIMS:
-        mine = [
-            cell
-            for cell in cells
-            if cell.conditions.protocol.startswith(claim.protocols)
-            and cell.conditions.preset == claim.preset
-            and tuned_for(cell.conditions.protocol)
-        ]
-        there = {cell.label for cell in mine if cell.done}
-        rivals = [name for name in claim.rivals if name in there]
-        lines = [f"## {claim.title}", "", claim.text, ""]
-        if claim.first not in there or not rivals:
-            parts.append("\n".join([*lines, "Not measured yet with tuned settings."]))
-            continue
-        found, _ = compare(mine, (claim.first, *rivals), store, first=True)
-        lines += [f"* **{_told(found, claim.first, rival)}**" for rival in rivals]
-        lines += [
-            "",
-            "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
-            "|---|---|--:|--:|--:|--:|---|",
-        ]
-        lines += [_row(comparison) for comparison in found if comparison.conditions is not None]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+@dataclass(frozen=True)
+class Finding:
+    """What the records say of a claim: its comparisons, none where nothing is measured with tuned settings."""
+
+    claim: Claim
+    comparisons: Sequence[Comparison]
+
+    @property
+    def rivals(self) -> dict[str, list[Comparison]]:
+        """The comparisons with each rival."""
+        found: dict[str, list[Comparison]] = {}
+        for comparison in self.comparisons:
+            found.setdefault(comparison.b, []).append(comparison)
+        return found
 
 
-def _told(found: Sequence[Comparison], first: str, rival: str) -> str:
-    """The verdict on one rival: over all conditions together where there are several."""
-    mine = [comparison for comparison in found if comparison.b == rival]
-    whole = next((comparison for comparison in mine if comparison.conditions is None), mine[0])
-    mean, half = whole.paired.interval.mean, whole.paired.interval.half_width
-    interval = "" if half is None else f", 95 % CI {100 * (mean - half):+.1f} to {100 * (mean + half):+.1f}"
-    places = sum(comparison.conditions is not None for comparison in mine)
-    ahead = sum(comparison.conditions is not None and comparison.paired.interval.mean > 0 for comparison in mine)
-    return (
-        f"over {rival}: {verdict(whole)} ({100 * mean:+.1f} points{interval}; {whole.test}, "
-        f"Holm p {_p(whole.adjusted_p)}; {first} ahead in {ahead} of {places} conditions)"
-    )
+def find(claim: Claim, cells: Sequence[Cell], store: Store) -> Finding:
+    """Compare by the records that are there: no method is compared with an untuned rival."""
+    mine = [
+        cell
+        for cell in cells
+        if cell.conditions.protocol.startswith(claim.protocols)
+        and cell.conditions.preset == label(cell.conditions.protocol, *claim.settings)
+        and tuned_for(cell.conditions.protocol)
+    ]
+    there = {cell.label for cell in mine if cell.done}
+    rivals = [name for name in claim.rivals if name in there]
+    if claim.first not in there or not rivals:
+        return Finding(claim, [])
+    return Finding(claim, compare(mine, (claim.first, *rivals), store, first=True)[0])
+
+
+def overall(comparisons: Sequence[Comparison]) -> Comparison:
+    """With one rival: over all conditions together where there are several."""
+    return next((comparison for comparison in comparisons if comparison.conditions is None), comparisons[0])
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """A line for each claim and rival."""
+    lines = [
+        "| claim | REFILLED against | difference | 95 % CI | Holm p | ahead in | verdict |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    for finding in findings:
+        for rival, comparisons in finding.rivals.items():
+            whole = overall(comparisons)
+            places = [comparison for comparison in comparisons if comparison.conditions is not None]
+            ahead = sum(comparison.paired.interval.mean > 0 for comparison in places)
+            lines.append(
+                f"| {finding.claim.title} | {_rival(rival)} | {_points(whole)} | {_interval(whole)} | "
+                f"{_p(whole.adjusted_p)} | {ahead} of {len(places)} | **{verdict(whole)}** |"
+            )
+    return "\n".join(lines)
+
+
+def section(finding: Finding) -> str:
+    """A claim, and a row for each rival in each set of conditions."""
+    heading = f"## {finding.claim.title}\n\n{finding.claim.text}\n\n"
+    if not finding.comparisons:
+        return heading + "Not measured yet with tuned settings."
+    tests = dict.fromkeys(overall(comparisons).test for comparisons in finding.rivals.values())
+    lines = [
+        f"Over all conditions, as above: {' or '.join(tests)}. In each alone: paired t.",
+        "",
+        "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    return heading + "\n".join(lines + [_row(c) for c in finding.comparisons if c.conditions is not None])
+
+
+def _rival(name: str) -> str:
+    """A method's name; of a variant of REFILLED what is changed in it."""
+    return name.removeprefix("refilled ").strip("()") if name.startswith("refilled (") else name
+
+
+def _points(comparison: Comparison) -> str:
+    return f"{100 * comparison.paired.interval.mean:+.1f}"
+
+
+def _interval(comparison: Comparison) -> str:
+    mean, half = comparison.paired.interval.mean, comparison.paired.interval.half_width
+    return "" if half is None else f"{100 * (mean - half):+.1f} to {100 * (mean + half):+.1f}"
 
 
 def _row(comparison: Comparison) -> str:
-    where, interval = comparison.conditions, comparison.paired.interval
+    where = comparison.conditions
     assert where is not None
-    low_high = (
-        ""
-        if interval.half_width is None
-        else (
-            f"{100 * (interval.mean - interval.half_width):+.1f} to {100 * (interval.mean + interval.half_width):+.1f}"
-        )
-    )
     cells = [
-        f"{where.protocol} {where.dataset}", comparison.b, f"{100 * interval.mean:+.1f}", low_high,
+        f"{where.protocol} {where.dataset}", _rival(comparison.b), _points(comparison), _interval(comparison),
         str(len(comparison.differences)), _p(comparison.adjusted_p), verdict(comparison),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
@@ -187,20 +231,16 @@ def teachers(cells: Sequence[Cell]) -> str:
     """How far seeds spread with one teacher and with a teacher for each: standard deviations, in points."""
     by_place = {(cell.conditions, cell.label): cell for cell in cells}
     lines = ["| where | method | one teacher | a teacher each | seeds |", "|---|---|--:|--:|--:|"]
-    for (where, label), cell in by_place.items():
-        if where.preset != "quick+teacher.seed=run" or len(cell.done) < 2:
+    for (where, name), cell in by_place.items():
+        if where.preset != label(where.protocol, "teacher.seed=run") or len(cell.done) < 2:
             continue
-        one = next(
-            (other for (w, name), other in by_place.items()
-             if name == label and (w.protocol, w.dataset, w.preset) == (where.protocol, where.dataset, "quick")),
-            None,
-        )  # fmt: skip
+        one = by_place.get((replace(where, preset=label(where.protocol)), name))
         seeds = sorted(set(cell.done) & set(one.done)) if one is not None else []
         if one is None or len(seeds) < 2:
             continue
         spreads = [_spread([100 * float(c.done[seed]["value"]) for seed in seeds]) for c in (one, cell)]
         lines.append(
-            f"| {where.protocol} {where.dataset} | {label} | {spreads[0]:.2f} | {spreads[1]:.2f} | {len(seeds)} |"
+            f"| {where.protocol} {where.dataset} | {name} | {spreads[0]:.2f} | {spreads[1]:.2f} | {len(seeds)} |"
         )
     return "\n".join(lines)
 
@@ -224,10 +264,13 @@ def account(records: Sequence[Record]) -> str:
 def document(records: Sequence[Record], store: Store) -> str:
     """results/README.md."""
     cells = make_cells(records)
+    findings = [find(claim, cells, store) for claim in CLAIMS]
     return "\n\n".join(
         [
             (ROOT / "tools/reference_results.md").read_text().replace("{account}", account(records)).rstrip(),
-            findings(cells, store),
+            "## In short",
+            summary(findings),
+            *map(section, findings),
             "## What a teacher's seed changes",
             "Standard deviation over seeds in points, all runs with the teacher of seed 0 against each with its own.",
             teachers(cells),
@@ -252,12 +295,12 @@ def main() -> None:
     for name, text in texts.items():
         write_atomically(ROOT / name, text.encode())
     evidence = Evidence(make_cells(records), store)
-    draw(FIGURES.names(), evidence, results / "figures")
-    shown = [
-        Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
-        for name in FIGURES.names()
-        for drawing in drawings(name, evidence)[0]
-    ]
+    shutil.rmtree(results / "figures", ignore_errors=True)
+    shown = []
+    for name in FIGURES.names():
+        for drawing in drawings(name, evidence)[0]:
+            write(drawing, results / "figures")
+            shown.append(Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure)))
     write_atomically(results / "report.html", make_page(records, shown, []).encode())
 
 

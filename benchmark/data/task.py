@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -55,7 +57,8 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
     return Task(data, classes, np.concatenate(train), np.concatenate(held))
 
 
-def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArray]:
+@lru_cache(maxsize=8)
+def three_sides(data: ImageSet, *, test: float, val: float) -> Mapping[Side, IntArray]:
     """Indices of all images on three sides, ascending, the same for every seed.
 
     ``test`` is the share of each class's groups on the test side, where the set has no official test images: else these
@@ -81,4 +84,7 @@ def three_sides(data: ImageSet, *, test: float, val: float) -> dict[Side, IntArr
                 f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which {shares} "
                 f"and val = {val} do not share out to training, validation and test; change these shares"
             )
-    return {name: np.flatnonzero(side[group] == number) for number, name in enumerate(names)}
+    sides = {name: np.flatnonzero(side[group] == number) for number, name in enumerate(names)}
+    for indices in sides.values():
+        indices.flags.writeable = False  # whoever asks again is given the same
+    return MappingProxyType(sides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmark import runner
-from benchmark.data import ImageSet, task
+from benchmark.data import ImageSet
 from benchmark.data.published import Published, data_set
 from benchmark.errors import InputError
 from benchmark.progress import Silent
@@ -99,7 +98,6 @@ def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatc
             official_test=None if few.official_test is None else np.tile(few.official_test, 20),
         )
     monkeypatch.setattr(runner, "data_set", lambda name: lambda root: sets[name])
-    monkeypatch.setattr(task, "three_sides", functools.cache(task.three_sides))
     refused = set()
     teachers: dict[tuple[str, str, str], set[object]] = {}
     for name, protocol, method, (teacher, student) in combinations():

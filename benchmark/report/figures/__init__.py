@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmark.report.figures.figure import FIGURES, Drawing, Evidence, Figure, Group, NothingToDraw, draw, drawings
+from benchmark.report.figures.figure import (
+    FIGURES,
+    Drawing,
+    Evidence,
+    Figure,
+    Group,
+    NothingToDraw,
+    draw,
+    drawings,
+    write,
+)
 from benchmark.report.figures.style import to_svg
 
-__all__ = ["FIGURES", "Drawing", "Evidence", "Figure", "Group", "NothingToDraw", "draw", "drawings", "to_svg"]
+__all__ = ["FIGURES", "Drawing", "Evidence", "Figure", "Group", "NothingToDraw", "draw", "drawings", "to_svg", "write"]

@@ -189,11 +189,12 @@ def draw(names: Iterable[str], evidence: Evidence, out: Path) -> tuple[list[Path
         if reason is not None:
             skipped[name] = reason
         for drawing in made:
-            written += _write(drawing, out)
+            written += write(drawing, out)
     return written, skipped
 
 
-def _write(drawing: Drawing, out: Path) -> list[Path]:
+def write(drawing: Drawing, out: Path) -> list[Path]:
+    """Write a drawing into the folder ``out``: as PDF, as PNG, and its data as CSV. The files written."""
     contents = {
         "pdf": style.to_pdf(drawing.figure),
         "png": style.to_png(drawing.figure),
