@@ -10,7 +10,7 @@ import pytest
 from benchmark import runner
 from benchmark.data.published import data_set
 from benchmark.progress import Silent
-from benchmark.report.cells import Conditions
+from benchmark.report.cells import Conditions, make_cells
 from benchmark.report.compare import Comparison
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.tables import make_tables, to_latex, to_markdown
@@ -61,6 +61,56 @@ def test_a_verdict_goes_by_the_test_and_the_direction(differences: list[float], 
     paired = paired_test(differences)
     found = Comparison(where, "refilled", "kd", (0.5, 0.5), tuple(differences), paired, {}, adjusted_p=paired.t_p)
     assert tool.verdict(found) == word
+
+
+def row(protocol: str, method: str, seed: int, value: float, preset: str = "quick", teacher: int = 0) -> Record:
+    return {
+        "schema": 1, "key": f"{preset}{method}{seed}", "status": "done", "provenance": "measured", "protocol": protocol,
+        "dataset": "glyphs", "preset": preset, "teacher": "conv4-64", "backbone": "conv4-16", "method": method,
+        "seed": seed, "metric": "accuracy", "value": value, "config": {"teacher": {"seed": teacher}}, "started": "",
+    }  # fmt: skip
+
+
+def test_what_teachers_change_is_told_in_points() -> None:
+    """By hand: refilled is ahead of ce by 5, 6, 7 with one teacher, by 5, 2, 5 with its own; ce spreads by 1 and 2."""
+    own = "quick+teacher.seed=run"
+    records = [
+        *(row("distill-cross", "ce", seed, value) for seed, value in enumerate((0.5, 0.51, 0.52))),
+        *(row("distill-cross", "refilled", seed, value) for seed, value in enumerate((0.55, 0.57, 0.59))),
+        *(row("distill-cross", "ce", seed, value, own, seed) for seed, value in ((1, 0.52), (2, 0.54))),
+        *(row("distill-cross", "refilled", seed, value, own, seed) for seed, value in ((1, 0.54), (2, 0.59))),
+    ]
+    table = tool.teachers(make_cells(records)).splitlines()
+    # 4.3027 is the 97.5 % quantile of Student's t with two degrees of freedom
+    bars = [4.3027 * spread / 3**0.5 for spread in (1, 3**0.5)]
+    assert table[2:] == [
+        f"| distill-cross glyphs | ce | 1.00 | 2.00 | +6.0 ± {bars[0]:.1f} | +4.0 ± {bars[1]:.1f} | 3 |",
+        "| distill-cross glyphs | refilled | 2.00 | 2.65 |  |  | 3 |",
+    ]
+
+
+def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: Path) -> None:
+    values = {"refilled": 0.6, "ce": 0.5, "rkd": 0.7, "at": 0.6}
+    jitter = (0.0, 0.004, -0.003, 0.002, -0.001)
+    records = [
+        row(protocol, method, seed, value + (jitter[seed] if method != "refilled" else 0.0))
+        for protocol in ("distill-cross", "distill-overlap40")
+        for method, value in values.items()
+        for seed in range(5)
+    ]
+    claim = next(claim for claim in tool.CLAIMS if "distill-cross" in claim.protocols and not claim.settings)
+    store = Store(tmp_path)
+    for record in records:
+        store.save({**record, "config": {**record["config"], "of": record["key"]}}, {})
+    finding = tool.find(claim, make_cells(records), store)
+    lines = tool.summary([finding]).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["ce", "rkd", "at"]
+    assert [line.rpartition("**")[0].rpartition("**")[2] for line in lines] == [
+        "confirmed", "contradicted", "not confirmed"
+    ]  # fmt: skip
+    assert ["2 of 2" in line for line in lines] == [True, False, False]
+    assert tool.section(tool.Finding(claim, [])).endswith("Not measured yet with tuned settings.")
+    assert tool.section(finding).count("| distill-cross glyphs |") == 3
 
 
 def test_the_records_are_of_this_version(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
