@@ -111,6 +111,9 @@ def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: 
     assert ["2 of 2" in line for line in lines] == [True, False, False]
     assert tool.section(tool.Finding(claim, [])).endswith("Not measured yet with tuned settings.")
     assert tool.section(finding).count("| distill-cross glyphs |") == 3
+    assert tool.section(finding).endswith(
+        "\n* distill on glyphs, quick, conv4-16 from conv4-64: rkd 1.0, at 2.0, **refilled 3.0**, ce 4.0."
+    )
 
 
 def test_the_records_are_of_this_version(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:

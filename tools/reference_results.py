@@ -133,10 +133,14 @@ def tuned_for(protocol: str) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the records say of a claim: its comparisons, none where nothing is measured with tuned settings."""
+    """What the records say of a claim: its comparisons, none where nothing is measured with tuned settings.
+
+    standings: a line for each table of methods that the claim's protocols make.
+    """
 
     claim: Claim
     comparisons: Sequence[Comparison]
+    standings: Sequence[str] = ()
 
     @property
     def rivals(self) -> dict[str, list[Comparison]]:
@@ -160,7 +164,19 @@ def find(claim: Claim, cells: Sequence[Cell], store: Store) -> Finding:
     rivals = [name for name in claim.rivals if name in there]
     if claim.first not in there or not rivals:
         return Finding(claim, [])
-    return Finding(claim, compare(mine, (claim.first, *rivals), store, first=True)[0])
+    return Finding(claim, compare(mine, (claim.first, *rivals), store, first=True)[0], standings(mine, claim.first))
+
+
+def standings(cells: Iterable[Cell], first: str) -> list[str]:
+    """All methods by mean rank over the protocols of a table, without variants; the one that is claimed is in bold."""
+    records = [run for cell in cells if cell.label == cell.method for run in cell.done.values()]
+    lines = []
+    for table in make_tables(records):
+        if first in table.ranks and len(table.ranks) > 1:
+            told = [f"{name} {rank:.1f}" for name, rank in sorted(table.ranks.items(), key=lambda item: item[1])]
+            names = [f"**{each}**" if each.startswith(f"{first} ") else each for each in told]
+            lines.append(f"* {table.title}: {', '.join(names)}.")
+    return lines
 
 
 def overall(comparisons: Sequence[Comparison]) -> Comparison:
@@ -198,7 +214,10 @@ def section(finding: Finding) -> str:
         "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
-    return heading + "\n".join(lines + [_row(c) for c in finding.comparisons if c.conditions is not None])
+    lines += [_row(c) for c in finding.comparisons if c.conditions is not None]
+    if finding.standings:
+        lines += ["", "By mean rank, all methods that have every protocol of the claim:", "", *finding.standings]
+    return heading + "\n".join(lines)
 
 
 def _rival(name: str) -> str:

@@ -1,8 +1,9 @@
 """Put the committed results into README and documentation: ``python tools/refresh_docs.py`` after they have changed.
 
 A block is ``<!-- made by: WHAT -->`` ... ``<!-- end -->``. WHAT is ``table HEADING``, the section of
-``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings, or
-``compare A B on PROTOCOLS``, the sentences that the command of that name prints on ``results/reference``.
+``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings;
+``section HEADING``, what ``results/README.md`` says under it; or ``compare A B on PROTOCOLS``, the sentences that the
+command of that name prints on ``results/reference``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from benchmark.store import Store
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-_BLOCK = re.compile(r"(<!-- made by: (table|compare) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- made by: (table|section|compare) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def quoting() -> list[Path]:
@@ -26,7 +27,7 @@ def quoting() -> list[Path]:
 
 def refreshed(markdown: str) -> str:
     """A text with its blocks made anew; a table or a comparison that is not there raises."""
-    made = {"table": _table, "compare": _comparison}
+    made = {"table": _table, "section": _section, "compare": _comparison}
     return _BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]](found[3])}\n{found[4]}", markdown)
 
 
@@ -36,6 +37,11 @@ def _table(heading: str) -> str:
     title, _, table = found.partition("\n")
     lines = [line for line in table.strip().splitlines() if not re.match(r"(\||-) \S+ \(", line)]
     return f"**{title}**\n\n" + "\n".join(lines) + "\n"
+
+
+def _section(heading: str) -> str:
+    (found,) = re.findall(rf"^## {re.escape(heading)}\n\n(.*?)(?=^## |\Z)", _text(RESULTS / "README.md"), re.M | re.S)
+    return found.rstrip() + "\n"
 
 
 def _comparison(what: str) -> str:
