@@ -185,10 +185,14 @@ def print_run(record: Record) -> None:
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """A row for each pair and set of conditions, then a sentence for each."""
+    from benchmark.report.compare import sentences
+
     rows = []
     for c in comparisons:
         where = c.conditions
-        conditions = ["all of these", "", ""] if where is None else [where.protocol, where.dataset, where.backbone]
+        conditions = ["all of these", "", "", ""]
+        if where is not None:
+            conditions = [where.protocol, where.dataset, where.preset, where.backbone]
         halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
         rows.append([
             *conditions, c.a, c.b, *map(_percent, c.means), f"{100 * c.paired.interval.mean:+.2f}",
@@ -197,13 +201,12 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
             _number(c.adjusted_p),
         ])  # fmt: skip
     columns = [
-        "protocol", "dataset", "backbone", "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
+        "protocol", "dataset", "preset", "backbone", "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
         "± class", "n", "d", "p (t)", "p (ranks)", "p (Holm)",
     ]  # fmt: skip
     print_table("differences", columns, rows)
-    for c in comparisons:
-        where = c.conditions
-        print(f"{'all' if where is None else f'{where.protocol} {where.dataset}'}: {c.sentence}")  # noqa: T201
+    for line in sentences(comparisons):
+        print(line)  # noqa: T201
     print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
     if any(c.conditions is None for c in comparisons):
         print("all: these conditions alone, each seed of each counted as one observation")  # noqa: T201

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from benchmark.report.cells import make_cells
-from benchmark.report.compare import compare
+from benchmark.report.compare import compare, sentences
 from benchmark.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -48,10 +48,9 @@ def _comparison(what: str) -> str:
     names, _, protocols = what.partition(" on ")
     store = Store(RESULTS / "reference")
     records = [record for record in store.read()[0] if record["protocol"].startswith(f"{protocols}-")]
-    lines = [f"$ python -m benchmark compare {names} --protocol {protocols} --results results/reference", "..."]
-    for found in compare(make_cells(records), names.split(), store)[0]:
-        where = found.conditions
-        lines.append(f"{'all' if where is None else f'{where.protocol} {where.dataset}'}: {found.sentence}")
+    cells = [cell for cell in make_cells(records) if cell.conditions.preset == "quick"]
+    command = f"python -m benchmark compare {names} --protocol {protocols} --preset quick --results results/reference"
+    lines = [f"$ {command}", "...", *sentences(compare(cells, names.split(), store)[0])]
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 

@@ -92,6 +92,13 @@ def compare(
     results: Results = DEFAULT_RESULTS,
     protocol: Protocol = None,
     dataset: Dataset = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.presets,
+            help="Only runs of these settings, the methods' own aside, as `quick` or `quick+training.steps=600`.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparisons alone, as JSON.")] = False,
 ) -> None:
     """Say whether methods differ: differences on common seeds, their intervals, paired tests, and a sentence.
@@ -101,7 +108,7 @@ def compare(
     \b
     Examples:
       python -m benchmark compare refilled ce --protocol distill
-      python -m benchmark compare refilled ce rkd --results results/reference --json
+      python -m benchmark compare refilled ce rkd --results results/reference --preset quick --json
     """
     from benchmark.report.cells import make_cells
     from benchmark.report.compare import compare as make
@@ -109,7 +116,13 @@ def compare(
     from benchmark.store import Store
 
     records, damaged = Store(results).select(protocol, dataset)
-    comparisons, left_out = make(make_cells(records), methods, Store(results))
+    cells = make_cells(records)
+    if preset is not None:
+        there = sorted({cell.conditions.preset for cell in cells})
+        if preset not in there:
+            raise InputError(f"no record here has the settings {preset!r}; there are {', '.join(there)}")
+        cells = [cell for cell in cells if cell.conditions.preset == preset]
+    comparisons, left_out = make(cells, methods, Store(results))
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
     else:

@@ -147,6 +147,19 @@ def within_run(a: Sequence[Record], b: Sequence[Record], store: Store) -> dict[s
     return {}
 
 
+def sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """What can be said of each, behind where: protocol, data set and, where there are several, the preset."""
+    presets = {c.conditions.preset for c in comparisons if c.conditions is not None}
+    lines = []
+    for c in comparisons:
+        where = "all"
+        if c.conditions is not None:
+            where = f"{c.conditions.protocol} {c.conditions.dataset}"
+            where += f" {c.conditions.preset}" if len(presets) > 1 else ""
+        lines.append(f"{where}: {c.sentence}")
+    return lines
+
+
 def to_rows(comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
     """The comparisons as plain values, fractions of 1: for JSON or a table."""
     rows = []

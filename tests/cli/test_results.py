@@ -73,6 +73,28 @@ def test_methods_that_lack_a_seed_are_named(call: Call, runs: Store) -> None:
     assert "incomplete" in done.stdout
 
 
+def test_compare_keeps_to_a_preset(call: Call, runs: Store) -> None:
+    """Runs of other settings are others: told apart where they are together, left out where one is named."""
+    for path in list(runs.root.glob("*cross*.json")):
+        record = json.loads(path.read_text())
+        record.pop("sha256", None)
+        record["config"]["training"]["steps"] = 600
+        longer = {"preset": "quick+training.steps=600", "key": content_key(record["config"])}
+        runs.save({**record, **longer, "value": record["value"] - 0.1}, {})
+    both = call("compare", "refilled", "ce", "--protocol", "distill-cross")
+    assert both.returncode == 0, both.stderr
+    assert "distill-cross glyphs quick: refilled is better" in both.stdout
+    assert "distill-cross glyphs quick+training.steps=600: refilled is better" in both.stdout
+    one = call("compare", "refilled", "ce", "--protocol", "distill-cross", "--preset", "quick+training.steps=600")
+    assert one.returncode == 0, one.stderr
+    assert one.stdout.count("distill-cross glyphs: refilled is better") == 1
+    assert "62.2" in one.stdout
+    assert "72.2" not in one.stdout
+    refused = call("compare", "refilled", "ce", "--preset", "paper")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "there are quick, quick+training.steps=600" in refused.stderr
+
+
 def test_compare_says_what_can_be_said(call: Call, runs: Store) -> None:
     done = call("compare", "refilled", "ce", "rkd")
     assert done.returncode == 0, done.stderr
