@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.progress import Silent
 from benchmark.report.cells import Cell, make_cells
 from benchmark.report.compare import Comparison, compare
 from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg, write
@@ -23,6 +24,8 @@ from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.statistics import seed_interval
 from benchmark.store import Record, Store, write_atomically
+from benchmark.sweep.cells import plan_cells
+from benchmark.sweep.grid import read_grid
 from protocols import PROTOCOLS, tuned
 
 ROOT = Path(__file__).parent.parent
@@ -295,8 +298,11 @@ def account(records: Sequence[Record]) -> str:
     seconds = sum(float(record["seconds"]) for record in records)
     seeds = sorted({int(record["seed"]) for record in records})
     machines = sorted({f"{r['environment']['cpu']}, {r['environment']['precision']}" for r in records})
+    asked = plan_cells(read_grid(ROOT / "results/reference.yaml"), ROOT, Silent()).cells
+    made = {record["key"] for record in records}
     return (
-        f"{len(records):,} runs, seeds {seeds[0]} to {seeds[-1]}, {seconds / 3600:.1f} hours of one core in all "
+        f"{sum(cell.key in made for cell in asked):,} of the grid's {len(asked):,} runs are there, "
+        f"seeds {seeds[0]} to {seeds[-1]}, {seconds / 3600:.1f} hours of one core in all "
         f"({'; '.join(machines)}; torch {', '.join(sorted({r['environment']['torch'] for r in records}))})."
     )
 
