@@ -51,7 +51,8 @@ class Line:
 def make_lines(group: Group, position: Callable[[str], float], references: Mapping[str, str]) -> list[Line]:
     """The group's cells as lines by label, and its references by their labels.
 
-    position: from a protocol's name to where its cells stand.
+    A variant that was not measured wherever its method was is left out: its line would lead through places that it has
+    no value for. position: from a protocol's name to where its cells stand.
     """
     found: dict[tuple[str, str, bool], dict[float, tuple[Cell, Interval]]] = {}
     by_place: dict[float, list[Cell]] = {}
@@ -62,6 +63,8 @@ def make_lines(group: Group, position: Callable[[str], float], references: Mappi
     lines = [
         Line(label, method, dict(sorted(points.items())), hollow) for (label, method, hollow), points in found.items()
     ]
+    whole = {line.method: set(line.points) for line in lines if not line.hollow}
+    lines = [line for line in lines if not line.hollow or set(line.points) >= whole.get(line.method, set())]
     for name, label in references.items():
         carriers = {x: beside(cells, name) for x, cells in sorted(by_place.items())}
         points = {x: (cell, cell.interval(name)) for x, cell in carriers.items() if cell is not None}
@@ -99,7 +102,9 @@ def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = F
     frame.set_ylabel(f"{group.cells[0].metric} (%)")
     _name(figure, frame, lines)
     style.title(figure, group.title)
-    style.footnote(figure, seed_bars(group.cells), group.footnote)
+    out = len({group.label(cell) for cell in group.cells} - {line.label for line in lines})
+    left = f"not shown: {out} variant{'s' * (out > 1)} measured at some places only" if out else ""
+    style.footnote(figure, seed_bars(group.cells), group.footnote, left)
     return figure
 
 

@@ -52,6 +52,24 @@ def test_data_are_means_and_intervals_over_seeds(name: str, column: str, places:
     assert set(zip(methods["protocol"], methods["method"], strict=True)) == wanted
 
 
+def test_a_variant_without_all_places_of_its_method_is_left_out_and_said() -> None:
+    """A line of it would lead through places that it was not measured at."""
+    made = [
+        record(protocol, "refilled", seed, 0.5 + place / 10)
+        for place, protocol in enumerate(("distill-cross", "distill-overlap40", "distill-same"))
+        for seed in (0, 1)
+    ]
+    whole, part = "quick+method.margin=0.1", "quick+method.tuples=truncate"
+    more = [{**run, "preset": whole, "key": f"w{i}"} for i, run in enumerate(made)]
+    some = [{**run, "preset": part, "key": f"p{i}"} for i, run in enumerate(made) if "overlap" not in run["protocol"]]
+    drawing = drawn("overlap", made + more + some)
+    named = set(drawing.data.dropna(subset="method")["line"])
+    assert named == {"refilled", "refilled (margin=0.1)"}
+    told = " ".join(text.get_text() for text in drawing.figure.texts)
+    assert "not shown: 1 variant measured at some places only" in told
+    assert "not shown" not in " ".join(text.get_text() for text in drawn("overlap", made + more).figure.texts)
+
+
 def test_references_are_drawn_as_lines_without_a_method() -> None:
     made = [record("distill-cross", "ce", s, 0.5) for s in (0, 1)] + [
         record("distill-same", "ce", s, 0.6) for s in (0, 1)
