@@ -239,9 +239,15 @@ def test_an_estimate_counts_the_answers_of_who_adapts(tmp_path: Path, name: str)
         assert 10 < many["answering_seconds_per_seed"] / few["answering_seconds_per_seed"] < 1000
 
 
+def untuned(name: str) -> tuple[str, ...]:
+    """The defaults of what tuning chooses on other data."""
+    own = METHODS.get(name).entry.Settings()
+    return ("training.lr=0.1", *(f"method.{x}={getattr(own, x)}" for x in METHODS.get(name).entry.searched))
+
+
 def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:
     steps = () if any("training.steps" in item for item in overrides) else ("training.steps=250",)
-    small = (*steps, "teacher.steps=2", "protocol.episodes=200", "protocol.queries=5")
+    small = (*untuned(name), *steps, "teacher.steps=2", "protocol.episodes=200", "protocol.queries=5")
     plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=(*small, *overrides)), root)
     workshop = Workshop(plan.spec(0), TeacherBank(root / "teachers"), DEVICE, Silent())
     return plan, plan.protocol.run(plan.data, workshop, 0)

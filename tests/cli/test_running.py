@@ -51,7 +51,7 @@ def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["settings"]["method"]["temperature"] == 2.0
-    assert facts["work"]["student_steps_per_seed"] == 500
+    assert facts["work"]["student_steps_per_seed"] == facts["settings"]["training"]["steps"] == 200
     assert not list(tmp_path.rglob("*.json"))
 
 
