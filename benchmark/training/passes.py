@@ -43,9 +43,9 @@ class Passes:
         """A clock for costs: it counts a remembered pass as long as it took, so that no run's order makes it cheap."""
         return time.perf_counter() + self.spared
 
-    def get(self, device: Device, what: Any, arrays: tuple[Any, ...], compute: Callable[[], tuple[Tensor, ...]]) -> (
-        tuple[Tensor, ...]
-    ):  # fmt: skip
+    def get(
+        self, device: Device, what: Any, arrays: tuple[Any, ...], compute: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
         """What ``compute`` gives, or copies of what it gave for the same device, ``what`` and ``arrays`` before.
 
         what: a JSON value that says which network sees what, in which way; arrays: NumPy arrays or tensors on the CPU.
