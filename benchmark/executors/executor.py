@@ -102,7 +102,7 @@ def carry_out_here(job: Job, setting: Setting, progress: Progress) -> Outcome:
             store=Store(setting.results), data_root=setting.data_root,
             device=select_device(setting.device, spec.training.precision),
             progress=heeding, mode=setting.mode, wait=job.wait, checkpoint_every=setting.checkpoint_every,
-            passes=_passes(),
+            passes=_passes(setting.data_root),
         )  # fmt: skip
     except InputError as error:
         return Outcome(cell.key, "failed", error=_line(str(error)))
@@ -127,8 +127,8 @@ def _opened(data_root: Path) -> dict[str, ImageSet]:
 
 
 @lru_cache(maxsize=1)
-def _passes() -> Passes:
-    """What teachers have made of batches in the runs of this process."""
+def _passes(data_root: Path) -> Passes:
+    """What the teachers kept there have made of batches in the runs of this process."""
     from benchmark.training import Passes
 
     return Passes()

@@ -117,3 +117,7 @@ def test_the_runs_of_a_sweep_share_them(tmp_path: Path, monkeypatch: pytest.Monk
         assert carry_out_here(Job(cell), setting, Silent()).status == "done"
     assert len(computed) == 2 * 5
     assert len(list(Store(tmp_path / "results").records())) == 4
+    elsewhere = tmp_path / "elsewhere"  # teachers of another folder may have other weights under the same key
+    (cell, *_) = plan_cells([block], elsewhere, Silent()).cells
+    assert carry_out_here(Job(cell), Setting(tmp_path / "more", elsewhere, "cpu"), Silent()).status == "done"
+    assert len(computed) == 3 * 5
