@@ -60,7 +60,7 @@ class Incremental(Protocol):
         "quick": {
             "student": {"backbone": "conv4-32", "start": "teacher"},
             "teacher": {"backbone": "conv4-32", "steps": 500, "batch_size": 64},
-            "training": {"steps": 150, "batch_size": 64},
+            "training": {"steps": 100, "batch_size": 64},
         },
         "paper": {
             "student": {"backbone": "conv4-64", "start": "teacher"},
