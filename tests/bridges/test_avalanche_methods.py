@@ -27,7 +27,7 @@ DEVICE = select_device("cpu", "float32")
 NAMES = tuple(name for name in METHODS.names() if name.startswith("avalanche/"))
 SIZES = (
     "training.batch_size=32", "teacher.batch_size=32", "training.steps=80", "teacher.steps=120",
-    "student.backbone=conv4-16", "teacher.backbone=conv4-16",
+    "student.backbone=conv4-16", "teacher.backbone=conv4-16", "training.lr=0.1",
 )  # fmt: skip
 
 

@@ -23,7 +23,9 @@ from ..embedded import EMBEDDED
 
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
-LEARNT = ("training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120")
+LEARNT = (
+    "training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120", "training.lr=0.1",
+)  # fmt: skip
 
 
 def plan(root: Path, exemplars: int, method: str, *overrides: str, smoke: bool = True, **options: Any) -> Plan:
