@@ -30,7 +30,7 @@ from protocols import PROTOCOLS, tuned
 
 ROOT = Path(__file__).parent.parent
 
-SHORTENED = {"fewshot": ("protocol.episodes=2000",), "middleshot": ("protocol.tasks=60",)}
+SHORTENED = {"fewshot": ("protocol.episodes=2000",), "middleshot": ("protocol.tasks=40",)}
 """What the grid judges by less than the preset, by the beginning of the protocol's name."""
 
 
