@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -325,6 +326,17 @@ def document(records: Sequence[Record], store: Store) -> str:
     ) + "\n"  # fmt: skip
 
 
+def illustrations(name: str) -> list[Illustration]:
+    """Draw a figure wherever the records have what it shows, and write it."""
+    results = ROOT / "results"
+    store = Store(results / "reference")
+    shown = []
+    for drawing in drawings(name, Evidence(make_cells(store.read()[0]), store))[0]:
+        write(drawing, results / "figures")
+        shown.append(Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure)))
+    return shown
+
+
 def main() -> None:
     """Write all of it."""
     results = ROOT / "results"
@@ -341,13 +353,9 @@ def main() -> None:
     }
     for name, text in texts.items():
         write_atomically(ROOT / name, text.encode())
-    evidence = Evidence(make_cells(records), store)
     shutil.rmtree(results / "figures", ignore_errors=True)
-    shown = []
-    for name in FIGURES.names():
-        for drawing in drawings(name, evidence)[0]:
-            write(drawing, results / "figures")
-            shown.append(Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure)))
+    with ProcessPoolExecutor() as pool:
+        shown = [each for some in pool.map(illustrations, FIGURES.names()) for each in some]
     write_atomically(results / "report.html", make_page(records, shown, []).encode())
 
 
