@@ -94,6 +94,13 @@ CLAIMS = (
         settings=("protocol.rebalance=align",),
     ),
     Claim(
+        "3 c. The same with four times the steps",
+        "Both stages of REFILLED then have twice what other methods have in the short training.",
+        ("incremental-1step-5exemplars",),
+        ("kd", "replay"),
+        settings=("training.steps=400",),
+    ),
+    Claim(
         "4. Few-shot",
         "A student distilled by REFILLED on base classes has the better embedding for episodes of novel ones.",
         ("fewshot",),
