@@ -63,6 +63,7 @@ def _draw(group: Group, table: pd.DataFrame) -> Figure:
     figure = style.canvas(wide, high * count + margin + 17)
     frame = style.axes(figure, margin, 12, side * count, high * count)
     size = style.SMALL if side > 7 else 5.0
+    room = 0.9 * side * 72 / 25.4
     for row in table.to_dict("records"):
         i, j = names.index(row["a"]), names.index(row["b"])
         for x, y, text in ((j, i, _points(row["difference"])), (i, j, _p_value(row["holm_p"]))):
@@ -73,8 +74,8 @@ def _draw(group: Group, table: pd.DataFrame) -> Figure:
                 )
             )  # fmt: skip
             frame.text(
-                x, y, text, size=size, ha="center", va="center_baseline",
-                color=style.INK if row["different"] else style.GREY,
+                x, y, text, size=size * min(1, room / style.text_width(text, size)), ha="center",
+                va="center_baseline", color=style.INK if row["different"] else style.GREY,
             )  # fmt: skip
     for i in range(count):
         frame.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor=style.PALE, linewidth=0))
