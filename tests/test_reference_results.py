@@ -110,6 +110,8 @@ def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: 
     ]  # fmt: skip
     assert ["2 of 2" in line for line in lines] == [True, False, False]
     assert tool.section(tool.Finding(claim, [])).endswith("Not measured yet with tuned settings.")
+    apart = [record for record in records if (record["method"] == "refilled") == (record["seed"] < 2)]
+    assert not tool.find(claim, make_cells(apart), store).comparisons
     assert tool.section(finding).count("| distill-cross glyphs |") == 3
     assert tool.section(finding).endswith(
         "\n* distill on glyphs, quick, conv4-16 from conv4-64: rkd 1.0, at 2.0, **refilled 3.0**, ce 4.0."

@@ -171,9 +171,10 @@ def find(claim: Claim, cells: Sequence[Cell], store: Store) -> Finding:
         and cell.conditions.preset == label(cell.conditions.protocol, *claim.settings)
         and tuned_for(cell.conditions.protocol)
     ]
-    there = {cell.label for cell in mine if cell.done}
-    rivals = [name for name in claim.rivals if name in there]
-    if claim.first not in there or not rivals:
+    first = {(cell.conditions, seed) for cell in mine if cell.label == claim.first for seed in cell.done}
+    paired = {cell.label for cell in mine if any((cell.conditions, seed) in first for seed in cell.done)}
+    rivals = [name for name in claim.rivals if name in paired]
+    if not rivals:
         return Finding(claim, [])
     return Finding(claim, compare(mine, (claim.first, *rivals), store, first=True)[0], standings(mine, claim.first))
 
