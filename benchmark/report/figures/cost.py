@@ -54,7 +54,7 @@ def _machines(cells: list[Cell]) -> list[str]:
 
 def _draw(group: Group) -> Figure:
     cells = group.ranked()
-    figure, frame = plane(len(cells))
+    figure, frame = plane(len(cells), group.title)
     dots = []
     for cell in cells:
         seconds = _seconds(cell)
@@ -72,6 +72,5 @@ def _draw(group: Group) -> Figure:
     frame.set_xlabel(f"training of the student (s), on {' and on '.join(_machines(cells))}")
     frame.set_ylabel(f"{cells[0].metric} (%)")
     name_dots(figure, frame, dots, "training (s)")
-    style.title(figure, group.title)
     style.footnote(figure, seed_bars(cells), group.footnote)
     return figure

@@ -56,11 +56,11 @@ def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
     across = max(2, min(len(panels), _ACROSS))
     down = math.ceil(len(panels) / across)
     wide, high, foot = style.DOUBLE / _ACROSS, 35.0, 12.0
-    figure = style.canvas(across * wide, down * high + foot + 5)
+    figure = style.canvas(across * wide, down * high + foot + 5, group.title)
     stages = max(table["stage"].nunique() for _, table in panels)
     for i, (cell, table) in enumerate(panels):
         row, column = divmod(i, across)
-        frame = style.axes(figure, column * wide + 8, foot + (down - 1 - row) * high + 5, wide - 23.5, high - 14)
+        frame = style.axes(figure, column * wide + 8, foot + (down - 1 - row) * high + 5, wide - 25, high - 14)
         _panel(figure, frame, cell, table)
         color = style.legible(style.look(cell.method).color)
         frame.set_title(
@@ -68,7 +68,6 @@ def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
         )
         if i + across >= len(panels):
             frame.set_xlabel("step", labelpad=1)
-    style.title(figure, group.title)
     several = any(len(cell.done) > 1 for cell, _ in panels)
     style.footnote(
         figure,

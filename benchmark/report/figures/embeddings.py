@@ -107,7 +107,7 @@ def _draw(group: Group, panels: Sequence[Panel]) -> Figure:
     across = min(len(panels), _ACROSS)
     down, each = -(-len(panels) // across), style.DOUBLE / _ACROSS
     high = each + (8 if any("(" in panel.title for panel in panels) else 4)
-    figure = style.canvas(across * each, down * high + 13)
+    figure = style.canvas(across * each, down * high + 13, group.title)
     for i, panel in enumerate(panels):
         row, column = divmod(i, across)
         frame = style.axes(figure, column * each + 2, 11 + (down - 1 - row) * high, each - 4, each - 4)
@@ -127,7 +127,6 @@ def _draw(group: Group, panels: Sequence[Panel]) -> Figure:
         color = style.INK if panel.method is None else style.legible(style.look(panel.method).color)
         name = panel.title.replace(" (", "\n(")
         frame.set_title(f"{name}  {100 * panel.purity:.0f} %", loc="left", pad=2.5, color=color)
-    style.title(figure, group.title)
     style.footnote(
         figure,
         f"t-SNE of principal components; {len(np.unique(panels[0].classes))} classes, a colour and marker each",

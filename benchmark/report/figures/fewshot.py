@@ -63,7 +63,7 @@ def _draw(group: Group) -> Figure:
     names = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
     wide = style.SINGLE if names < style.SINGLE / 2 else style.DOUBLE
     high = 4.2 * len(rows)
-    figure = style.canvas(wide, high + 23)
+    figure = style.canvas(wide, high + 23, group.title)
     frame = style.axes(figure, names, 16, wide - names - 3, high)
     for _, interval, _ in references:
         frame.axvline(100 * interval.mean, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -83,6 +83,5 @@ def _draw(group: Group) -> Figure:
     frame.grid(axis="y", color=style.PALE, linewidth=0.4)
     frame.set_axisbelow(True)
     frame.set_xlabel(f"{cells[0].metric} (%)")
-    style.title(figure, group.title)
     style.footnote(figure, seed_bars(cells), group.footnote)
     return figure

@@ -48,7 +48,7 @@ def _table(group: Group) -> pd.DataFrame:
 
 def _draw(group: Group) -> Figure:
     cells = group.ranked("harmonic")
-    figure, frame = plane(len(cells), head=12)
+    figure, frame = plane(len(cells), group.title, head=12)
     dots = [
         Dot(
             group.label(cell), cell.method, percent(cell.interval("old")), percent(cell.interval("new")),
@@ -78,7 +78,6 @@ def _draw(group: Group) -> Figure:
         )  # fmt: skip
     _draw_contours(frame)
     beyond = [f"{dot.label} (old {dot.x.mean:.1f}, new {dot.y.mean:.1f})" for dot in dots if dot not in shown]
-    style.title(figure, group.title)
     style.footnote(
         figure,
         seed_bars(cells),

@@ -88,7 +88,7 @@ def table(lines: Sequence[Line], position: str) -> pd.DataFrame:
 def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = False) -> Figure:
     """The lines in one frame, as high as their names ask for. ``along``: what the horizontal axis shows."""
     high = max(68.0, _ROW * len(lines))
-    figure = style.canvas(style.DOUBLE, high + 23)
+    figure = style.canvas(style.DOUBLE, high + 23, group.title)
     names = max(style.text_width(line.label, 7) for line in lines) * 25.4 / 72
     frame = style.axes(figure, 13, 16, style.DOUBLE - 13 - names - 11, high)
     ticks = sorted({x for line in lines for x in line.points})
@@ -101,7 +101,6 @@ def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = F
     frame.set_xlabel(along)
     frame.set_ylabel(f"{group.cells[0].metric} (%)")
     _name(figure, frame, lines)
-    style.title(figure, group.title)
     out = len({group.label(cell) for cell in group.cells} - {line.label for line in lines})
     left = f"not shown: {out} variant{'s' * (out > 1)} measured at some places only" if out else ""
     style.footnote(figure, seed_bars(group.cells), group.footnote, left)

@@ -32,10 +32,10 @@ class Dot:
     hollow: bool = False
 
 
-def plane(count: int, head: float = 6.0) -> tuple[Figure, Axes]:
-    """A figure of two columns' width with one frame, high enough for a key of so many methods; mm above the frame."""
+def plane(count: int, title: str, head: float = 6.0) -> tuple[Figure, Axes]:
+    """A figure of two columns' width with one frame, high enough for a key of so many methods. ``head``: mm above."""
     high = max(72.0, 3.35 * (count + 1))
-    figure = style.canvas(style.DOUBLE, high + 16 + head)
+    figure = style.canvas(style.DOUBLE, high + 16 + head, title)
     return figure, style.axes(figure, 13, 16, style.DOUBLE - 19, high)
 
 

@@ -60,7 +60,7 @@ def _draw(group: Group, table: pd.DataFrame) -> Figure:
     margin = 3 + 25.4 / 72 * max(style.text_width(name, 7) for name in names)
     side = min(12.0, (wide - margin - 2) / count)
     high = min(side, 6.0)
-    figure = style.canvas(wide, high * count + margin + 17)
+    figure = style.canvas(wide, high * count + margin + 17, group.title)
     frame = style.axes(figure, margin, 12, side * count, high * count)
     size = style.SMALL if side > 7 else 5.0
     room = 0.9 * side * 72 / 25.4
@@ -86,7 +86,6 @@ def _draw(group: Group, table: pd.DataFrame) -> Figure:
     frame.tick_params(length=0, labeltop=True, labelbottom=False)
     for spine in frame.spines.values():
         spine.set_visible(False)
-    style.title(figure, group.title)
     fewest, most = table["n_seeds"].min(), table["n_seeds"].max()
     style.footnote(
         figure,

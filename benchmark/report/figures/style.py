@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ SINGLE, DOUBLE = 85.0, 175.0
 """Widths of one and of two columns of a paper, in mm."""
 
 INK, GREY, PALE = "#222222", "#6E6E6E", "#D4D4D4"
-SMALL = 6.5
-"""Points: remarks and what stands within dense panels. Everything else is larger."""
+SMALL, LEADING = 6.5, 1.1
+"""Points of remarks and of what stands within dense panels, where everything else is larger; lines of it, in sizes."""
 
 _FONT = "DejaVu Sans"
 """It comes with matplotlib, so figures look alike on every machine."""
@@ -163,10 +164,18 @@ def styled() -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float) -> Figure:
-    """An empty figure of so many mm."""
-    figure = Figure(figsize=(width / 25.4, height / 25.4))
+def canvas(width: float, height: float, title: str = "") -> Figure:
+    """An empty figure of so many mm; along its upper edge, in small grey text, the title: what was measured.
+
+    A title too long for a line is broken, and the figure higher by the further lines.
+    """
+    lines = _broken(title, width * 72 / 25.4 - 8)
+    figure = Figure(figsize=(width / 25.4, height / 25.4 + LEADING * SMALL / 72 * (len(lines) - 1)))
     FigureCanvasAgg(figure)
+    figure.text(
+        4, 72 * float(figure.get_figheight()) - 4, "\n".join(lines), transform=points(figure), size=SMALL, color=GREY,
+        va="top", linespacing=LEADING,
+    )  # fmt: skip
     return figure
 
 
@@ -181,27 +190,23 @@ def points(figure: Figure) -> Transform:
     return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
 
 
-def height(figure: Figure) -> float:
-    """Of the figure, in points."""
-    return 72 * float(figure.get_figheight())
-
-
-def title(figure: Figure, text: str) -> None:
-    """A line of small grey text along the figure's upper edge: what was measured."""
-    figure.text(4, height(figure) - 4, text, transform=points(figure), size=SMALL, color=GREY, va="top")
-
-
 def footnote(figure: Figure, *remarks: str) -> None:
     """Small grey text along the figure's lower edge: the remarks that are not empty, broken into lines to fit."""
-    room = 72 * float(figure.get_figwidth()) - 8
+    lines = _broken("; ".join(filter(None, remarks)), 72 * float(figure.get_figwidth()) - 8)
+    figure.text(
+        4, 3, "\n".join(lines), transform=points(figure), size=SMALL, color=GREY, va="bottom", linespacing=LEADING
+    )
+
+
+def _broken(text: str, room: float) -> list[str]:
+    """Small text in lines of at most so many points, broken between words and before a "+", as settings have them."""
     lines: list[str] = []
-    for word in "; ".join(filter(None, remarks)).split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, SMALL) <= room:
-            lines[-1] = longer
+    for piece in re.split(r"(?<= )|(?=\+)", text):
+        if lines and text_width((lines[-1] + piece).rstrip(), SMALL) <= room:
+            lines[-1] += piece
         else:
-            lines.append(word)
-    figure.text(4, 3, "\n".join(lines), transform=points(figure), size=SMALL, color=GREY, va="bottom", linespacing=1.1)
+            lines.append(piece)
+    return [line.rstrip() for line in lines]
 
 
 def text_width(text: str, size: float) -> float:

@@ -93,7 +93,7 @@ def _draw(group: Group, panels: Sequence[Weights]) -> Figure:
     across = min(len(panels), 3)
     wide = style.SINGLE if across == 1 else style.DOUBLE
     down, each, high = -(-len(panels) // across), (wide - 8) / across, 50.0
-    figure = style.canvas(wide, down * high + 9)
+    figure = style.canvas(wide, down * high + 9, group.title)
     top = max(float(values.max()) for panel in panels for values in _shares(panel).values())
     for i, panel in enumerate(panels):
         row, column = divmod(i, across)
@@ -114,7 +114,6 @@ def _draw(group: Group, panels: Sequence[Weights]) -> Figure:
                 frame.text(
                     0.04, 0.96 - 0.11 * line, text, transform=frame.transAxes, color=_LOOKS[side], va="top", size=7
                 )
-    style.title(figure, group.title)
     several = any(panel.auc.n > 1 for panel in panels)
     style.footnote(
         figure,

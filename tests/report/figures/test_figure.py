@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -68,8 +69,14 @@ def test_draws_the_same_whenever_the_evidence_is_the_same(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_by_the_figures_edge(name: str, once: Callable[[str], list[Drawing]]) -> None:
-    for drawing in once(name):
+def test_nothing_is_cut_off_by_the_figures_edge(name: str, full: Evidence) -> None:
+    """Not even a title that tells of changed settings."""
+    settings = "+protocol.episodes=2000+training.steps=600"
+    cells = [
+        dataclasses.replace(c, conditions=dataclasses.replace(c.conditions, preset=c.conditions.preset + settings))
+        for c in full.cells
+    ]
+    for drawing in drawings(name, Evidence(cells, full.store))[0]:
         with style.styled():
             drawn = drawing.figure.get_tightbbox()
         wide, high = drawing.figure.get_size_inches()

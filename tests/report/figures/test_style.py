@@ -66,8 +66,7 @@ def test_text_in_a_methods_colour_stands_out_from_white(method: str) -> None:
 
 def test_files_hold_fonts_that_can_be_edited_and_nothing_of_the_day() -> None:
     with style.styled():
-        figure = style.canvas(60, 40)
-        style.title(figure, "Aé†")
+        figure = style.canvas(60, 40, "Aé†")
         pdf, png, svg = style.to_pdf(figure), style.to_png(figure), style.to_svg(figure)
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
@@ -95,11 +94,18 @@ def test_a_users_settings_change_nothing_and_are_kept(monkeypatch: pytest.Monkey
     assert mpl.rcParams["lines.linewidth"] == 9
 
 
-def test_a_footnote_is_broken_into_lines_that_fit() -> None:
+def test_titles_and_footnotes_are_broken_into_lines_that_fit() -> None:
     with style.styled():
-        figure = style.canvas(style.SINGLE, 40)
+        figure = style.canvas(style.SINGLE, 40, "a protocol, a data set, networks, quick" + "+protocol.episodes=20" * 5)
         style.footnote(figure, "a remark of some length " * 3, "", "and another")
-        (text,) = figure.texts
-        assert "\n" in text.get_text()
-        assert ";  " not in text.get_text()
-        assert text.get_window_extent().x1 <= figure.bbox.x1
+        title, footnote = figure.texts
+        lines = title.get_text().split("\n")
+        assert len(lines) == 3
+        assert lines[1].startswith("+protocol")
+        assert "\n" in footnote.get_text()
+        assert ";  " not in footnote.get_text()
+        grown = figure.bbox.height - style.canvas(style.SINGLE, 40, "a title").bbox.height
+        added = title.get_window_extent().height - style.canvas(60, 40, "a title").texts[0].get_window_extent().height
+        assert grown == pytest.approx(added, abs=3)
+        for text in (title, footnote):
+            assert text.get_window_extent().x1 <= figure.bbox.x1
