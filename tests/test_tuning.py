@@ -10,6 +10,7 @@ import pytest
 from annotated_types import Gt, Le
 
 from benchmark import tuning
+from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
 from benchmark.runner import Plan, Request
@@ -175,6 +176,7 @@ def test_the_suites_own_choices_follow_from_their_logs(path: Path) -> None:
     assert set(table["method"]) == set(chosen)
     assert all(int(name.rpartition(" s")[2]) >= tuning.FIRST_SEED for name in runs)
     assert len(set(table.groupby("method").size())) == 1
+    opened: dict[str, ImageSet] = {}
     for method, rows in table.groupby("method"):
         trials = tuning.make_trials(protocol, str(method), len(rows))
         assert [" ".join(f"{k}={v:g}" for k, v in trial.values.items()) for trial in trials] == list(rows["settings"])
@@ -192,4 +194,4 @@ def test_the_suites_own_choices_follow_from_their_logs(path: Path) -> None:
             for k in values
             for v in [parse_overrides(row["settings"].item().split())[k.partition(".")[0]]]
         } == values
-        Plan(Request(protocol, str(method), "glyphs"), Path())
+        Plan(Request(protocol, str(method), "glyphs"), Path(), opened=opened)

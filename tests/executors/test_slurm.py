@@ -139,13 +139,13 @@ def test_a_preempted_job_is_queued_again_and_gives_the_uninterrupted_result(
     while not (kept := list((tmp_path / "data/checkpoints").rglob("*.safetensors"))) and time.monotonic() < until:
         time.sleep(0.1)
     assert kept, "the run was ended in order: it has kept where it was"
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    straight = Sweep(cluster, alone, [{"methods": "ce", "set": LONG}], "--executor", "local", "-j", "2")
     status, said = swept.end()
     assert status == 0, said
     assert "Restarts=1" in swept.ask("scontrol", "-o", "show", "job", job)
     (record,) = swept.store.read()[0]
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    straight = Sweep(cluster, alone, [{"methods": "ce", "set": LONG}], "--executor", "local", "-j", "2")
     status, said = straight.end()
     assert status == 0, said
     (other,) = straight.store.read()[0]
