@@ -23,4 +23,4 @@ def tiny() -> ImageSet:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,8 +110,7 @@ class Network(nn.Module):
 
     def new_head(self, classes: int, seed: int) -> None:
         """Another head, over so many classes, drawn from ``seed`` alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _drawing_from(seed):
             self.head = nn.Linear(self.backbone.dim, classes)
 
     def fresh_head(self) -> None:
@@ -128,8 +128,18 @@ def build_network(name: str, *, channels: int, size: int, classes: int, seed: in
     from benchmark.backbones import BACKBONES
 
     match = BACKBONES.get(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _drawing_from(seed):
         network = Network(match.entry(channels=channels, size=size, **match.fields), classes)
     memory_format: Any = torch.channels_last
     return network.to(memory_format=memory_format)
+
+
+@contextlib.contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Within, weights on the CPU are drawn from ``seed``; its generator is as before after it, all others always.
+
+    ``torch.manual_seed`` seeds those of all devices, which takes far longer.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

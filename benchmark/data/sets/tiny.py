@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from benchmark.data import ImageSet
 
 CLASSES, IMAGES, SIZE = 30, 24, 16
@@ -19,6 +23,24 @@ def tiny(root: Path) -> ImageSet:
     import numpy as np
 
     from benchmark.data import ImageSet
+
+    count = CLASSES * IMAGES
+    return ImageSet(
+        name="tiny",
+        images=_patterns().copy(),
+        labels=np.repeat(np.arange(CLASSES), IMAGES),
+        groups=np.arange(count) // 2,
+        classes=tuple(f"pattern {c}" for c in range(CLASSES)),
+        splits={"train": tuple(range(18)), "val": tuple(range(18, 24)), "test": tuple(range(24, 30))},
+        background=128,
+        mirrors=False,
+    )
+
+
+@functools.cache
+def _patterns() -> npt.NDArray[np.uint8]:
+    """The images: drawn once in a process, since smoke runs ask for them again and again."""
+    import numpy as np
 
     rng = np.random.default_rng(20_22)
     axis = np.arange(SIZE) / SIZE
@@ -32,14 +54,4 @@ def tiny(root: Path) -> ImageSet:
                 near = shape + 0.05 * rng.normal(size=shape.shape)
                 picture = np.roll(np.einsum("cij,iy,jx->yxc", near, waves, waves), rng.integers(-3, 4, 2), (0, 1))
                 images[c, 2 * pair + twin] = np.clip(128 + 24 * picture, 0, 255).astype(np.uint8)
-    count = CLASSES * IMAGES
-    return ImageSet(
-        name="tiny",
-        images=images.reshape(count, SIZE, SIZE, 3),
-        labels=np.repeat(np.arange(CLASSES), IMAGES),
-        groups=np.arange(count) // 2,
-        classes=tuple(f"pattern {c}" for c in range(CLASSES)),
-        splits={"train": tuple(range(18)), "val": tuple(range(18, 24)), "test": tuple(range(24, 30))},
-        background=128,
-        mirrors=False,
-    )
+    return images.reshape(-1, SIZE, SIZE, 3)
