@@ -21,6 +21,9 @@ from benchmark.report.figures.labels import spread
 _ACROSS = 4
 """Panels in a row."""
 
+_LABELS = 20.5
+"""Points to the left of a panel's ticks, for their labels: smaller where these are long."""
+
 
 @FIGURES.register("curves")
 def curves(evidence: Evidence) -> list[Drawing]:
@@ -60,7 +63,7 @@ def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
     stages = max(table["stage"].nunique() for _, table in panels)
     for i, (cell, table) in enumerate(panels):
         row, column = divmod(i, across)
-        frame = style.axes(figure, column * wide + 8, foot + (down - 1 - row) * high + 5, wide - 25, high - 14)
+        frame = style.axes(figure, column * wide + 9.5, foot + (down - 1 - row) * high + 5, wide - 26, high - 14)
         _panel(figure, frame, cell, table)
         color = style.legible(style.look(cell.method).color)
         frame.set_title(
@@ -104,6 +107,8 @@ def _panel(figure: Figure, frame: Axes, cell: Cell, table: pd.DataFrame) -> None
                 str(term), (rows["step"].iloc[0], rows["mean"].iloc[0]), (1, 3), textcoords="offset points",
                 size=style.SMALL, color=style.legible(color),
             )  # fmt: skip
+    widest = max(style.text_width(label.get_text(), 7) for label in frame.get_yticklabels())
+    frame.tick_params(axis="y", labelsize=7 * _LABELS / max(_LABELS, widest))
     _name_stages(frame, table.groupby("stage")["step"].max().sort_values())
     _name_ends(figure, frame, ends)
 

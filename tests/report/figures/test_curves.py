@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.report.figures import Drawing, drawings
+from benchmark.report.figures import Drawing, drawings, style
 from tests.report.figures.synthetic import record
 from tests.report.figures.test_figure import made_of
 
@@ -57,3 +57,17 @@ def test_a_term_of_an_earlier_stage_is_named_in_its_panel() -> None:
     assert "tuples" in [text.get_text() for text in drawing.figure.axes[0].texts]
     assert "tuples" not in [text.get_text() for text in drawing.figure.texts]
     assert "refilled" in [text.get_text() for text in drawing.figure.texts]
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-5, 0.0), (1e-3, 0.0), (1e3, 0.0), (1e-2, -0.05), (1e-3, 0.02)])
+def test_values_of_any_size_are_labelled_within_the_figure(scale: float, shift: float) -> None:
+    made = record("distill-same", "ce", 0, 0.5)
+    for report in made["history"]:
+        report["ce"] = scale * report["ce"] + shift
+    drawing = drawn(made)
+    with style.styled():
+        assert drawing.figure.get_tightbbox().x0 >= 0
+        drawing.figure.canvas.draw()
+        (frame,) = drawing.figure.axes
+        labels = [label.get_text() for label in frame.get_yticklabels()]
+    assert len(set(labels)) == len(labels)
