@@ -153,3 +153,11 @@ def test_contact_sheet_shows_every_class(tmp_path: Path) -> None:
     assert np.array_equal(pixels[:16, 230:246], data.images[data.where([data.splits["train"][0]])[0]])
     with pytest.raises(InputError, match="cannot write"):
         draw_contact_sheet(data, tmp_path / "missing" / "sheet.png")
+
+
+def test_the_synthetic_set_is_each_callers_own() -> None:
+    """It is drawn once: who writes into its images must not change anybody else's."""
+    first, second = (DATASETS.get("tiny").entry(Path()) for _ in range(2))
+    first.images[:] = 0
+    assert second.images.any()
+    assert DATASETS.get("tiny").entry(Path()).images.any()
