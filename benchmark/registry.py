@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Match(Generic[T]):
+class Resolved(Generic[T]):
     """What a name stands for: the registered entry and the values read from a name with fields."""
 
     name: str
@@ -47,7 +47,7 @@ class _Slot(Generic[T]):
     examples: tuple[str, ...]
     package: str | None = None
     """The installed package whose plug-in it is."""
-    trouble: str | None = None
+    error: str | None = None
     """Why it cannot be used."""
 
 
@@ -57,20 +57,20 @@ class Registry(Generic[T]):
     A name may hold fields: whole numbers, as in ``fewshot-{way}way{shot}shot``, numbers with a decimal point, as in
     ``net-x{width:decimal}``, or any text, as in ``folder:{path:text}``. An entry is an object, or a reference
     ``"module:attribute"`` that is imported when first asked for. Names come from three places: ``register`` and
-    ``refer``; the modules of ``room``, a package whose files register themselves when imported; and the
+    ``refer``; the modules of ``package``, a package whose files register themselves when imported; and the
     installed packages' entry points of ``group``, plug-ins. A plug-in is imported when it is asked for or described,
     must be a subclass of ``base`` where there is one, and stands in nobody's way but its own where it cannot be used.
     """
 
     def __init__(
-        self, kind: str, *, room: str | None = None, group: str | None = None, base: type | None = None
+        self, kind: str, *, package: str | None = None, group: str | None = None, base: type | None = None
     ) -> None:
         self.kind = kind
         self._base = base
-        self._room = room
+        self._package = package
         self._group = group
         self._slots: dict[str, _Slot[T]] = {}
-        self._refused: dict[str, str] = {}
+        self._unavailable: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str, *, examples: tuple[str, ...] = ()) -> Callable[[T], T]:
@@ -82,16 +82,16 @@ class Registry(Generic[T]):
 
         return enter
 
-    def refer(self, name: str, target: str, *, help: str | None = None, examples: tuple[str, ...] = ()) -> None:
+    def register_lazy(self, name: str, target: str, *, help: str | None = None, examples: tuple[str, ...] = ()) -> None:
         """Enter ``name`` as a reference ``"module:attribute"``, imported when first asked for."""
         self._add(name, None, target, help, examples)
 
-    def refuse(self, name: str, reason: str) -> None:
+    def register_unavailable(self, name: str, reason: str) -> None:
         """Have ``name``, which might be looked for and stands for nothing, raise ``InputError`` with the reason."""
-        self._refused[name] = reason
+        self._unavailable[name] = reason
 
     @contextlib.contextmanager
-    def standing_in(self, name: str, entry: T) -> Iterator[None]:
+    def override(self, name: str, entry: T) -> Iterator[None]:
         """Within it a plain ``name`` stands for ``entry``, whatever it stands for otherwise: to try out what is no
         plug-in yet."""
         self._discover()
@@ -111,38 +111,38 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} is registered twice{hint}")
         self._slots[name] = _slot(name, entry=entry, target=target, help=help, examples=examples)
 
-    def _plug_in(self, name: str, target: str, package: str) -> None:
+    def _add_plugin(self, name: str, target: str, package: str) -> None:
         """Enter an entry point of an installed package; where it cannot be entered, why."""
         try:
             slot: _Slot[T] = _slot(name, target=target, package=package)
         except (KeyError, re.error):  # a field of no kind there is, or one named twice
             slot = _slot(re.sub("[{}]", "", name), target=target, package=package)
-            slot.trouble = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
+            slot.error = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
         taken, _ = self._match(name) or (self._slots.get(name), None)
         if taken is not None:
             other = taken.package
             both = f"a plug-in of {other} and of {package}" if other else f"the suite's own and a plug-in of {package}"
-            slot.trouble = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
+            slot.error = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
         self._slots[name] = slot
 
     def _discover(self) -> None:
         if self._discovered:
             return
         self._discovered = True
-        if self._room is not None:
-            package = importlib.import_module(self._room)
+        if self._package is not None:
+            package = importlib.import_module(self._package)
             for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
-                importlib.import_module(f"{self._room}.{module}")
+                importlib.import_module(f"{self._package}.{module}")
         if self._group is not None:
             for point in importlib.metadata.entry_points(group=self._group):
-                self._plug_in(point.name, point.value, point.dist.name if point.dist is not None else point.module)
+                self._add_plugin(point.name, point.value, point.dist.name if point.dist is not None else point.module)
 
     def names(self) -> list[str]:
         """Every plain name and every example of a name with fields, in order of registration."""
         self._discover()
         return [example for slot in self._slots.values() for example in slot.examples]
 
-    def listing(self) -> list[str]:
+    def display_names(self) -> list[str]:
         """As ``names``; a name with fields that has no example stands with its fields in capitals: ``folder:PATH``."""
         self._discover()
         return [shown for name, slot in self._slots.items() for shown in slot.examples or (_unfilled(name),)]
@@ -175,14 +175,14 @@ class Registry(Generic[T]):
             return str(error)
         return text if slot.package is None else f"{text} (plug-in of {slot.package})"
 
-    def get(self, name: str, also: Iterable[str] = ()) -> Match[T]:
+    def get(self, name: str, extra: Iterable[str] = ()) -> Resolved[T]:
         """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones.
 
-        A plug-in that cannot be used raises ``UnusablePlugIn``. ``also``: other names that might have been meant.
+        A plug-in that cannot be used raises ``UnusablePlugIn``. ``extra``: other names that might have been meant.
         """
         self._discover()
-        slot, fields = self._find(name, also)
-        return Match(name, self._load(slot), fields)
+        slot, fields = self._find(name, extra)
+        return Resolved(name, self._load(slot), fields)
 
     def _match(self, name: str) -> tuple[_Slot[T], dict[str, Any]] | None:
         # a plain name comes before every name with fields
@@ -191,18 +191,18 @@ class Registry(Generic[T]):
                 return slot, {k: _KINDS[slot.kinds[k]][1](v) for k, v in found.groupdict().items()}
         return None
 
-    def _find(self, name: str, also: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
+    def _find(self, name: str, extra: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
         if found := self._match(name):
             return found
-        if name in self._refused:
-            raise InputError(f"there is no {self.kind} {name}: {self._refused[name]}")
-        known = [*self.listing(), *also]
+        if name in self._unavailable:
+            raise InputError(f"there is no {self.kind} {name}: {self._unavailable[name]}")
+        known = [*self.display_names(), *extra]
         near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")
 
     def _load(self, slot: _Slot[T]) -> T:
-        if slot.entry is None and slot.trouble is None:
+        if slot.entry is None and slot.error is None:
             assert slot.target is not None
             try:
                 slot.entry = self._imported(slot.target)
@@ -210,13 +210,13 @@ class Registry(Generic[T]):
                 if slot.package is None:
                     raise
                 reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-                slot.trouble = (
+                slot.error = (
                     f"{self.kind} {slot.name!r}, a plug-in of {slot.package}, cannot be loaded ({reason}); update or "
                     f"uninstall {slot.package}"
                 )
-                raise UnusablePlugIn(slot.trouble) from error
-        if slot.trouble is not None:
-            raise UnusablePlugIn(slot.trouble)
+                raise UnusablePlugIn(slot.error) from error
+        if slot.error is not None:
+            raise UnusablePlugIn(slot.error)
         return cast(T, slot.entry)
 
     def _imported(self, target: str) -> T:

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from benchmark.errors import InputError
+from benchmark.hashing import content_key
+from benchmark.settings import ADDED_LATER, to_config
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
     from benchmark.backbones.pretrained import Pretrained
-
-S = TypeVar("S")
-
-SECTIONS = ("protocol", "method", "student", "teacher", "training")
-
-ADDED: Mapping[str, bool] = {"added": True}
-"""Metadata of a settings field that came after the first records: ``field(default=..., metadata=ADDED)``.
-
-At its default such a field is left out of configs, and so of keys: what was recorded before it existed, when every run
-had what is now the default, keeps its key.
-"""
 
 
 @dataclass(frozen=True)
@@ -50,20 +34,25 @@ class Training:
     crop_padding: Annotated[int, Ge(0), Le(64)] = 4
     """Pixels of background around an image before a random crop of its size; 0 turns cropping off."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    milestones: str = field(default="", metadata=ADDED)
+    milestones: str = field(default="", metadata=ADDED_LATER)
     """Shares of a stage, with commas between, at which the rate is multiplied by ``decay``; empty: a cosine to 0."""
-    decay: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED)
-    nesterov: bool = field(default=True, metadata=ADDED)
-    crop: Literal["padded", "resized"] = field(default="padded", metadata=ADDED)
+    decay: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED_LATER)
+    nesterov: bool = field(default=True, metadata=ADDED_LATER)
+    crop: Literal["padded", "resized"] = field(default="padded", metadata=ADDED_LATER)
     """``padded``: a random crop of the image within ``crop_padding``; ``resized``: of a random 8 to 100 % of the image,
     sides between 3:4 and 4:3, brought to the input's size."""
-    input_size: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED)
+    input_size: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED_LATER)
     """Pixels of a side of what networks see: judged is the centre of the image; 0: the whole image."""
-    normalisation: Literal["data", "cifar100", "imagenet"] = field(default="data", metadata=ADDED)
+    normalisation: Literal["data", "cifar100", "imagenet"] = field(default="data", metadata=ADDED_LATER)
     """Channel statistics: of the images trained on, or the ones that papers on that data set use."""
 
     def __post_init__(self) -> None:
         self.decays()
+
+    @property
+    def balanced_classes(self) -> int | None:
+        """Classes per batch of the balanced sampler; None for the uniform one."""
+        return self.classes_per_batch if self.sampler == "balanced" else None
 
     def decays(self) -> tuple[float, ...]:
         """The milestones as numbers; what are no ascending shares between 0 and 1 raises ``InputError``."""
@@ -131,18 +120,18 @@ class RunSpec:
     def config(self) -> dict[str, Any]:
         """Everything that determines the result, as plain JSON values; nothing about device, paths or workers."""
         return {
-            "protocol": {"name": self.protocol, **plain(self.protocol_settings)},
+            "protocol": {"name": self.protocol, **to_config(self.protocol_settings)},
             "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
-            "method": {"name": self.method, **plain(self.method_settings)},
-            "student": plain(self.student),
+            "method": {"name": self.method, **to_config(self.method_settings)},
+            "student": to_config(self.student),
             **self._teacher(),
-            "training": plain(self.training),
+            "training": to_config(self.training),
             "seed": self.seed,
             "versions": dict(self.versions),
         }
 
     def _teacher(self) -> dict[str, Any]:
-        settings = plain(self.teacher)
+        settings = to_config(self.teacher)
         if self.pretrained is None:
             del settings["size"]  # of a pretrained one
             return {"teacher": settings}
@@ -153,106 +142,3 @@ class RunSpec:
     def key(self) -> str:
         """sha256 of the canonical JSON of ``config``, in hexadecimal."""
         return content_key(self.config())
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain values for a config, without the ``ADDED`` fields that have their default."""
-    values = dataclasses.asdict(settings)
-    for part in dataclasses.fields(settings):
-        if part.metadata.get("added") and values[part.name] == part.default:
-            del values[part.name]
-    return values
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, no spaces and no NaN, the same text for the same content."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def content_key(value: Any) -> str:
-    """sha256 of ``canonical_json(value)``, in hexadecimal."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose of one run: streams of different purposes do not touch each other."""
-    digest = hashlib.sha256(canonical_json([seed, *purpose]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``section.name=value`` items, as given to ``--set``, into one mapping per section."""
-    overrides: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for item in items:
-        path, equals, value = item.partition("=")
-        section, _, name = path.strip().partition(".")
-        if not equals or not name.isidentifier():
-            raise InputError(f"--set {item!r} is not of the form section.name=value, as in method.margin=0.1")
-        if section not in overrides:
-            raise InputError(f"--set {item!r}: no section {section!r}; {_near(section, SECTIONS)}")
-        if name in overrides[section]:
-            raise InputError(f"{section}.{name} is given twice")
-        overrides[section][name] = value.strip()
-    return overrides
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read seeds such as ``3``, ``0,1,2`` or ``0-4``."""
-    seeds: list[int] = []
-    for part in text.split(",") if text.isascii() else [""]:
-        first, dash, last = part.strip().partition("-")
-        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or len(first + last) > 18:
-            raise InputError(f"seeds {text!r} are not of the form 3 or 0,1,2 or 0-4")
-        low, high = int(first), int(last) if dash else int(first)
-        if high < low or high - low >= 10_000:
-            raise InputError(f"seeds {text!r}: the range {part.strip()} is empty or has more than 10,000 seeds")
-        seeds.extend(range(low, high + 1))
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds {text!r} name a seed twice")
-    return seeds
-
-
-def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
-    """An instance of the dataclass ``cls`` from ``values`` over its defaults.
-
-    Text is converted to the field's type; an unknown name, a wrong type, a value out of bounds or one that is
-    not finite raises ``InputError`` naming ``section.name``.
-    """
-    from pydantic import ValidationError
-
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise InputError(f"no setting {_quoted(f'{section}.{name}')}; {_near(name, known)}")
-    try:
-        built: S = _adapter(cls).validate_python(dict(values))  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        refused = first.get("ctx", {}).get("error")
-        if isinstance(refused, InputError):
-            raise refused from None
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{section}.{name} = {str(first['input'])!r}: {first['msg'].lower()}") from None
-    for name in known:
-        value = getattr(built, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{section}.{name} = {value}: not a finite number")
-    return built
-
-
-@cache
-def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    """What validates a dataclass; making it takes longer than all else in a plan."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(cls)
-
-
-def _quoted(name: str) -> str:
-    return name if name.isprintable() else repr(name)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"

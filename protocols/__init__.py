@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from benchmark.registry import Registry
-from protocols.protocol import Protocol, Result, Score
+from protocols.base import Protocol, Result, Score
 
-PROTOCOLS: Registry[type[Protocol]] = Registry("protocol", room="protocols", group="benchmark.protocols", base=Protocol)
+PROTOCOLS: Registry[type[Protocol]] = Registry(
+    "protocol", package="protocols", group="benchmark.protocols", base=Protocol
+)
 
 __all__ = ["PROTOCOLS", "Protocol", "Result", "Score"]

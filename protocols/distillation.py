@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from benchmark.errors import DoesNotApply, InputError
-from benchmark.methods import Situation
-from benchmark.spec import ADDED, content_key, derive_seed
+from benchmark.hashing import content_key, derive_seed
+from benchmark.methods import TransferContext
+from benchmark.settings import ADDED_LATER
 from protocols import PROTOCOLS, Protocol, Result, Score
-from protocols.protocol import check_judged_side, class_order
+from protocols.base import check_judged_side, class_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.data import ImageSet, Task
-    from benchmark.data.imageset import IntArray
-    from benchmark.data.task import Side
-    from benchmark.methods.method import Relation, Start
-    from benchmark.training import Trained, Workshop
+    from benchmark.data.image_set import IntArray
+    from benchmark.data.task import Split
+    from benchmark.methods.base import Relation, Start
+    from benchmark.training import TrainedNetwork, Trainer
 
 PROJECTED_CLASSES, PROJECTED_IMAGES = 10, 20
 """Of the judged images, those whose embeddings are kept: classes evenly spaced, the first images of each."""
@@ -53,7 +54,7 @@ class Distillation(Protocol):
         """Where the data set has no official test images."""
         val: Annotated[float, Ge(0), Lt(1)] = 0.2
         """Of the groups that are not for test; 0 trains on all of these."""
-        classes: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED)
+        classes: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED_LATER)
         """Classes of teacher and student each; 0: half of the data set's."""
 
     presets = {  # noqa: RUF012
@@ -73,13 +74,15 @@ class Distillation(Protocol):
     }
 
     @classmethod
-    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+    def transfer_context(
+        cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
+    ) -> TransferContext:
         """Disjoint classes for 0 %, the same for 100 %, else overlap; more than 100 % raises ``InputError``."""
         percent = fields.get("percent", cls.percent)
         if not 0 <= percent <= 100:
             raise InputError(f"an overlap of {percent} % of the classes: it must lie in 0..100")
         relation: Relation = "same" if percent == 100 else "overlap" if percent else "disjoint"
-        return Situation(relation, student, teacher, start)
+        return TransferContext(relation, student, teacher, start)
 
     def check(self, data: ImageSet) -> None:
         """Enough classes for such an overlap, and enough training images in each of the student's."""
@@ -127,7 +130,7 @@ class Distillation(Protocol):
 
         sides = self._sides(data)
 
-        def images(side: Side, classes: tuple[int, ...]) -> list[IntArray]:
+        def images(side: Split, classes: tuple[int, ...]) -> list[IntArray]:
             labels = data.labels[sides[side]]
             return [sides[side][labels == c] for c in classes]
 
@@ -145,7 +148,7 @@ class Distillation(Protocol):
             Task(data, student, np.concatenate(few), np.concatenate(images(judged, student))),
         )
 
-    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+    def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
         """Teacher and student on their tasks, then both on the images held out of the student's."""
         import numpy as np
 
@@ -153,12 +156,12 @@ class Distillation(Protocol):
         from benchmark.training import class_means, nearest_mean_scores
 
         teacher_task, task = self.tasks(data, seed)
-        teacher = workshop.teacher(teacher_task)
-        student = workshop.student(task, teacher)
-        known = workshop.embed(teacher, data, task.train)
+        teacher = trainer.teacher(teacher_task)
+        student = trainer.student(task, teacher)
+        known = trainer.embed(teacher, data, task.train)
         centres = class_means(known, task.labels(task.train), len(task.classes))
-        judged = {"student": workshop.embed(student, data, task.held_out)}
-        judged["teacher"] = workshop.embed(teacher, data, task.held_out)
+        judged = {"student": trainer.embed(student, data, task.held_out)}
+        judged["teacher"] = trainer.embed(teacher, data, task.held_out)
         logits = student.network.head(judged["student"])
         guide = nearest_mean_scores(judged["teacher"], centres)
         predicted = {
@@ -193,12 +196,12 @@ class Distillation(Protocol):
             },
         )
 
-    def _sides(self, data: ImageSet) -> Mapping[Side, IntArray]:
-        from benchmark.data.task import three_sides
+    def _sides(self, data: ImageSet) -> Mapping[Split, IntArray]:
+        from benchmark.data.task import split_by_group
 
-        return three_sides(data, test=self.settings.test, val=self.settings.val)
+        return split_by_group(data, test=self.settings.test, val=self.settings.val)
 
-    def _weights(self, teacher: Trained, task: Task, embeddings: Tensor) -> dict[str, Any]:
+    def _weights(self, teacher: TrainedNetwork, task: Task, embeddings: Tensor) -> dict[str, Any]:
         """How much the teacher is to be heard on each training image, and whether it knows the image's class."""
         import numpy as np
 

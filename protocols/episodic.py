@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from benchmark.spec import derive_seed
-from protocols.protocol import Protocol, Result, Score
+from benchmark.hashing import derive_seed
+from protocols.base import Protocol, Result, Score
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet
     from benchmark.data.episodes import Episodes
-    from benchmark.data.imageset import IntArray
-    from benchmark.training import Trained
+    from benchmark.data.image_set import IntArray
+    from benchmark.training import TrainedNetwork
 
 
 class Episodic(Protocol):
@@ -54,8 +54,8 @@ class Episodic(Protocol):
         self,
         drawn: Episodes,
         correct: Mapping[str, IntArray],
-        student: Trained,
-        teacher: Trained,
+        student: TrainedNetwork,
+        teacher: TrainedNetwork,
         disjoint: Mapping[str, IntArray] | None = None,
     ) -> Result:
         """The result of correct queries per episode, by name; ``student`` is what is judged.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.methods import Situation
+from benchmark.methods import TransferContext
 from protocols import PROTOCOLS, Result
 from protocols.episodic import Episodic
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from benchmark.data import ImageSet, Task
     from benchmark.data.episodes import Episodes
-    from benchmark.data.imageset import IntArray
-    from benchmark.methods.method import Start
-    from benchmark.training import Trained, Workshop
+    from benchmark.data.image_set import IntArray
+    from benchmark.methods.base import Start
+    from benchmark.training import TrainedNetwork, Trainer
 
 
 @PROTOCOLS.register(
@@ -61,9 +61,11 @@ class FewShot(Episodic):
     }
 
     @classmethod
-    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+    def transfer_context(
+        cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
+    ) -> TransferContext:
         """Teacher and student have the base classes."""
-        return Situation("same", student, teacher, start, judged="embedding", episodes=True)
+        return TransferContext("same", student, teacher, start, judged="embedding", episodes=True)
 
     @property
     def count(self) -> int:
@@ -77,33 +79,33 @@ class FewShot(Episodic):
         base = hold_out(data, data.split("train"), self.settings.held_out)
         return base, base
 
-    def rehearse(self, data: ImageSet, workshop: Workshop) -> tuple[Trained, Trained]:
+    def train_briefly(self, data: ImageSet, trainer: Trainer) -> tuple[TrainedNetwork, TrainedNetwork]:
         """Teacher and student on the base classes."""
         teacher_task, student_task = self.tasks(data)
-        teacher = workshop.teacher(teacher_task)
-        return teacher, workshop.student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
+        teacher = trainer.teacher(teacher_task)
+        return teacher, trainer.student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
 
-    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+    def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
         """Teacher and student on the base classes, then all three embeddings on one stream of episodes.
 
         A student that adapts to each support set answers the same episodes in its own way.
         """
         import torch
 
-        teacher, student = self.rehearse(data, workshop)
+        teacher, student = self.train_briefly(data, trainer)
         episodes, disjoint = self.episodes(data, seed), self.disjoint_episodes(data, seed)
         novel = data.where(data.split(self.settings.split))
         embeddings = {
-            "student": workshop.embed(student, data, novel),
-            "teacher": workshop.embed(teacher, data, novel),
-            "pixels": torch.from_numpy(data.images[novel]).to(workshop.device.torch).flatten(1).float(),
+            "student": trainer.embed(student, data, novel),
+            "teacher": trainer.embed(teacher, data, novel),
+            "pixels": torch.from_numpy(data.images[novel]).to(trainer.device.torch).flatten(1).float(),
         }
         correct, apart = (
             {name: self.judge(features, novel, drawn) for name, features in embeddings.items()}
             for drawn in (episodes, disjoint)
         )
         if student.adapts is not None:
-            correct["student"], apart["student"] = (workshop.answer(student, drawn) for drawn in (episodes, disjoint))
+            correct["student"], apart["student"] = (trainer.answer(student, drawn) for drawn in (episodes, disjoint))
         return self.result(episodes, correct, student, teacher, apart)
 
     def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:

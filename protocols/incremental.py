@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from benchmark.errors import DoesNotApply
-from benchmark.methods import Situation
-from benchmark.spec import content_key
+from benchmark.hashing import content_key
+from benchmark.methods import TransferContext
 from protocols import PROTOCOLS, Protocol, Result, Score
-from protocols.protocol import check_judged_side, class_order
+from protocols.base import check_judged_side, class_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.data import ImageSet, Task
-    from benchmark.data.imageset import IntArray
-    from benchmark.data.task import Side
-    from benchmark.methods.method import Start
-    from benchmark.training import Trained, Workshop
+    from benchmark.data.image_set import IntArray
+    from benchmark.data.task import Split
+    from benchmark.methods.base import Start
+    from benchmark.training import TrainedNetwork, Trainer
 
 
 @PROTOCOLS.register(
@@ -70,10 +70,12 @@ class Incremental(Protocol):
     }
 
     @classmethod
-    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+    def transfer_context(
+        cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
+    ) -> TransferContext:
         """The student has the teacher's classes and more."""
         judged: Any = "embedding" if settings.head in ("ncm", "nme") else "logits"
-        return Situation("extended", student, teacher, start, fields["exemplars"], judged)
+        return TransferContext("extended", student, teacher, start, fields["exemplars"], judged)
 
     def check(self, data: ImageSet) -> None:
         """Old and new classes both there, and as many images in each old class as exemplars are asked for."""
@@ -106,27 +108,27 @@ class Incremental(Protocol):
         first = {c: pool[: self.fields["exemplars"]] for c, pool in self._pools(data, "train", self.classes(data)[0])}
         return self._teacher_task(data), self._student_task(data, first)
 
-    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+    def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
         """Teacher on the old classes, exemplars by it, student on both; then all test images in one pass."""
         import numpy as np
 
         from benchmark.statistics import image_interval
 
-        slots, settings = workshop.slots, self.settings
+        slots, settings = trainer.incremental_defaults, self.settings
         rebalance = slots.rebalance if settings.rebalance == "method" else settings.rebalance
         head = slots.head if settings.head == "method" else settings.head
         teacher_task = self._teacher_task(data)
-        teacher = workshop.teacher(teacher_task)
+        teacher = trainer.teacher(teacher_task)
         old, new = self.classes(data)
-        kept = self.exemplars(data, workshop, teacher, old)
+        kept = self.exemplars(data, trainer, teacher, old)
         memory = {
             "exemplars": kept,
             "none": {},
             "all": dict(self._pools(data, "train", old)),
         }[slots.memory]
         task = self._student_task(data, memory)
-        student = workshop.student(task, teacher, rebalance)
-        scores = self.scores(data, workshop, student, head, kept)
+        student = trainer.student(task, teacher, rebalance)
+        scores = self.scores(data, trainer, student, head, kept)
         labels = task.labels(task.held_out)
         is_old = labels < len(old)
         predicted = scores.argmax(1)
@@ -143,7 +145,7 @@ class Incremental(Protocol):
             "predicted_student": predicted.astype(np.int32),
         }
         if teacher.classes:
-            asked = workshop.embed(teacher, data, task.held_out[is_old])
+            asked = trainer.embed(teacher, data, task.held_out[is_old])
             by_teacher = teacher.network.head(asked).argmax(1).cpu().numpy()
             intervals["teacher_old"] = image_interval(by_teacher == labels[is_old])
             arrays["predicted_teacher"] = by_teacher.astype(np.int32)
@@ -172,19 +174,19 @@ class Incremental(Protocol):
         )
 
     def exemplars(
-        self, data: ImageSet, workshop: Workshop, network: Trained, classes: tuple[int, ...]
+        self, data: ImageSet, trainer: Trainer, network: TrainedNetwork, classes: tuple[int, ...]
     ) -> dict[int, IntArray]:
         """Training images to keep per class, chosen by herding with ``network``."""
         from benchmark.data.herding import herd
 
         chosen = {}
         for c, pool in self._pools(data, "train", classes):
-            embeddings = workshop.embed(network, data, pool).cpu().numpy()
+            embeddings = trainer.embed(network, data, pool).cpu().numpy()
             chosen[c] = pool[herd(embeddings, self.fields["exemplars"])]
         return chosen
 
     def scores(
-        self, data: ImageSet, workshop: Workshop, student: Trained, head: str, kept: Mapping[int, IntArray]
+        self, data: ImageSet, trainer: Trainer, student: TrainedNetwork, head: str, kept: Mapping[int, IntArray]
     ) -> IntArray:
         """Scores of the held-out images for every class, by the network's own head or by nearest means: M x K."""
         import numpy as np
@@ -192,27 +194,27 @@ class Incremental(Protocol):
         from benchmark.training import class_means, nearest_mean_scores
 
         task = student.task
-        embeddings = workshop.embed(student, data, task.held_out)
+        embeddings = trainer.embed(student, data, task.held_out)
         if head == "net":
             scores: Tensor = student.network.head(embeddings)
             return scores.cpu().numpy()
         new = self.classes(data)[1]
         images = dict(kept) | dict(self._pools(data, "train", new))
         if head == "nme":
-            images |= self.exemplars(data, workshop, student, new)
+            images |= self.exemplars(data, trainer, student, new)
         chosen = np.concatenate(list(images.values()))
-        means = class_means(workshop.embed(student, data, chosen), task.labels(chosen), len(task.classes))
+        means = class_means(trainer.embed(student, data, chosen), task.labels(chosen), len(task.classes))
         return nearest_mean_scores(embeddings, means).cpu().numpy()
 
     def _old_count(self, data: ImageSet) -> int:
         return self.settings.old or len(data.classes) // 2
 
-    def _sides(self, data: ImageSet) -> Mapping[Side, IntArray]:
-        from benchmark.data.task import three_sides
+    def _sides(self, data: ImageSet) -> Mapping[Split, IntArray]:
+        from benchmark.data.task import split_by_group
 
-        return three_sides(data, test=self.settings.test, val=self.settings.val)
+        return split_by_group(data, test=self.settings.test, val=self.settings.val)
 
-    def _pools(self, data: ImageSet, side: Side, classes: tuple[int, ...]) -> list[tuple[int, IntArray]]:
+    def _pools(self, data: ImageSet, side: Split, classes: tuple[int, ...]) -> list[tuple[int, IntArray]]:
         images = self._sides(data)[side]
         labels = data.labels[images]
         return [(c, images[labels == c]) for c in classes]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from benchmark.errors import InputError
-from benchmark.methods import Situation
+from benchmark.methods import TransferContext
 from protocols import PROTOCOLS, Result
 from protocols.episodic import Episodic
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
-    from benchmark.methods.method import Start
-    from benchmark.training import Trained, Workshop
+    from benchmark.methods.base import Start
+    from benchmark.training import TrainedNetwork, Trainer
 
 MOST_SHOTS = 30
 
@@ -66,11 +66,13 @@ class MiddleShot(Episodic):
     }
 
     @classmethod
-    def situation(cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start) -> Situation:
+    def transfer_context(
+        cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
+    ) -> TransferContext:
         """Novel classes only, and a start from the base classes with the student's own backbone."""
         if not 1 <= fields["shot"] <= MOST_SHOTS:
             raise InputError(f"{fields['shot']} shots: middle-shot tasks have 1 to {MOST_SHOTS}")
-        return Situation("disjoint", student, teacher, start, origin=student, many=True)
+        return TransferContext("disjoint", student, teacher, start, origin=student, many=True)
 
     @property
     def count(self) -> int:
@@ -93,14 +95,14 @@ class MiddleShot(Episodic):
         """One for each task."""
         return self.settings.tasks
 
-    def rehearse(self, data: ImageSet, workshop: Workshop) -> tuple[Trained, Trained]:
+    def train_briefly(self, data: ImageSet, trainer: Trainer) -> tuple[TrainedNetwork, TrainedNetwork]:
         """The students of as many tasks as are trained side by side."""
         base, _ = self.tasks(data)
-        teacher, drawn = workshop.teacher(base), self.episodes(data, 0)
+        teacher, drawn = trainer.teacher(base), self.episodes(data, 0)
         some = type(drawn)(drawn.classes[:20], drawn.support[:20], drawn.query[:20])
-        return teacher, workshop.students(some, base, teacher, self.settings.crops)[0]
+        return teacher, trainer.students(some, base, teacher, self.settings.crops)[0]
 
-    def run(self, data: ImageSet, workshop: Workshop, seed: int) -> Result:
+    def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
         """Teacher on the base classes, then the students of all tasks, and the references on the same queries."""
         import numpy as np
         import torch
@@ -108,16 +110,16 @@ class MiddleShot(Episodic):
         from benchmark.training import correct_queries
 
         base, _ = self.tasks(data, seed)
-        teacher = workshop.teacher(base)
+        teacher = trainer.teacher(base)
         drawn = self.episodes(data, seed)
-        student, logits = workshop.students(drawn, base, teacher, self.settings.crops)
+        student, logits = trainer.students(drawn, base, teacher, self.settings.crops)
         truth = np.arange(self.fields["way"]).repeat(self.settings.queries)
         images = np.unique(np.concatenate([drawn.support.ravel(), drawn.query.ravel()]))
         rows = np.searchsorted(images, drawn.support), np.searchsorted(images, drawn.query)
-        pixels = torch.from_numpy(data.images[images]).to(workshop.device.torch).flatten(1).float()
+        pixels = torch.from_numpy(data.images[images]).to(trainer.device.torch).flatten(1).float()
         correct = {
             "student": (logits.argmax(2).cpu().numpy() == truth).sum(1),
-            "teacher": correct_queries(workshop.embed(teacher, data, images), *rows, normalise=True),
+            "teacher": correct_queries(trainer.embed(teacher, data, images), *rows, normalise=True),
             "pixels": correct_queries(pixels, *rows, normalise=True),
         }
         return self.result(drawn, correct, student, teacher)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.runner import Plan, Request, run
-from benchmark.store import Store
-from benchmark.training import Silent, select_device
+from benchmark.experiment.runner import Plan, Request, run
+from benchmark.records.store import Store
+from benchmark.system.progress import Silent
+from benchmark.training import select_device
 
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history", "key")
 SETTINGS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.template import write_method
+from benchmark.scaffold.write import write_method
 
 PACKAGE = Path(__file__).parent / "plugin_package"
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]

@@ -11,24 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark import runner
 from benchmark.backbones import BACKBONES
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
+from benchmark.experiment import runner
+from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.verification import replan
+from benchmark.hashing import canonical_json, content_key
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request
-from benchmark.spec import (
-    SECTIONS,
-    Student,
-    Teacher,
-    Training,
-    build_settings,
-    canonical_json,
-    content_key,
-    parse_overrides,
-    parse_seeds,
-)
-from benchmark.verification import replan
+from benchmark.settings import SECTIONS, build_settings, parse_overrides, parse_seeds
+from benchmark.spec import Student, Teacher, Training
 from protocols import PROTOCOLS
 
 bounded = settings(deadline=None, max_examples=100, derandomize=True)

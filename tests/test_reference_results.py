@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import runner
 from benchmark.data.published import data_set
-from benchmark.progress import Silent
-from benchmark.report.cells import Conditions, make_cells
+from benchmark.experiment import runner
+from benchmark.experiment.runner import measure
+from benchmark.experiment.verification import replan
+from benchmark.records.store import Record, Store
+from benchmark.report.aggregation import Conditions, group_by_method
 from benchmark.report.compare import Comparison
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.tables import make_tables, to_latex, to_markdown
-from benchmark.runner import measure
 from benchmark.statistics import paired_test
-from benchmark.store import Record, Store
-from benchmark.training import TeacherBank, select_device
-from benchmark.verification import replan
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, select_device
 
 from .scripts import load
 
@@ -80,7 +80,7 @@ def test_what_teachers_change_is_told_in_points() -> None:
         *(row("distill-cross", "ce", seed, value, own, seed) for seed, value in ((1, 0.52), (2, 0.54))),
         *(row("distill-cross", "refilled", seed, value, own, seed) for seed, value in ((1, 0.54), (2, 0.59))),
     ]
-    table = tool.teachers(make_cells(records)).splitlines()
+    table = tool.teachers(group_by_method(records)).splitlines()
     # 4.3027 is the 97.5 % quantile of Student's t with two degrees of freedom
     bars = [4.3027 * spread / 3**0.5 for spread in (1, 3**0.5)]
     assert table[2:] == [
@@ -102,7 +102,7 @@ def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: 
     store = Store(tmp_path)
     for record in records:
         store.save({**record, "config": {**record["config"], "of": record["key"]}}, {})
-    finding = tool.find(claim, make_cells(records), store)
+    finding = tool.find(claim, group_by_method(records), store)
     lines = tool.summary([finding]).splitlines()[2:]
     assert [line.split(" | ")[1] for line in lines] == ["ce", "rkd", "at"]
     assert [line.rpartition("**")[0].rpartition("**")[2] for line in lines] == [
@@ -111,7 +111,7 @@ def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: 
     assert ["2 of 2" in line for line in lines] == [True, False, False]
     assert tool.section(tool.Finding(claim, [])).endswith("Not measured yet with tuned settings.")
     apart = [record for record in records if (record["method"] == "refilled") == (record["seed"] < 2)]
-    assert not tool.find(claim, make_cells(apart), store).comparisons
+    assert not tool.find(claim, group_by_method(apart), store).comparisons
     assert tool.section(finding).count("| distill-cross glyphs |") == 3
     assert tool.section(finding).endswith(
         "\n* distill on glyphs, quick, conv4-16 from conv4-64: rkd 1.0, at 2.0, **refilled 3.0**, ce 4.0."
@@ -146,7 +146,7 @@ def test_three_random_runs_give_the_recorded_numbers(records: list[Record], tmp_
     """
     draw = random.SystemRandom()
     teacher = draw.choice(records)["teacher_facts"]["key"]
-    bank = TeacherBank(tmp_path / "teachers")
+    bank = TeacherStore(tmp_path / "teachers")
     for record in draw.sample([record for record in records if record["teacher_facts"]["key"] == teacher], 3):
         told = f"{record['protocol']} {record['dataset']} {record['method']} s{record['seed']} {record['key'][:12]}"
         plan = replan(record, tmp_path)

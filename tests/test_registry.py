@@ -16,7 +16,7 @@ def shapes() -> Registry[object]:
     registry: Registry[object] = Registry("shape")
     registry.register("square")(dict)
     registry.register("{sides}gon-{size}", examples=("5gon-2",))(list)
-    registry.refer("counter", "collections:Counter", help="counts")
+    registry.register_lazy("counter", "collections:Counter", help="counts")
     return registry
 
 
@@ -50,7 +50,7 @@ def test_names_with_fields_match_whole_numbers_only(shapes: Registry[object], na
 @pytest.fixture
 def files() -> Registry[object]:
     registry: Registry[object] = Registry("file")
-    registry.refer("{name:text}@{path:text}", "collections:deque", help="named")
+    registry.register_lazy("{name:text}@{path:text}", "collections:deque", help="named")
     registry.register("folder:{path:text}")(list)
     registry.register("scaled-x{width:decimal}", examples=("scaled-x0.5",))(dict)
     registry.register("folder:plain")(set)
@@ -73,20 +73,20 @@ def test_fields_of_text_and_decimals(files: Registry[object]) -> None:
 
 def test_what_has_no_example_is_listed_with_its_fields_in_capitals(files: Registry[object]) -> None:
     assert files.names() == ["scaled-x0.5", "folder:plain"]
-    assert files.listing() == ["NAME@PATH", "folder:PATH", "scaled-x0.5", "folder:plain"]
+    assert files.display_names() == ["NAME@PATH", "folder:PATH", "scaled-x0.5", "folder:plain"]
     assert files.help("NAME@PATH") == "named"
     assert files.help("folder:PATH").startswith("Built-in mutable sequence")
     with pytest.raises(InputError, match="did you mean 'folder:PATH'"):
         files.get("folder")
     with pytest.raises(InputError, match="did you mean 'fodler'"):
-        files.get("fodle", also=["fodler"])
+        files.get("fodle", extra=["fodler"])
 
 
 def test_duplicates_are_refused(shapes: Registry[object]) -> None:
     with pytest.raises(ValueError, match="'square' is registered twice"):
         shapes.register("square")(set)
     with pytest.raises(ValueError, match="registered twice"):
-        shapes.refer("counter", "collections:deque")
+        shapes.register_lazy("counter", "collections:deque")
 
 
 def plugged(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str, str], **options: Any) -> Registry[Any]:
@@ -171,7 +171,7 @@ def test_a_plug_in_that_registers_itself_is_told_not_to(monkeypatch: pytest.Monk
 
 def test_a_name_stands_for_something_else_for_a_while(shapes: Registry[object]) -> None:
     before = shapes.names()
-    with shapes.standing_in("square", set), shapes.standing_in("fresh", tuple):
+    with shapes.override("square", set), shapes.override("fresh", tuple):
         assert shapes.get("square").entry is set
         assert shapes.get("fresh").entry is tuple
     assert shapes.get("square").entry is dict
@@ -183,7 +183,8 @@ def test_listing_every_registry_imports_nothing_heavy() -> None:
         "import sys\n"
         "from benchmark.backbones import BACKBONES, PRETRAINED\nfrom benchmark.data import DATASETS\n"
         "from benchmark.methods import METHODS\nfrom protocols import PROTOCOLS\n"
-        "for r in (BACKBONES, PRETRAINED, DATASETS, METHODS, PROTOCOLS):\n    assert [r.help(n) for n in r.listing()]\n"
+        "for r in (BACKBONES, PRETRAINED, DATASETS, METHODS, PROTOCOLS):\n"
+        "    assert [r.help(n) for n in r.display_names()]\n"
         "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'learn2learn', 'avalanche', 'scipy', 'timm',\n"
         "         'efficientnet_lite_pytorch'} & set(sys.modules)\n"
         "assert not heavy, heavy"

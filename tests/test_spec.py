@@ -11,19 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import InputError
-from benchmark.spec import (
-    ADDED,
-    RunSpec,
-    Student,
-    Teacher,
-    Training,
-    build_settings,
-    canonical_json,
-    derive_seed,
-    parse_overrides,
-    parse_seeds,
-    plain,
-)
+from benchmark.hashing import canonical_json, derive_seed
+from benchmark.settings import ADDED_LATER, build_settings, parse_overrides, parse_seeds, to_config
+from benchmark.spec import RunSpec, Student, Teacher, Training
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grown(Sample):
-    later: str = field(default="as ever", metadata=ADDED)
+    later: str = field(default="as ever", metadata=ADDED_LATER)
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -129,9 +119,9 @@ def test_key_follows_content_alone() -> None:
 def test_a_setting_that_came_later_leaves_old_keys_as_they_were() -> None:
     grown = spec(method_settings=Grown(), protocol_settings=Grown())
     assert grown.key == spec().key
-    assert plain(Grown(later="new")) == {"rate": 0.5, "count": 3, "kind": "a", "on": True, "later": "new"}
+    assert to_config(Grown(later="new")) == {"rate": 0.5, "count": 3, "kind": "a", "on": True, "later": "new"}
     assert spec(method_settings=Grown(later="new")).key != spec().key
-    assert plain(Grown(rate=0.1)) == {"rate": 0.1, "count": 3, "kind": "a", "on": True}
+    assert to_config(Grown(rate=0.1)) == {"rate": 0.1, "count": 3, "kind": "a", "on": True}
 
 
 def test_milestones() -> None:

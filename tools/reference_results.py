@@ -16,18 +16,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.progress import Silent
-from benchmark.report.cells import Cell, make_cells
+from benchmark.records.store import Record, Store
+from benchmark.report.aggregation import Cell, group_by_method
 from benchmark.report.compare import Comparison, compare
 from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg, write
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.statistics import seed_interval
-from benchmark.store import Record, Store, write_atomically
-from benchmark.sweep.cells import plan_cells
 from benchmark.sweep.grid import read_grid
-from protocols import PROTOCOLS, tuned
+from benchmark.sweep.jobs import plan_cells
+from benchmark.system.files import write_atomically
+from benchmark.system.progress import Silent
+from protocols import PROTOCOLS, tuned_settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -143,7 +144,7 @@ def verdict(comparison: Comparison) -> str:
 def tuned_for(protocol: str) -> bool:
     """Whether methods were tuned on a protocol, or on the one whose settings it takes."""
     places = protocol, PROTOCOLS.get(protocol).entry.tuned_at
-    return any(tuned.read(tuned.folder() / f"{place}.toml") for place in places)
+    return any(tuned_settings.read(tuned_settings.folder() / f"{place}.toml") for place in places)
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ def account(records: Sequence[Record]) -> str:
 
 def document(records: Sequence[Record], store: Store) -> str:
     """results/README.md."""
-    cells = make_cells(records)
+    cells = group_by_method(records)
     findings = [find(claim, cells, store) for claim in CLAIMS]
     return "\n\n".join(
         [
@@ -343,7 +344,7 @@ def illustrations(name: str) -> list[Illustration]:
     results = ROOT / "results"
     store = Store(results / "reference")
     shown = []
-    for drawing in drawings(name, Evidence(make_cells(store.read()[0]), store))[0]:
+    for drawing in drawings(name, Evidence(group_by_method(store.read()[0]), store))[0]:
         write(drawing, results / "figures")
         shown.append(Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure)))
     return shown

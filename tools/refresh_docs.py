@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmark.report.cells import make_cells
+from benchmark.records.store import Store
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.compare import compare, sentences
-from benchmark.store import Store
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -48,7 +48,7 @@ def _comparison(what: str) -> str:
     names, _, protocols = what.partition(" on ")
     store = Store(RESULTS / "reference")
     records = [record for record in store.read()[0] if record["protocol"].startswith(f"{protocols}-")]
-    cells = [cell for cell in make_cells(records) if cell.conditions.preset == "quick"]
+    cells = [cell for cell in group_by_method(records) if cell.conditions.preset == "quick"]
     command = f"python -m benchmark compare {names} --protocol {protocols} --preset quick --results results/reference"
     lines = [f"$ {command}", "...", *sentences(compare(cells, names.split(), store)[0])]
     return "```text\n" + "\n".join(lines) + "\n```\n"

@@ -10,7 +10,7 @@ from benchmark.errors import InputError
 
 
 def checkpoint(*, path: str) -> Pretrained:
-    """The network in ``path``.safetensors, whose header says what it is, as ``training.TeacherBank`` writes it."""
+    """The network in ``path``.safetensors, whose header says what it is, as ``training.TeacherStore`` writes it."""
     file = WeightsFile.at(f"{path}.safetensors")
     try:
         facts = json.loads(file.metadata()["benchmark"])

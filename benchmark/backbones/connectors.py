@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
-from benchmark.losses.maps import pooled
+from benchmark.losses.feature_maps import pooled
 
 
 class MapRegressor(nn.Module):

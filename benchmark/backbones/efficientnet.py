@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark.backbones.network import Backbone, Network
 from benchmark.backbones.pretrained import Pretrained, file_digest
-from benchmark.extras import load_extra
+from benchmark.system.optional_packages import load_extra
 
 NAME = "efficientnet-lite0"
 

@@ -108,12 +108,12 @@ class Network(nn.Module):
         embedding: Tensor = self.backbone(images)[1]
         return embedding
 
-    def new_head(self, classes: int, seed: int) -> None:
+    def replace_head(self, classes: int, seed: int) -> None:
         """Another head, over so many classes, drawn from ``seed`` alone."""
         with _drawing_from(seed):
             self.head = nn.Linear(self.backbone.dim, classes)
 
-    def fresh_head(self) -> None:
+    def reset_head(self) -> None:
         """Draw the head's weights anew."""
         self.head.reset_parameters()
 

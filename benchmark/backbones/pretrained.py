@@ -44,13 +44,13 @@ class Pretrained:
     def network(self) -> Network:
         """The network with its own head, for pixels on the scale 0..1 of any size."""
         own = self.load(self.size)
-        network = Network(AsTrained(own.backbone, self.size, self.mean, self.std), own.head.out_features)
+        network = Network(PreprocessedBackbone(own.backbone, self.size, self.mean, self.std), own.head.out_features)
         network.head = own.head
         memory_format: Any = torch.channels_last
         return network.to(memory_format=memory_format)
 
 
-class AsTrained(Backbone):
+class PreprocessedBackbone(Backbone):
     """A backbone behind what its images went through when it was trained: channels, size and normalisation.
 
     Takes pixels on the scale 0..1. Grey images are repeated for a network of colours, colours averaged for one of grey;

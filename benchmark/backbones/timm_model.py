@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.backbones.network import Backbone, Network
 from benchmark.backbones.pretrained import Pretrained, WeightsFile
 from benchmark.errors import InputError
-from benchmark.extras import load_extra
+from benchmark.system.optional_packages import load_extra
 
 
 class TimmBackbone(Backbone):

@@ -9,10 +9,10 @@ from typing import NoReturn
 
 import typer
 
-from benchmark import interrupts
-from benchmark.cli import data, plugins, results, running, sweeping, tuning
+from benchmark.cli import check, data, results, run, sweep, tune
 from benchmark.cli.options import complain, enter
 from benchmark.errors import InputError
+from benchmark.system import interrupts
 
 app = typer.Typer(
     name="benchmark",
@@ -36,7 +36,7 @@ _INTERRUPTED = 130
 
 @app.callback()
 @data.app.callback()
-@plugins.app.callback()
+@check.app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())  # noqa: T201
@@ -44,12 +44,12 @@ def _help(context: typer.Context) -> None:
 
 
 for _command in (
-    running.run, sweeping.sweep, sweeping.status, tuning.tune, running.list_, running.show, running.verify,
-    results.leaderboard, results.compare, results.plot, results.report, plugins.check,
+    run.run, sweep.sweep, sweep.status, tune.tune, run.list_, run.show, run.verify,
+    results.leaderboard, results.compare, results.plot, results.report, check.check,
 ):  # fmt: skip
     enter(app, _command.__name__.rstrip("_"))(_command)
 app.add_typer(data.app, name="data")
-app.add_typer(plugins.app, name="new")
+app.add_typer(check.app, name="new")
 
 
 def _name() -> str:
@@ -61,7 +61,7 @@ def _name() -> str:
 def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupts.heed)
+        signal.signal(number, interrupts.handle_stop_signal)
     # threads that spin for long while they wait stall one another as soon as another process wants a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:

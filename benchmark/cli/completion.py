@@ -51,7 +51,7 @@ def teachers() -> list[str]:
 
 def recipes() -> list[str]:
     """Names of recipes."""
-    from benchmark.recipes import recipe_names
+    from benchmark.recipes.recipe import recipe_names
 
     return list(recipe_names())
 

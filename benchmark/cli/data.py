@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark import interrupts
 from benchmark.cli import completion
 from benchmark.cli.options import Data, Offline, data_root, enter, tell
 from benchmark.errors import InputError
+from benchmark.system import interrupts
 
 if TYPE_CHECKING:
     from benchmark.data.published import Published
-    from benchmark.progress import Progress
+    from benchmark.system.progress import Progress
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -38,13 +38,13 @@ def list_(data: Data = None) -> None:
     Example:
       python -m benchmark data list
     """
-    from benchmark.console import print_table
     from benchmark.data import DATASETS
     from benchmark.data.published import Published, data_set, imports
+    from benchmark.display.tables import print_table
 
     root = data_root(data)
     rows = []
-    for name in DATASETS.listing():
+    for name in DATASETS.display_names():
         entry = data_set(name) if DATASETS.usable(name) else None
         state = entry.state(root) if isinstance(entry, Published) else "embedded" if entry else "cannot be used"
         rows.append([name, state, DATASETS.help(name)])
@@ -70,8 +70,8 @@ def show(
     """
     import numpy as np
 
-    from benchmark.console import print_table
     from benchmark.data.published import data_set, open_data_set
+    from benchmark.display.tables import print_table
 
     images = open_data_set(data_set(dataset), data_root(data), _progress())
     rows = []
@@ -168,13 +168,14 @@ def verify(
       python -m benchmark data verify
       python -m benchmark data verify cub
     """
-    from benchmark.data import compact
     from benchmark.data.published import imports
 
     root = data_root(data)
+    from benchmark.data import memory_map
+
     folders = [_published(name).ready(root, _progress()) for name in datasets or ()] or imports(root)
     for folder in dict.fromkeys(folders):
-        index = compact.verify(folder, _progress())
+        index = memory_map.verify(folder, _progress())
         tell(f"{index.name}: {index.shape[0]:,} images, all as recorded")
 
 
@@ -211,9 +212,10 @@ def _published(name: str) -> Published:
 
 
 def _progress() -> Progress:
-    from benchmark.console import Bar, Heeding
+    from benchmark.display.progress_bar import Bar
+    from benchmark.system.progress import InterruptibleProgress
 
-    return Heeding(Bar(), stopped=interrupts.asked)
+    return InterruptibleProgress(Bar(), stopped=interrupts.stop_requested)
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from benchmark.offline import offline
+from benchmark.system.network import offline
 
 DEFAULT_RESULTS = Path("results/runs")
 
@@ -62,9 +62,9 @@ def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
 
 def data_root(given: Path | None) -> Path:
     """The folder named, else the user's cache folder."""
-    from benchmark.data.published import default_root
+    from benchmark.data.published import default_data_root
 
-    return given if given is not None else default_root()
+    return given if given is not None else default_data_root()
 
 
 def tell(message: str) -> None:

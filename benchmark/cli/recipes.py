@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from benchmark.recipes import load_recipe, recipe_names
+from benchmark.recipes.recipe import load_recipe, recipe_names
 
 if TYPE_CHECKING:
-    from benchmark.report.published import Beside
-    from benchmark.store import Record
+    from benchmark.records.store import Record
+    from benchmark.report.published_numbers import Beside
 
 
 def recipe_rows() -> list[list[str]]:
@@ -19,8 +19,8 @@ def recipe_rows() -> list[list[str]]:
 
 def show_recipe(name: str, records: Iterable[Record]) -> None:
     """The recipe's file, then its published numbers beside those measured in ``records``."""
-    from benchmark.console import print_table
-    from benchmark.report.published import beside_measured
+    from benchmark.display.tables import print_table
+    from benchmark.report.published_numbers import beside_measured
 
     print(load_recipe(name).text)  # noqa: T201
     rows = beside_measured(name, records)
@@ -42,7 +42,7 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
 
 def print_published(records: list[Record]) -> None:
     """Below the runs of a recipe: what is published for it, and in which settings they are not the recipe."""
-    from benchmark.report.published import published_for
+    from benchmark.report.published_numbers import published_for
 
     name = str(records[0]["preset"]).partition("+")[0]
     if name not in recipe_names():

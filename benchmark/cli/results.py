@@ -16,8 +16,8 @@ from benchmark.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from benchmark.records.store import Record
     from benchmark.report.tables import Table
-    from benchmark.store import Record
 
 
 class Format(StrEnum):
@@ -64,9 +64,9 @@ def leaderboard(
       python -m benchmark leaderboard
       python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
     """
+    from benchmark.records.store import Store
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
-    from benchmark.store import Store
 
     if output is not None and output.suffix[1:] not in [*Format]:
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
@@ -110,13 +110,13 @@ def compare(
       python -m benchmark compare refilled ce --protocol distill
       python -m benchmark compare refilled ce rkd --results results/reference --preset quick --json
     """
-    from benchmark.report.cells import make_cells
+    from benchmark.records.store import Store
+    from benchmark.report.aggregation import group_by_method
     from benchmark.report.compare import compare as make
     from benchmark.report.compare import to_rows
-    from benchmark.store import Store
 
     records, damaged = Store(results).select(protocol, dataset)
-    cells = make_cells(records)
+    cells = group_by_method(records)
     if preset is not None:
         there = sorted({cell.conditions.preset for cell in cells})
         if preset not in there:
@@ -126,7 +126,7 @@ def compare(
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
     else:
-        from benchmark.console import print_comparisons
+        from benchmark.display.tables import print_comparisons
 
         print_comparisons(comparisons)
     for line in left_out:
@@ -154,17 +154,17 @@ def plot(
     from benchmark.report.figures import FIGURES, Evidence, draw
 
     if list_:
-        from benchmark.console import print_table
+        from benchmark.display.tables import print_table
 
         print_table("figures", ["name", "what it shows"], [[n, FIGURES.help(n)] for n in FIGURES.names()])
         return
-    from benchmark.report.cells import make_cells
-    from benchmark.store import Store
+    from benchmark.records.store import Store
+    from benchmark.report.aggregation import group_by_method
 
     every = not names or names == ["all"]
     wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
     records, damaged = Store(results).select(protocol, dataset)
-    written, skipped = draw(wanted, Evidence(make_cells(records), Store(results)), out)
+    written, skipped = draw(wanted, Evidence(group_by_method(records), Store(results)), out)
     for path in written:
         tell(f"wrote {path}")
     for name, reason in skipped.items():
@@ -186,13 +186,13 @@ def report(
     Example:
       python -m benchmark report --results results/reference --out results/report.html
     """
-    from benchmark.report.cells import make_cells
+    from benchmark.records.store import Store
+    from benchmark.report.aggregation import group_by_method
     from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg
     from benchmark.report.page import Illustration, make_page
-    from benchmark.store import Store
 
     records, damaged = Store(results).select(None, None)
-    evidence = Evidence(make_cells(records), Store(results))
+    evidence = Evidence(group_by_method(records), Store(results))
     shown = [
         Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
         for name in FIGURES.names()
@@ -211,7 +211,7 @@ def _exit(damaged: list[InputError]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from benchmark.store import write_atomically
+    from benchmark.system.files import write_atomically
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,7 @@ def _formatted(form: Format, frame: pd.DataFrame, records: list[Record]) -> str:
 def _print_leaderboard(frame: pd.DataFrame) -> None:
     import pandas as pd
 
-    from benchmark.console import print_table
+    from benchmark.display.tables import print_table
 
     def number(value: Any) -> str:
         return "" if pd.isna(value) else f"{100 * value:.2f}"
@@ -255,9 +255,9 @@ def _print_leaderboard(frame: pd.DataFrame) -> None:
 
 
 def _print_missing(records: list[Record]) -> None:
-    from benchmark.report.cells import make_cells, make_pools
+    from benchmark.report.aggregation import group_by_conditions, group_by_method
 
-    for pool in make_pools(make_cells(records)):
+    for pool in group_by_conditions(group_by_method(records)):
         for cell in pool.cells:
             if missing := pool.missing(cell):
                 where = f"{pool.conditions.protocol} {pool.conditions.dataset} {cell.label}"

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmark.errors import InputError
-from benchmark.progress import Progress
+from benchmark.system.progress import Progress
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".zip")
 _BLOCK = 1 << 20

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.errors import InputError
 
 Crop = Literal["padded", "resized"]
@@ -51,7 +51,7 @@ PUBLISHED = {
 """Statistics that papers use: of CIFAR-100's training images, and of ImageNet's for photographs of other sets."""
 
 
-class Views(NamedTuple):
+class Crops(NamedTuple):
     """How a batch of B images is seen: how far down and right each one's crop begins, and whether it is mirrored.
 
     rows, columns: B pixels from where the crop of the image's centre begins, negative for up and left; mirrored: B. All
@@ -63,13 +63,13 @@ class Views(NamedTuple):
     mirrored: Tensor
 
     @classmethod
-    def plain(cls, count: int) -> Views:
+    def plain(cls, count: int) -> Crops:
         """So many images as they are."""
         zeros = torch.zeros(count, dtype=torch.int64)
         return cls(zeros, zeros, zeros.bool())
 
 
-class Windows(NamedTuple):
+class ResizedCrops(NamedTuple):
     """As ``Views``, of parts of any size that are brought to the input's: B pixels each, and flags, on the CPU."""
 
     tops: Tensor
@@ -79,7 +79,7 @@ class Windows(NamedTuple):
     mirrored: Tensor
 
 
-class Images:
+class ImageLoader:
     """Some images of a set on a device, padded with their background, ready to be cut into batches.
 
     size: pixels of a side of what is cut (0: the whole image, S x S else); crop: what ``draw`` draws, ``padded``:
@@ -108,7 +108,7 @@ class Images:
         room = room_for_images(device) if resident is None else resident
         fits = padded_bytes(data, len(indices), padding) <= room
         self._pixels = self._read(indices).to(device) if fits else None
-        self._mirrors = data.mirrors
+        self._mirrors = data.flip_invariant
         self._scale = torch.tensor([1 / (255 * s) for s in normalisation.std], device=device)
         self._shift = torch.tensor(
             [m / s for m, s in zip(normalisation.mean, normalisation.std, strict=True)], device=device
@@ -127,16 +127,16 @@ class Images:
         """The images in random views: shape as ``plain``."""
         return self.cut(positions, self.draw(len(positions), generator))
 
-    def draw(self, count: int, generator: torch.Generator) -> Views | Windows:
+    def draw(self, count: int, generator: torch.Generator) -> Crops | ResizedCrops:
         """Random crops, half of them mirrored where that keeps the class.
 
         ``generator`` lives on the CPU, so that every device sees the same crops.
         """
         if self._crop == "resized":
             return self._windows(count, generator)
-        return self.draw_views(count, generator)
+        return self.sample_crops(count, generator)
 
-    def draw_views(self, count: int, generator: torch.Generator) -> Views:
+    def sample_crops(self, count: int, generator: torch.Generator) -> Crops:
         """Random crops of the input's size within the padding, mirrored as in ``draw``."""
         down, right = self._spare
         if down == right:
@@ -144,11 +144,11 @@ class Images:
         else:
             rows, columns = (torch.randint(0, most + 1, (count,), generator=generator) for most in (down, right))
         flips = torch.randint(0, 2, (count, 1), generator=generator)[:, 0].bool()
-        return Views(rows - self._first[0], columns - self._first[1], flips & self._mirrors)
+        return Crops(rows - self._first[0], columns - self._first[1], flips & self._mirrors)
 
-    def cut(self, positions: Tensor, views: Views | Windows) -> Tensor:
+    def cut(self, positions: Tensor, views: Crops | ResizedCrops) -> Tensor:
         """A view of each image, its crop within the padding: shape as ``plain``."""
-        if isinstance(views, Windows):
+        if isinstance(views, ResizedCrops):
             return self._resampled(positions, views)
         device = self._device
         top, left, mirrored = (part.to(device)[:, None] for part in (views.rows, views.columns, views.mirrored))
@@ -158,7 +158,7 @@ class Images:
         pixels, images = self._held(positions)
         return self._normalised(pixels[images.view(-1, 1, 1), rows[:, :, None], columns[:, None, :]])
 
-    def _windows(self, count: int, generator: torch.Generator) -> Windows:
+    def _windows(self, count: int, generator: torch.Generator) -> ResizedCrops:
         """Windows of uniform area and log-uniform ratio; of ten drawn, the first that fits, else the largest square."""
         height, width = self._data.images.shape[1:3]
         area = torch.empty(count, _TRIALS).uniform_(*_AREAS, generator=generator) * (height * width)
@@ -172,9 +172,9 @@ class Images:
         down, right = torch.rand(2, count, generator=generator)
         tops, lefts = (down * (height - heights + 1)).long(), (right * (width - widths + 1)).long()
         flips = torch.randint(0, 2, (count,), generator=generator).bool()
-        return Windows(tops, lefts, heights, widths, flips & self._mirrors)
+        return ResizedCrops(tops, lefts, heights, widths, flips & self._mirrors)
 
-    def _resampled(self, positions: Tensor, windows: Windows) -> Tensor:
+    def _resampled(self, positions: Tensor, windows: ResizedCrops) -> Tensor:
         """The windows brought to the input's size by bilinear interpolation between their own pixels."""
         device, (height, width) = self._device, self._size
         tops, lefts, heights, widths, mirrored = (part.to(device)[:, None] for part in windows)

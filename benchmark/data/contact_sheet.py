@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.imageset import ImageSet
+from benchmark.data.image_set import ImageSet
 from benchmark.errors import InputError
 
 

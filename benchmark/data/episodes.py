@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.errors import DoesNotApply, InputError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.data.imageset import IntArray
+from benchmark.data.image_set import IntArray
 
 
 def herd(embeddings: npt.NDArray[np.float32], count: int) -> IntArray:

@@ -15,10 +15,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.data.compact import Index, Writer, chunk_rows
+from benchmark.data.memory_map import Index, MapWriter, chunk_rows
 from benchmark.errors import InputError
-from benchmark.progress import Progress
-from benchmark.spec import content_key
+from benchmark.hashing import content_key
+from benchmark.system.progress import Progress
 
 Picture = Path | bytes | npt.NDArray[np.uint8]
 """An image file, an encoded image, or pixels H x W x C."""
@@ -49,7 +49,7 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class ImageList:
     """What there is to import, nothing decoded yet.
 
     pictures and labels: N each, labels as indices into ``classes``; sources: the files that labels and pictures come
@@ -76,7 +76,7 @@ class Listing:
             raise InputError(f"class {self.classes[int(counts.argmin())]!r} has no image; get the data again")
 
 
-def expect_per_class(listing: Listing, wanted: int, place: Path) -> Listing:
+def expect_per_class(listing: ImageList, wanted: int, place: Path) -> ImageList:
     """The listing, if every class has so many images; else ``InputError``."""
     counts = np.bincount(listing.labels, minlength=len(listing.classes))
     if (counts != wanted).any():
@@ -87,7 +87,7 @@ def expect_per_class(listing: Listing, wanted: int, place: Path) -> Listing:
     return listing
 
 
-class Chain:
+class ConcatImages:
     """Several ``Pictures``, one after the other; those that are passed are let go."""
 
     def __init__(self, *parts: Pictures) -> None:
@@ -112,7 +112,7 @@ class Chain:
 
 
 def import_listing(
-    listing: Listing,
+    listing: ImageList,
     target: Path,
     *,
     name: str,
@@ -130,7 +130,7 @@ def import_listing(
     shape = (count, form.size, form.size, form.channels)
     rows = chunk_rows(shape)
     spans = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
-    writer = Writer(folder, shape)
+    writer = MapWriter(folder, shape)
     progress.begin(f"import {name}", count)
     pool = ThreadPoolExecutor(max(1, workers))
     try:
@@ -155,7 +155,7 @@ def import_listing(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, listing: Listing, spans: Sequence[slice], keys: Sequence[str], ahead: int
+    pool: ThreadPoolExecutor, listing: ImageList, spans: Sequence[slice], keys: Sequence[str], ahead: int
 ) -> Iterator[tuple[slice, str, npt.NDArray[np.uint8]]]:
     """Decoded chunks, in order, a few of them under way at a time."""
     waiting: deque[tuple[slice, str, Future[npt.NDArray[np.uint8]]]] = deque()
@@ -169,7 +169,7 @@ def _in_order(
 
 
 def _decode_all(
-    listing: Listing, pictures: Sequence[Picture] | npt.NDArray[np.uint8], span: slice
+    listing: ImageList, pictures: Sequence[Picture] | npt.NDArray[np.uint8], span: slice
 ) -> npt.NDArray[np.uint8]:
     decoded = []
     for i, picture in enumerate(pictures, span.start):
@@ -229,7 +229,7 @@ def _resized(image: Any, form: Form) -> Any:
     return image.crop((left, top, left + form.size, top + form.size))
 
 
-def _keys(listing: Listing, spans: Sequence[slice]) -> list[str]:
+def _keys(listing: ImageList, spans: Sequence[slice]) -> list[str]:
     """For each span a key of all that its pixels follow from."""
     sources = [_stamp(path) for path in listing.sources]
     form = [listing.form.size, listing.form.channels, listing.form.resize]

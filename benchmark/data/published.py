@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from benchmark.data.fetching import Download
+from benchmark.data.download import Download
 from benchmark.errors import InputError
-from benchmark.progress import Progress, Silent
-from benchmark.spec import build_settings, content_key
+from benchmark.hashing import content_key
+from benchmark.settings import build_settings
+from benchmark.system.progress import Progress, Silent
 
 Resize = Literal["squash", "centre", "cover"]
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing
-    from benchmark.registry import Match
+    from benchmark.data.importing import ImageList
+    from benchmark.data.memory_map import Index
+    from benchmark.registry import Resolved
 
 
 @dataclass(frozen=True)
-class AsPublished:
+class NoImportSettings:
     """Images stay as they are: nothing to set."""
 
 
@@ -43,7 +44,7 @@ class Resized:
     resize: Resize = "squash"
 
 
-def default_root() -> Path:
+def default_data_root() -> Path:
     """The data root where none is given: ``BENCHMARK_DATA``, else a folder of the user's cache."""
     import platformdirs
 
@@ -75,11 +76,11 @@ class Published:
     Settings: type
     path: str
     holds: tuple[str, ...]
-    read: Callable[[Path, Any], Listing]
+    read: Callable[[Path, Any], ImageList]
     split: Callable[[Index], ClassSplit]
     orders: Callable[[Index], Mapping[str, tuple[int, ...]]] = _no_orders
     background: int = 0
-    mirrors: bool = True
+    flip_invariant: bool = True
     downloads: tuple[Download, ...] = ()
     steps: tuple[str, ...] = ()
     base: Published | None = None
@@ -90,10 +91,10 @@ class Published:
 
     def __call__(self, root: Path) -> ImageSet:
         """The imported set; one that is not imported raises ``InputError`` with the command to type."""
-        from benchmark.data.compact import open_compact
-        from benchmark.data.imageset import ImageSet, Origin
+        from benchmark.data.image_set import ImageSet, ImportInfo
+        from benchmark.data.memory_map import open_mapped
 
-        compact = open_compact(self.ready(root, Silent()))
+        compact = open_mapped(self.ready(root, Silent()))
         index = compact.index
         split = self.split(index)
         return ImageSet(
@@ -104,11 +105,11 @@ class Published:
             classes=index.classes,
             splits=split.indices(index.classes),
             background=self.background,
-            mirrors=self.mirrors,
+            flip_invariant=self.flip_invariant,
             orders=self.orders(index),
             official_test=compact.official_test,
             split_name=split.name,
-            origin=Origin(index.pixels, self.form(index), {"import": dict(index.settings), **index.facts}),
+            origin=ImportInfo(index.pixels, self.form(index), {"import": dict(index.settings), **index.facts}),
         )
 
     def form(self, index: Index) -> str:
@@ -122,7 +123,7 @@ class Published:
 
     def found(self, root: Path) -> Path | None:
         """The import that serves this set, its own or that of its base; None where there is none."""
-        from benchmark.data.compact import read_index
+        from benchmark.data.memory_map import read_index
 
         for published in (self, self.base or self):
             folder = published.folder(root)
@@ -146,7 +147,7 @@ class Published:
         if self.base is not None and not self.base.folder(root).exists() and not self._unusual(self.base):
             named, sets = self.base, []
         name = named.name
-        place = "" if root == default_root() else f" --data {shlex.quote(str(root))}"
+        place = "" if root == default_data_root() else f" --data {shlex.quote(str(root))}"
         typed = f"python -m benchmark data import {name}{place}" + "".join(f" --set {setting}" for setting in sets)
         if self.fetched(root):
             return typed
@@ -170,7 +171,7 @@ class Published:
 
     def fetch(self, root: Path, progress: Progress) -> list[Path]:
         """Fetch its files; where that is not possible, say the steps and raise ``InputError``."""
-        from benchmark.data.fetching import fetch
+        from benchmark.data.download import fetch
 
         try:
             if not self.downloads:
@@ -185,8 +186,8 @@ class Published:
         self, root: Path, source: Path | None, given: Mapping[str, str], *, workers: int, progress: Progress
     ) -> Index:
         """Import the set from a folder or an archive, or from its fetched files, unless that is done already."""
-        from benchmark.data.compact import read_index
         from benchmark.data.importing import import_listing
+        from benchmark.data.memory_map import read_index
 
         settings: Any = build_settings(self.Settings, given, "import")
         values = dataclasses.asdict(settings)
@@ -278,7 +279,7 @@ def data_set(name: str) -> Callable[[Path], ImageSet]:
     """The loader that a name stands for, ``Published`` or not; where the name has fields, made from them."""
     from benchmark.data import DATASETS
 
-    match: Match[Any] = DATASETS.get(name)
+    match: Resolved[Any] = DATASETS.get(name)
     loader: Callable[[Path], ImageSet] = match.entry(**match.fields) if match.fields else match.entry
     return loader
 

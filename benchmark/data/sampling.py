@@ -6,31 +6,45 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmark.data.imageset import IntArray
+from benchmark.data.image_set import IntArray
 from benchmark.errors import InputError
-from benchmark.spec import Training
 
 
-def batches(labels: IntArray, training: Training, seed: int) -> Iterator[IntArray]:
+def batches(
+    labels: IntArray, batch_size: int, seed: int, *, classes_per_batch: int | None = None
+) -> Iterator[IntArray]:
     """Endless batches of positions into ``labels``, the same for the same arguments.
 
-    ``uniform`` walks through random permutations of all images, every image once before any twice; ``balanced``
-    takes ``classes_per_batch`` classes and the same number of distinct images of each. A batch that the labels
-    cannot fill raises ``InputError``.
+    Without ``classes_per_batch``, batches follow random permutations of all images: every image once before any twice.
+
+    Args:
+        labels: the class of each image (N).
+        batch_size: images per batch.
+        seed: seed of the order.
+        classes_per_batch: draw each batch from so many classes, with equally many distinct images of each.
+
+    Raises:
+        InputError: the labels cannot fill a batch.
     """
     rng = np.random.default_rng(seed)
-    if training.sampler == "uniform":
-        return _uniform(len(labels), training.batch_size, rng)
-    return _balanced(labels, training.batch_size, training.classes_per_batch, rng)
+    if classes_per_batch is None:
+        return _uniform(len(labels), batch_size, rng)
+    return _balanced(labels, batch_size, classes_per_batch, rng)
 
 
-def balanced_walk(labels: IntArray, training: Training, seed: int) -> Iterator[IntArray]:
-    """Endless uniform batches of a subset, drawn once, with as many images of each class as the smallest one has."""
+def balanced_batches(labels: IntArray, batch_size: int, seed: int) -> Iterator[IntArray]:
+    """Endless uniform batches of a subset, drawn once, with as many images of each class as the smallest one has.
+
+    Args:
+        labels: the class of each image (N).
+        batch_size: images per batch.
+        seed: seed of the subset and of the order.
+    """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     fewest = min(map(len, members), default=0)
     subset = np.concatenate([np.sort(rng.permutation(own)[:fewest]) for own in members])
-    return (subset[batch] for batch in _uniform(len(subset), training.batch_size, rng))
+    return (subset[batch] for batch in _uniform(len(subset), batch_size, rng))
 
 
 def _uniform(count: int, size: int, rng: np.random.Generator) -> Iterator[IntArray]:

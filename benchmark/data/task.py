@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.errors import DoesNotApply
-from benchmark.spec import content_key, derive_seed
+from benchmark.hashing import content_key, derive_seed
 
-Side = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
 
 
 @lru_cache(maxsize=8)
-def three_sides(data: ImageSet, *, test: float, val: float) -> Mapping[Side, IntArray]:
+def split_by_group(data: ImageSet, *, test: float, val: float) -> Mapping[Split, IntArray]:
     """Indices of all images on three sides, ascending, the same for every seed.
 
     ``test`` is the share of each class's groups on the test side, where the set has no official test images: else these
@@ -67,7 +67,7 @@ def three_sides(data: ImageSet, *, test: float, val: float) -> Mapping[Side, Int
     """
     ids, group = np.unique(data.groups, return_inverse=True)
     side = np.full(len(ids), -1)
-    names: tuple[Side, ...] = ("test", "val", "train")
+    names: tuple[Split, ...] = ("test", "val", "train")
     official = data.official_test
     if official is not None:
         side[group[official]] = names.index("test")

@@ -5,6 +5,10 @@ from .contrastive import negative_pool as negative_pool
 from .contrastive import sample_negatives as sample_negatives
 from .contrastive import update_memory_ as update_memory_
 from .embeddings import pkt_loss as pkt_loss
+from .feature_maps import attention_transfer_loss as attention_transfer_loss
+from .feature_maps import hint_loss as hint_loss
+from .feature_maps import nst_loss as nst_loss
+from .feature_maps import similarity_preserving_loss as similarity_preserving_loss
 from .incremental import feature_distillation_loss as feature_distillation_loss
 from .incremental import margin_ranking_loss as margin_ranking_loss
 from .incremental import sigmoid_distillation_loss as sigmoid_distillation_loss
@@ -16,11 +20,7 @@ from .logits import ce_loss as ce_loss
 from .logits import dist_loss as dist_loss
 from .logits import dkd_loss as dkd_loss
 from .logits import kd_loss as kd_loss
-from .maps import attention_transfer_loss as attention_transfer_loss
-from .maps import hint_loss as hint_loss
-from .maps import nst_loss as nst_loss
-from .maps import similarity_preserving_loss as similarity_preserving_loss
 from .rkd import rkd_angle_loss as rkd_angle_loss
 from .rkd import rkd_distance_loss as rkd_distance_loss
-from .tuples import tuple_matching_loss as tuple_matching_loss
+from .tuple_matching import tuple_matching_loss as tuple_matching_loss
 from .variational import vid_loss as vid_loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .inputs import check_batch, full_precision
+from .validation import check_batch, full_precision
 
 # the authors' constant, once beside the norm and once inside the logarithm
 _EPS = 1e-7

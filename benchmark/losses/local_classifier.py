@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .geometry import unit_rows
-from .inputs import check_batch, check_labels, check_positive, check_same_shape, full_precision, shape
+from .validation import check_batch, check_labels, check_positive, check_same_shape, full_precision, shape
 
 
 @full_precision

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import check_batch, check_labels, check_positive, check_same_shape, full_precision
+from .validation import check_batch, check_labels, check_positive, check_same_shape, full_precision
 
 _SAME_CLASSES = "select the classes that both share, by identity, before the loss"
 

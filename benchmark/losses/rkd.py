@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .geometry import noise_floor, pairwise_distances
-from .inputs import check_batch, full_precision
+from .validation import check_batch, full_precision
 
 # elements of one (vertices, B, B) block of cosines: a few such blocks stay in a core's cache
 _BLOCK = 1 << 18

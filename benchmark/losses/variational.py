@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import check_batch, check_same_shape, full_precision, shape
+from .validation import check_batch, check_same_shape, full_precision, shape
 
 # RepDistiller's floor of the variance
 _EPS = 1e-5

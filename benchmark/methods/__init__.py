@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from benchmark.methods.method import Batch, LabelSpaces, Method, Needs, Shapes, Situation, Slots, Stage
+from benchmark.methods.base import (
+    Batch,
+    IncrementalDefaults,
+    LabelSpaces,
+    Method,
+    Needs,
+    Shapes,
+    Stage,
+    TransferContext,
+)
 from benchmark.registry import Registry
 
-METHODS: Registry[type[Method]] = Registry("method", room="benchmark.methods", group="benchmark.methods", base=Method)
+METHODS: Registry[type[Method]] = Registry(
+    "method", package="benchmark.methods", group="benchmark.methods", base=Method
+)
 
-__all__ = ["METHODS", "Batch", "LabelSpaces", "Method", "Needs", "Shapes", "Situation", "Slots", "Stage"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "IncrementalDefaults",
+    "LabelSpaces",
+    "Method",
+    "Needs",
+    "Shapes",
+    "Stage",
+    "TransferContext",
+]

@@ -38,7 +38,7 @@ class AttentionTransfer(Method):
         taps: str = "stage1,stage2,stage3"
 
     needs = Needs(teacher=True, taps=("stage1", "stage2", "stage3"))
-    searched = ("attention",)
+    tunable = ("attention",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
         """None: the maps need no bridge. Stages that are not there are refused."""

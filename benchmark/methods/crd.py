@@ -44,7 +44,7 @@ class CRD(Method):
         width: Annotated[int, Ge(1)] = 128
 
     needs = Needs(teacher=True, index=True)
-    searched = ("crd",)
+    tunable = ("crd",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """Both linear heads and the memories."""

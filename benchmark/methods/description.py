@@ -7,7 +7,7 @@ import inspect
 import types
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from benchmark.methods.method import Method, Stage
+from benchmark.methods.base import Method, Stage
 
 Rows = list[list[str]]
 
@@ -17,11 +17,11 @@ def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
 
     Rows of stages are name, share of steps, head, last rate. The stages are those of the default settings.
     """
-    parts = (method.needs, method.slots)
+    parts = (method.needs, method.incremental_defaults)
     needs = [[f.name, _value(getattr(part, f.name))] for part in parts for f in dataclasses.fields(part)]
     stages = [
-        [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.fresh_head else "kept", _rate(stage)]
-        for stage in method.outline(method.Settings())
+        [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.reset_head else "kept", _rate(stage)]
+        for stage in method.stages_for(method.Settings())
     ]
     return (
         inspect.getdoc(method) or "",

@@ -38,7 +38,7 @@ class DIST(Method):
         temperature: Annotated[float, Gt(0)] = 4.0
 
     needs = Needs(teacher=True, labels="overlap")
-    searched = ("dist",)
+    tunable = ("dist",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the two correlations."""

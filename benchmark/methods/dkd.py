@@ -38,7 +38,7 @@ class DKD(Method):
         warmup: Annotated[float, Ge(0), Le(1)] = 20 / 240
 
     needs = Needs(teacher=True, labels="same")
-    searched = ("beta",)
+    tunable = ("beta",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the two parts together."""

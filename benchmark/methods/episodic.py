@@ -71,4 +71,4 @@ for _name, _entry, _help in (
     ("anil", "ANIL", "MAML whose head alone adapts to a support set; learn2learn's ANIL."),
     ("protonet", "ProtoNet", "Learn an embedding by prototypes of episodes; learn2learn's prototypical networks."),
 ):
-    METHODS.refer(_name, f"benchmark.bridges.learn2learn:{_entry}", help=_help)
+    METHODS.register_lazy(_name, f"benchmark.bridges.learn2learn.methods:{_entry}", help=_help)

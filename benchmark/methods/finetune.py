@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark import losses
-from benchmark.methods import METHODS, Batch, Method, Needs, Slots
+from benchmark.methods import METHODS, Batch, IncrementalDefaults, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ class FineTune(Method):
     """
 
     needs = Needs(start="teacher")
-    slots = Slots(memory="none")
+    incremental_defaults = IncrementalDefaults(memory="none")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy."""

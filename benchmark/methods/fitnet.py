@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from benchmark import losses
-from benchmark.methods import METHODS, Batch, Method, Needs, Shapes, Situation, Stage
+from benchmark.methods import METHODS, Batch, Method, Needs, Shapes, Stage, TransferContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,15 +45,15 @@ class FitNet(Method):
         temperature: Annotated[float, Gt(0)] = 4.0
 
     needs = Needs(teacher=True, taps=("stage2",))
-    searched = ("hint",)
+    tunable = ("hint",)
 
     @classmethod
-    def applies(cls, situation: Situation, settings: Any = None) -> str | None:
+    def skip_reason(cls, situation: TransferContext, settings: Any = None) -> str | None:
         """As ever; and the second stage of two compares outputs class by class."""
         compares = settings is not None and settings.form == "two-stage" and settings.hint_share < 1 and settings.kd
         if compares and situation.relation == "disjoint":
             return "its second stage compares outputs class by class and teacher and student share no class"
-        return super().applies(situation, settings)
+        return super().skip_reason(situation, settings)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """The regressor from the student's map to the teacher's."""

@@ -24,9 +24,9 @@ from annotated_types import Ge, Gt
 
 from benchmark import losses
 from benchmark.errors import InputError
-from benchmark.methods import METHODS, Batch, Method, Needs, Shapes, Slots
+from benchmark.methods import METHODS, Batch, IncrementalDefaults, Method, Needs, Shapes
+from benchmark.methods.base import index_tensor
 from benchmark.methods.ce import CrossEntropy
-from benchmark.methods.method import index_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ class Joint(CrossEntropy):
     """
 
     needs = Needs(labels="extended", start="fresh")
-    slots = Slots(memory="all")
+    incremental_defaults = IncrementalDefaults(memory="all")
 
 
 @METHODS.register("lwf")
@@ -99,7 +99,7 @@ class LwF(Incremental):
         kd: Annotated[float, Ge(0)] = 1.0
         temperature: Annotated[float, Gt(0)] = 2.0
 
-    searched = ("kd",)
+    tunable = ("kd",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy over the new classes and the divergence on the old ones."""
@@ -127,8 +127,8 @@ class ICaRL(Incremental):
 
         bce: Annotated[float, Gt(0)] = 20.0
 
-    searched = ("bce",)
-    slots = Slots(head="nme")
+    tunable = ("bce",)
+    incremental_defaults = IncrementalDefaults(head="nme")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Binary cross-entropy of all outputs."""
@@ -159,8 +159,8 @@ class EEIL(Incremental):
         kd: Annotated[float, Ge(0)] = 1.0
         temperature: Annotated[float, Gt(0)] = 2.0
 
-    searched = ("kd",)
-    slots = Slots(rebalance="balanced")
+    tunable = ("kd",)
+    incremental_defaults = IncrementalDefaults(rebalance="balanced")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy over all classes and the divergence on the old ones."""
@@ -187,7 +187,7 @@ class WA(Incremental):
 
         temperature: Annotated[float, Gt(0)] = 2.0
 
-    slots = Slots(rebalance="align")
+    incremental_defaults = IncrementalDefaults(rebalance="align")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy over all classes and the divergence on the old ones, weighted by the share of old classes."""
@@ -223,7 +223,7 @@ class LUCIR(Incremental):
         rivals: Annotated[int, Ge(1)] = 2
         scale: Annotated[float, Gt(0)] = 10.0
 
-    searched = ("features", "ranking")
+    tunable = ("features", "ranking")
     needs = Needs(teacher=True, weights=True, labels="extended", start="teacher", train_embeddings=True)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:

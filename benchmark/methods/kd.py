@@ -35,7 +35,7 @@ class KD(Method):
         temperature: Annotated[float, Gt(0)] = 4.0
 
     needs = Needs(teacher=True, labels="overlap")
-    searched = ("kd",)
+    tunable = ("kd",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the tempered divergence."""

@@ -38,7 +38,7 @@ class L2SP(Method):
         head: Annotated[float, Ge(0)] = 0.01
 
     needs = Needs(start="teacher", weights=True)
-    searched = ("start",)
+    tunable = ("start",)
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
         """Keep the weights that the student starts from."""

@@ -27,7 +27,7 @@ class LinearProbe(Method):
 
     def stages(self) -> list[Stage]:
         """One, with a fresh head."""
-        return [Stage("head", fresh_head=True)]
+        return [Stage("head", reset_head=True)]
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy."""

@@ -33,7 +33,7 @@ class LogisticRegression(Method):
         c: Annotated[float, Gt(0)] = 1.0
 
     needs = Needs(start="teacher", trains="nothing", train_embeddings=True)
-    searched = ("c",)
+    tunable = ("c",)
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
         """Put the fitted head in the network's place; a class without an image is never predicted."""

@@ -37,7 +37,7 @@ class NST(Method):
         taps: str = "stage1,stage2,stage3"
 
     needs = Needs(teacher=True, taps=("stage1", "stage2", "stage3"))
-    searched = ("nst",)
+    tunable = ("nst",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
         """None: the maps need no bridge. Stages that are not there are refused."""

@@ -33,7 +33,7 @@ class PKT(Method):
         pkt: Annotated[float, Ge(0)] = 30000.0
 
     needs = Needs(teacher=True)
-    searched = ("pkt",)
+    tunable = ("pkt",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy and the divergence of similarities."""

@@ -63,14 +63,14 @@ class Refilled(Method):
         adaptive: bool = True
 
     needs = Needs(teacher=True, train_embeddings=True)
-    searched = ("tuple_weight", "local")
+    tunable = ("tuple_weight", "local")
 
     def stages(self) -> list[Stage]:
         """The embedding stage and the classifier stage."""
         share = self.settings.embedding_share
         stages = [
             Stage("embedding", share, final_lr=0.1, head=False),
-            Stage("classifier", 1 - share, fresh_head=share > 0, teacher=self.settings.local > 0),
+            Stage("classifier", 1 - share, reset_head=share > 0, teacher=self.settings.local > 0),
         ]
         return [stage for stage in stages if stage.share > 0]
 

@@ -35,7 +35,7 @@ class RKD(Method):
         angle: Annotated[float, Ge(0)] = 50.0
 
     needs = Needs(teacher=True)
-    searched = ("distance", "angle")
+    tunable = ("distance", "angle")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Cross-entropy, distances and angles."""

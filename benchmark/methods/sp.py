@@ -35,7 +35,7 @@ class SimilarityPreserving(Method):
         tap: str = "last"
 
     needs = Needs(teacher=True, taps=("last",))
-    searched = ("similarity",)
+    tunable = ("similarity",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
         """None: the maps need no bridge. A stage that is not there is refused."""

@@ -38,7 +38,7 @@ class VID(Method):
         taps: str = "stage1,stage2,stage3"
 
     needs = Needs(teacher=True, taps=("stage1", "stage2", "stage3"))
-    searched = ("vid",)
+    tunable = ("vid",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> nn.Module:
         """A regressor per stage."""

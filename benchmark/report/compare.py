@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import InputError
-from benchmark.report.cells import Cell, Conditions, make_pools
+from benchmark.records.store import Record, Store
+from benchmark.report.aggregation import Cell, Conditions, group_by_conditions
 from benchmark.statistics import (
     Interval,
     Paired,
@@ -21,7 +22,6 @@ from benchmark.statistics import (
     image_interval,
     paired_test,
 )
-from benchmark.store import Record, Store
 
 ALPHA = 0.05
 Floats = npt.NDArray[np.float64]
@@ -93,7 +93,7 @@ def compare(
     that no cell has, or a pair without common seeds anywhere, raises ``InputError``, as do records of one seed that
     were not judged on the same episodes or images.
     """
-    pools = make_pools(cell for cell in cells if cell.conditions.provenance == "measured")
+    pools = group_by_conditions(cell for cell in cells if cell.conditions.provenance == "measured")
     known = sorted({cell.label for pool in pools for cell in pool.cells})
     for name in names:
         if name not in known:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.report.cells import Cell, Pool, make_cells, make_pools
-from benchmark.store import Record
+from benchmark.records.store import Record
+from benchmark.report.aggregation import Cell, Pool, group_by_conditions, group_by_method
 
 COLUMNS = (
     "protocol", "dataset", "preset", "teacher", "backbone", "method", "metric", "n_seeds", "mean", "ci95",
@@ -28,7 +28,7 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     ``incomplete``, those whose runs failed ``failed``. Where the same seed was measured more than once, the latest
     record counts.
     """
-    rows = [row for pool in make_pools(make_cells(records)) for row in _rows(pool)]
+    rows = [row for pool in group_by_conditions(group_by_method(records)) for row in _rows(pool)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     return _typed(frame)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.report.cells import Pool, make_cells, make_pools
+from benchmark.records.store import Record
+from benchmark.report.aggregation import Pool, group_by_conditions, group_by_method
 from benchmark.statistics import average_ranks, holm, paired_test
-from benchmark.store import Record
 
 ALPHA = 0.05
 
@@ -53,7 +53,7 @@ def make_tables(records: Iterable[Record]) -> list[Table]:
     A family is what protocols' names have in common up to the first hyphen.
     """
     groups: dict[tuple[str, ...], list[Pool]] = defaultdict(list)
-    for pool in make_pools(make_cells(records)):
+    for pool in group_by_conditions(group_by_method(records)):
         where = pool.conditions
         if where.provenance == "measured":
             family = where.protocol.partition("-")[0]

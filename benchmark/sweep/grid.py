@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from benchmark.errors import InputError
+from benchmark.experiment.runner import Request
 from benchmark.methods import METHODS
-from benchmark.runner import Request
-from benchmark.spec import parse_seeds
-from benchmark.store import write_atomically
+from benchmark.settings import parse_seeds
+from benchmark.system.files import write_atomically
 
 ALL = "all"
 
@@ -42,7 +42,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Block:
+class GridBlock:
     """Every protocol with every method on every data set, for every seed, under equal settings.
 
     methods: ``all`` stands for every one that applies; set: settings as ``section.name=value``.
@@ -68,7 +68,7 @@ class Block:
                     yield Request(protocol, method, dataset, self.preset, self.set, self.limit_steps)
 
 
-def read_grid(path: Path) -> list[Block]:
+def read_grid(path: Path) -> list[GridBlock]:
     """The blocks of a YAML file: one, or a list of them. What is no grid raises ``InputError`` with the place."""
     try:
         content = yaml.safe_load(path.read_text())
@@ -86,13 +86,13 @@ def read_grid(path: Path) -> list[Block]:
     return [_block(f"grid {path}, block {number}", block) for number, block in enumerate(blocks, 1)]
 
 
-def write_grid(path: Path, blocks: Iterable[Block]) -> None:
+def write_grid(path: Path, blocks: Iterable[GridBlock]) -> None:
     """Write blocks as a file that ``read_grid`` reads."""
     content = [_plain(block) for block in blocks]
     write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
 
 
-def _plain(settings: Block | Resources) -> dict[str, Any]:
+def _plain(settings: GridBlock | Resources) -> dict[str, Any]:
     """A dataclass as YAML has it, without what is not given."""
     content: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
@@ -104,8 +104,8 @@ def _plain(settings: Block | Resources) -> dict[str, Any]:
     return content
 
 
-def _block(where: str, given: Any) -> Block:
-    values = _fields(where, given, Block)
+def _block(where: str, given: Any) -> GridBlock:
+    values = _fields(where, given, GridBlock)
     if "protocols" not in values:
         raise InputError(f"{where} names no protocols")
     read: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _block(where: str, given: Any) -> Block:
         named = _fields(f"{where}: slurm", values["slurm"], Resources)
         kinds = {name: str if name in ("partition", "account") else int for name in named}
         read["slurm"] = Resources(**{k: _typed(f"{where}: slurm: {k}", v, kinds[k]) for k, v in named.items()})
-    return Block(**read)
+    return GridBlock(**read)
 
 
 def _fields(where: str, given: Any, cls: type) -> Mapping[str, Any]:

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from benchmark.backbones.network import Network
-from benchmark.interrupts import held
+from benchmark.hashing import content_key
 from benchmark.methods import Method
-from benchmark.spec import content_key
-from benchmark.store import write_atomically
+from benchmark.system.files import write_atomically
+from benchmark.system.interrupts import defer_signals
+from benchmark.system.progress import Progress
 from benchmark.training.device import Device
-from benchmark.training.progress import Progress
 
 VERSION = 1
 """Rises when a checkpoint holds other things than before."""
@@ -94,7 +94,7 @@ class Checkpoint:
         # the index is checked as well: a number of it that flips would not be noticed otherwise
         index["sha256"] = content_key(json.loads(json.dumps(index)))
         try:
-            with held():
+            with defer_signals():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(self._tensors(digest), content)
                 write_atomically(self._index, json.dumps(index, allow_nan=False).encode())
@@ -146,7 +146,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingState:
     """What of a training changes from step to step, beside the order of images, which follows from their number."""
 
     student: Network

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.network import Network
-from benchmark.data.augmentation import Images, Normalisation
-from benchmark.data.imageset import ImageSet, IntArray
+from benchmark.data.augmentation import ImageLoader, Normalisation
+from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.training.device import Device
 
@@ -52,7 +52,7 @@ def _over(
     batch_size: int,
     size: int,
 ) -> Tensor:
-    images = Images(data, indices, normalisation, padding=0, size=size, device=device.torch)
+    images = ImageLoader(data, indices, normalisation, padding=0, size=size, device=device.torch)
     training = network.training
     network.eval()
     parts = []

@@ -14,18 +14,19 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import Images, Normalisation
-from benchmark.data.imageset import IntArray
-from benchmark.data.sampling import balanced_walk, batches
+from benchmark.data.augmentation import ImageLoader, Normalisation
+from benchmark.data.image_set import IntArray
+from benchmark.data.sampling import balanced_batches, batches
 from benchmark.data.task import Task
 from benchmark.errors import InputError
-from benchmark.interrupts import asked, held
+from benchmark.hashing import derive_seed
 from benchmark.methods import Batch, Method, Stage
-from benchmark.spec import Training, derive_seed
-from benchmark.training.checkpoints import Checkpoint, Course
+from benchmark.spec import Training
+from benchmark.system.interrupts import defer_signals, stop_requested
+from benchmark.system.progress import Progress
+from benchmark.training.checkpoints import Checkpoint, TrainingState
 from benchmark.training.device import Device
-from benchmark.training.guide import Guide
-from benchmark.training.progress import Progress
+from benchmark.training.frozen_teacher import FrozenTeacher
 
 VERSION = 1
 """Rises when the same settings train other weights than before; part of every key."""
@@ -38,7 +39,7 @@ class DivergedError(RuntimeError):
 
 
 @dataclass
-class Fitted:
+class TrainingResult:
     """What training cost and how it went. ``history``: one row per report with stage, step and mean terms."""
 
     steps: int = 0
@@ -46,7 +47,7 @@ class Fitted:
     seconds: float = 0.0
     history: list[dict[str, float | str]] = field(default_factory=list)
 
-    def joined(self, other: Fitted) -> Fitted:
+    def merged(self, other: TrainingResult) -> TrainingResult:
         """Both trainings as one; the history is the mean over images, row by row."""
         if not self.images:
             return other
@@ -55,7 +56,9 @@ class Fitted:
             {k: v if isinstance(v, str) else (1 - share) * v + share * float(theirs[k]) for k, v in ours.items()}
             for ours, theirs in zip(self.history, other.history, strict=True)
         ]
-        return Fitted(self.steps + other.steps, self.images + other.images, self.seconds + other.seconds, history)
+        return TrainingResult(
+            self.steps + other.steps, self.images + other.images, self.seconds + other.seconds, history
+        )
 
 
 def fit(
@@ -65,60 +68,62 @@ def fit(
     training: Training,
     normalisation: Normalisation,
     *,
-    guide: Guide | None,
+    guide: FrozenTeacher | None,
     seed: int,
     device: Device,
     progress: Progress,
     title: str,
     stages: Sequence[Stage] | None = None,
-    fresh_heads: bool = True,
+    reset_heads: bool = True,
     rows: int = 20,
     checkpoint: Checkpoint | None = None,
-) -> Fitted:
+) -> TrainingResult:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
     Batches, crops and dropout follow from ``seed`` alone, so every method meets the same ones; the stages of a method
-    share ``training.steps``. ``stages``: others than the method's own; ``fresh_heads``: False keeps the head where a
+    share ``training.steps``. ``stages``: others than the method's own; ``reset_heads``: False keeps the head where a
     stage asks for a new one. ``guide``: the teacher, where there is one. Weights that are all 0 raise ``InputError``, a
     loss that is not finite ``DivergedError``.
     """
     now = guide.passes.now if guide else time.perf_counter
     started = now()
     labels = task.labels(task.train)
-    images = Images(
+    images = ImageLoader(
         task.data, task.train, normalisation,
         padding=training.crop_padding, size=training.input_size, crop=training.crop, device=device.torch,
     )  # fmt: skip
     targets = torch.from_numpy(labels).to(device.torch)
     crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     see = device.ready(student)
-    fitted = Fitted()
+    fitted = TrainingResult()
     report_every = max(1, training.steps // rows)
     kept = checkpoint.load() if checkpoint else None
     with contextlib.ExitStack() as ending:
         ending.enter_context(device.seeded(derive_seed(seed, "dropout")))
-        ending.enter_context(held())
+        ending.enter_context(defer_signals())
         if kept is not None:
-            fitted = Fitted(**kept.facts["fitted"])
+            fitted = TrainingResult(**kept.facts["fitted"])
             started -= fitted.seconds
             progress.say(f"{title}: goes on from step {fitted.steps} of {training.steps}")
         progress.begin(title, training.steps)
         ending.callback(progress.end)
-        order = batches(labels, training, derive_seed(seed, "batches"))
+        order = batches(
+            labels, training.batch_size, derive_seed(seed, "batches"), classes_per_batch=training.balanced_classes
+        )
         shares = share_steps(method.stages() if stages is None else stages, training.steps)
         for number, (stage, steps) in enumerate(shares):
             if stage.balanced:
-                order = balanced_walk(labels, training, derive_seed(seed, "batches", stage.name))
+                order = balanced_batches(labels, training.batch_size, derive_seed(seed, "batches", stage.name))
             if kept is not None and number < kept.facts["stage"]:
                 _skip(order, steps)
                 continue
-            if stage.fresh_head and fresh_heads:
+            if stage.reset_head and reset_heads:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(derive_seed(seed, "head", stage.name))
-                    student.fresh_head()
+                    student.reset_head()
             optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
             scaler = device.scaler()
-            course = Course(student, method, optimiser, scheduler, scaler, crops, device)
+            course = TrainingState(student, method, optimiser, scheduler, scaler, crops, device)
             sums: dict[str, Tensor] = {}
             since = first = 0
             if kept is not None:
@@ -140,7 +145,7 @@ def fit(
                 taught: Outputs | None = None
                 if guide and stage.teacher:
                     taught = guide(task.train[drawn], seen, pixels, stages=bool(method.needs.taps))
-                named = (stage.name, step / steps) if stage.goes_on is None else (stage.goes_on, 1.0)
+                named = (stage.name, step / steps) if stage.continues is None else (stage.continues, 1.0)
                 batch = Batch(targets[index], index, *named)
                 terms = method.loss(batch, outputs.float(), taught)
                 if not terms:
@@ -159,7 +164,7 @@ def fit(
                 if fitted.steps % report_every == 0 or step + 1 == steps:
                     fitted.history.append(_row(stage, fitted.steps, sums, since))
                     sums, since = {}, 0
-                if checkpoint and (asked() or checkpoint.due() or step + 1 == steps):
+                if checkpoint and (stop_requested() or checkpoint.due() or step + 1 == steps):
                     fitted.seconds = now() - started
                     at = {"stage": number, "step": step + 1, "since": since, "fitted": dataclasses.asdict(fitted)}
                     checkpoint.save(course.state(sums, at))
@@ -169,7 +174,7 @@ def fit(
                     shown = fitted.history[-1] if fitted.history else {}
                     facts = " ".join(f"{k} {v:.3g}" for k, v in shown.items() if isinstance(v, float) and k != "step")
                     progress.advance(fitted.steps, f"{stage.name} {facts} {rate:.0f} steps/s")
-                if asked():
+                if stop_requested():
                     raise KeyboardInterrupt
     student.eval()
     fitted.seconds = now() - started

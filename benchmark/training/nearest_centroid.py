@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.imageset import IntArray
+from benchmark.data.image_set import IntArray
 from benchmark.losses import class_centers
 
 _GRAM_ROWS = 16_384

@@ -7,16 +7,16 @@ from pathlib import Path
 from benchmark.backbones.pretrained import Pretrained
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.task import Task
-from benchmark.spec import content_key
+from benchmark.hashing import content_key
+from benchmark.system.progress import Progress
 from benchmark.training.device import Device
-from benchmark.training.progress import Progress
-from benchmark.training.trained import Trained
-from benchmark.training.views import ViewMemory
+from benchmark.training.embedding_cache import EmbeddingCache
+from benchmark.training.trained_network import TrainedNetwork
 
 
 def pretrained_teacher(
     pretrained: Pretrained, task: Task, device: Device, views: Path, progress: Progress, input_size: int
-) -> Trained:
+) -> TrainedNetwork:
     """A teacher with weights and classes of its own, in the place of one of ``task``.
 
     views: the folder of what teachers have made of images; input_size: ``Training``'s.
@@ -25,13 +25,13 @@ def pretrained_teacher(
     channels = task.data.images.shape[3]
     normalisation = Normalisation((0.0,) * channels, (1.0,) * channels)
     identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
-    memory = ViewMemory(network, identity, normalisation, task.data, device, views, progress, input_size)
+    memory = EmbeddingCache(network, identity, normalisation, task.data, device, views, progress, input_size)
     classes = network.head.out_features
     progress.say(
         f"teacher {pretrained.name} ({network.parameter_count:,} parameters), pretrained for {classes} classes of "
         f"its own, input {pretrained.size} x {pretrained.size}: no accuracy on these"
     )
-    return Trained(
+    return TrainedNetwork(
         network, task, normalisation,
         {
             "backbone": pretrained.name, "key": content_key(identity), "seed": None, "accuracy": None,

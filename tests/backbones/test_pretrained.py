@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.backbones.network import Backbone, Network, build_network
-from benchmark.backbones.pretrained import AsTrained, Pretrained, WeightsFile
+from benchmark.backbones.pretrained import PreprocessedBackbone, Pretrained, WeightsFile
 from benchmark.errors import InputError
 
 
@@ -26,7 +26,7 @@ class Seen(Backbone):
 
 def shown(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     backbone = Seen()
-    AsTrained(backbone, size, mean, std)(images)
+    PreprocessedBackbone(backbone, size, mean, std)(images)
     return backbone.images
 
 

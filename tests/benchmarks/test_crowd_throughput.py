@@ -18,10 +18,12 @@ from torch import Tensor
 
 from benchmark.backbones.network import Network, Outputs, build_network
 from benchmark.data.sampling import batches
+from benchmark.hashing import derive_seed
 from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Shapes
-from benchmark.spec import Training, derive_seed
-from benchmark.training import Silent, select_device
-from benchmark.training.crowd import fit_many
+from benchmark.spec import Training
+from benchmark.system.progress import Silent
+from benchmark.training import select_device
+from benchmark.training.parallel_loop import fit_parallel
 
 WAYS, SIZE, STEPS, ROUNDS = 5, 32, 40, 3
 DEVICE = select_device("cpu", "float32")
@@ -48,7 +50,7 @@ def alone(name: str, training: Training, images: int) -> float:
     (student,), (method,), (pixels,), (labels,), guides = build(name, 1, images)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     start = time.process_time()
-    order = batches(labels.numpy(), training, derive_seed(0, "batches"))
+    order = batches(labels.numpy(), training.batch_size, derive_seed(0, "batches"))
     student.train()
     for stage in method.stages():
         optimiser = torch.optim.SGD(student.parameters(), training.lr, 0.9, weight_decay=5e-4, nesterov=True)
@@ -68,7 +70,7 @@ def together(name: str, training: Training, images: int, count: int) -> float:
     """Seconds of a step of one student among others."""
     students, methods, pixels, labels, guides = build(name, count, images)
     start = time.process_time()
-    fit_many(
+    fit_parallel(
         students, methods, pixels, labels, guides, training,
         seeds=range(count), device=DEVICE, progress=Silent(), title="", at_once=count,
     )  # fmt: skip

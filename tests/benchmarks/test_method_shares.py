@@ -115,7 +115,7 @@ def test_shares() -> None:
         entry = METHODS.get(name).entry
         if entry.needs.learns != "batches":  # the networks are part of their loss, or the loop is another's
             continue
-        for stage in entry.outline(entry.Settings()):
+        for stage in entry.stages_for(entry.Settings()):
             whole, networks, own = step_times(name, stage)
             label = f"{name} ({stage.name})"
             report(f"{label:34}{whole:9.2f}{networks:10.2f}{own:8.2f}{100 * own / whole:7.1f}%")

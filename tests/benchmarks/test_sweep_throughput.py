@@ -7,12 +7,12 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmark.executors.executor import Job, Setting
-from benchmark.executors.local import Local
-from benchmark.progress import Silent
-from benchmark.sweep.cells import plan_cells
-from benchmark.sweep.grid import Block
-from benchmark.sweep.sweep import Quiet
+from benchmark.sweep.execution import Quiet
+from benchmark.sweep.executors.base import Job, Setting
+from benchmark.sweep.executors.local import Local
+from benchmark.sweep.grid import GridBlock
+from benchmark.sweep.jobs import plan_cells
+from benchmark.system.progress import Silent
 
 ROUNDS = 3
 RUNS = 8
@@ -23,7 +23,7 @@ def test_two_workers_against_one(tmp_path: Path) -> None:
     both."""
     os.environ["OMP_NUM_THREADS"] = "1"
     settings = ("training.steps=300", "teacher.steps=5")
-    block = Block(("distill-same",), ("ce",), ("glyphs",), tuple(range(2 + 2 * ROUNDS * RUNS)), set=settings)
+    block = GridBlock(("distill-same",), ("ce",), ("glyphs",), tuple(range(2 + 2 * ROUNDS * RUNS)), set=settings)
     cells = list(plan_cells([block], tmp_path, Silent()).cells)
     setting = Setting(tmp_path / "runs", tmp_path, "cpu")
     setting.results.mkdir()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.bridges.avalanche import as_avalanche_benchmark, load_avalanche, quiet
+from benchmark.bridges.avalanche.benchmark import as_avalanche_benchmark, load_avalanche, quiet
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from protocols import PROTOCOLS

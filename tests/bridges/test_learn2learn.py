@@ -15,20 +15,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark.backbones.network import Network, build_network
-from benchmark.bridges import learn2learn as bridge
+from benchmark.bridges.learn2learn import methods as bridge
 from benchmark.data import ImageSet
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.episodes import sample_episodes
 from benchmark.errors import InputError
-from benchmark.estimation import estimate
+from benchmark.experiment.estimation import estimate
+from benchmark.experiment.runner import Plan, Request
 from benchmark.methods import METHODS, LabelSpaces, Shapes
 from benchmark.methods.episodic import Episode, EpisodicMethod
-from benchmark.runner import Plan, Request
-from benchmark.store import Store
-from benchmark.training import Silent, TeacherBank, Workshop, correct_queries, select_device
-from benchmark.training.episodic import correct_answers, training_queries
-from benchmark.training.workshop import Trained
-from protocols.protocol import Result
+from benchmark.records.store import Store
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer, correct_queries, select_device
+from benchmark.training.episodic_loop import count_correct_answers, training_queries
+from benchmark.training.trainer import TrainedNetwork
+from protocols.base import Result
 
 DEVICE = select_device("cpu", "float32")
 NAMES = ("maml", "anil", "protonet")
@@ -194,7 +195,7 @@ def test_counts_are_those_of_a_loop(tiny: ImageSet) -> None:
     chosen, student = method("maml"), network(classes=5).float().eval()
     drawn = sample_episodes(tiny, tiny.splits["test"], way=5, shot=1, query=2, episodes=6, seed=1)
     normalisation = Normalisation((0.5,) * 3, (0.25,) * 3)
-    found = correct_answers(student, chosen, tiny, drawn, normalisation, DEVICE, Silent())
+    found = count_correct_answers(student, chosen, tiny, drawn, normalisation, DEVICE, Silent())
     for number in range(6):
         support, queries = (
             torch.from_numpy((tiny.images[part[number].ravel()] / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).float()
@@ -207,7 +208,9 @@ def test_counts_are_those_of_a_loop(tiny: ImageSet) -> None:
 def test_a_head_that_adapts_alone_counts_as_a_loop_over_gradient_steps(tiny: ImageSet) -> None:
     chosen, student = method("anil"), network(classes=5).float().eval()
     drawn = sample_episodes(tiny, tiny.splits["test"], way=5, shot=2, query=3, episodes=20, seed=1)
-    found = correct_answers(student, chosen, tiny, drawn, Normalisation((0.5,) * 3, (0.25,) * 3), DEVICE, Silent())
+    found = count_correct_answers(
+        student, chosen, tiny, drawn, Normalisation((0.5,) * 3, (0.25,) * 3), DEVICE, Silent()
+    )
     labels = torch.arange(5)
     for number in range(20):
         support, queries = (
@@ -242,15 +245,15 @@ def test_an_estimate_counts_the_answers_of_who_adapts(tmp_path: Path, name: str)
 def untuned(name: str) -> tuple[str, ...]:
     """The defaults of what tuning chooses on other data."""
     own = METHODS.get(name).entry.Settings()
-    return ("training.lr=0.1", *(f"method.{x}={getattr(own, x)}" for x in METHODS.get(name).entry.searched))
+    return ("training.lr=0.1", *(f"method.{x}={getattr(own, x)}" for x in METHODS.get(name).entry.tunable))
 
 
 def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:
     steps = () if any("training.steps" in item for item in overrides) else ("training.steps=250",)
     small = (*untuned(name), *steps, "teacher.steps=2", "protocol.episodes=200", "protocol.queries=5")
     plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=(*small, *overrides)), root)
-    workshop = Workshop(plan.spec(0), TeacherBank(root / "teachers"), DEVICE, Silent())
-    return plan, plan.protocol.run(plan.data, workshop, 0)
+    trainer = Trainer(plan.spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
+    return plan, plan.protocol.run(plan.data, trainer, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -278,11 +281,11 @@ def test_runs_are_repeated_bit_for_bit(tmp_path: Path) -> None:
 def test_shuffled_labels_leave_chance(tmp_path: Path, tiny: ImageSet) -> None:
     """Queries named at random are answered at random by a student that has learnt."""
     plan, found = go(tmp_path, "anil")
-    student: Trained = found.student
+    student: TrainedNetwork = found.student
     drawn = plan.protocol.episodes(plan.data, 0)  # type: ignore[attr-defined]
     shuffled = np.random.default_rng(0).permuted(drawn.query.reshape(200, -1), axis=1).reshape(drawn.query.shape)
     assert student.adapts is not None
-    counts = correct_answers(
+    counts = count_correct_answers(
         student.network, student.adapts, plan.data, type(drawn)(drawn.classes, drawn.support, shuffled),
         student.normalisation, DEVICE, Silent(),
     )  # fmt: skip
@@ -290,7 +293,7 @@ def test_shuffled_labels_leave_chance(tmp_path: Path, tiny: ImageSet) -> None:
 
 
 def test_training_episodes_hold_training_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.training import episodic
+    from benchmark.training import episodic_loop
 
     seen = []
 
@@ -298,7 +301,7 @@ def test_training_episodes_hold_training_images_alone(tmp_path: Path, monkeypatc
         seen.append(sample_episodes(*words, **options))
         return seen[-1]
 
-    monkeypatch.setattr(episodic, "sample_episodes", noted)
+    monkeypatch.setattr(episodic_loop, "sample_episodes", noted)
     plan, found = go(tmp_path, "protonet", "training.steps=40")
     (drawn,) = seen
     shown = np.concatenate([drawn.support.ravel(), drawn.query.ravel()])
@@ -340,6 +343,6 @@ def test_listing_methods_imports_nothing_of_it_and_using_it_prints_nothing() -> 
             [sys.executable, "-c", listing.format(words=words)], check=True, capture_output=True, text=True
         )
         assert all(name in done.stdout for name in NAMES)
-    loading = "from benchmark.bridges.learn2learn import load_learn2learn; load_learn2learn().algorithms.MAML"
+    loading = "from benchmark.bridges.learn2learn.methods import load_learn2learn; load_learn2learn().algorithms.MAML"
     done = subprocess.run([sys.executable, "-W", "error", "-c", loading], check=True, capture_output=True, text=True)
     assert done.stdout == done.stderr == ""

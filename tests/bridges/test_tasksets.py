@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.bridges.learn2learn import load_learn2learn
-from benchmark.bridges.tasksets import as_taskset, image_set, taskset
+from benchmark.bridges.learn2learn.methods import load_learn2learn
+from benchmark.bridges.learn2learn.tasksets import as_taskset, image_set, taskset
 from benchmark.data import ImageSet
 from benchmark.data.class_splits import load_class_split
 from benchmark.data.episodes import sample_episodes
 from benchmark.data.published import Published, data_set
 from benchmark.data.unpickling import load_pickle
 from benchmark.errors import InputError
-from benchmark.progress import Silent
-from benchmark.runner import Plan, Request
+from benchmark.experiment.runner import Plan, Request
+from benchmark.system.progress import Silent
 from tests.data import layouts
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.data import DATASETS
-from benchmark.offline import is_offline
+from benchmark.system.network import is_offline
 from tests.data import layouts
 
 from .conftest import Call

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import runner
 from benchmark.data import ImageSet
 from benchmark.data.published import Published, data_set
 from benchmark.errors import InputError
-from benchmark.progress import Silent
-from benchmark.recipes import load_recipe, recipe_names
-from benchmark.runner import Plan, Request
-from benchmark.verification import replan
+from benchmark.experiment import runner
+from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.verification import replan
+from benchmark.recipes.recipe import load_recipe, recipe_names
+from benchmark.system.progress import Silent
 from tests.data import layouts
 
 from .conftest import Call

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.spec import content_key
-from benchmark.store import SCHEMA, Store
+from benchmark.hashing import content_key
+from benchmark.records.store import SCHEMA, Store
 
 from .conftest import Call
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.data.published import Published, data_set
-from benchmark.progress import Silent
+from benchmark.system.progress import Silent
 
 from . import layouts
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.data.archives import Limits, extract, is_archive
 from benchmark.errors import InputError
-from benchmark.progress import Silent
+from benchmark.system.progress import Silent
 
 FILES = {"set/a.txt": b"first", "set/deep/b.bin": bytes(range(256)) * 100, "./set/c.txt": b""}
 FORMS = {"x.tar": "w", "x.tar.gz": "w:gz", "x.tgz": "w:gz", "x.tar.bz2": "w:bz2", "x.tar.xz": "w:xz", "x.zip": ""}

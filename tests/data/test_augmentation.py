@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.data import ImageSet, augmentation
-from benchmark.data.augmentation import PUBLISHED, Images, Normalisation, Views, Windows
+from benchmark.data.augmentation import PUBLISHED, Crops, ImageLoader, Normalisation, ResizedCrops
 from benchmark.errors import InputError
 
 CPU = torch.device("cpu")
@@ -18,14 +18,14 @@ PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def test_statistics_give_zero_mean_and_unit_deviation(tiny: ImageSet) -> None:
     chosen = tiny.where(tiny.splits["train"])
-    images = Images(tiny, chosen, Normalisation.of(tiny, chosen), padding=3, device=CPU)
+    images = ImageLoader(tiny, chosen, Normalisation.of(tiny, chosen), padding=3, device=CPU)
     pixels = images.plain(torch.arange(len(chosen)))
     assert torch.allclose(pixels.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
     assert torch.allclose(pixels.std((0, 2, 3)), torch.ones(3), atol=1e-4)
 
 
 def test_plain_images_are_the_pixels(tiny: ImageSet) -> None:
-    images = Images(tiny, np.array([5, 9]), PLAIN, padding=4, device=CPU)
+    images = ImageLoader(tiny, np.array([5, 9]), PLAIN, padding=4, device=CPU)
     expected = torch.from_numpy(tiny.images[[9, 5]]).permute(0, 3, 1, 2) / 255
     assert torch.allclose(images.plain(torch.tensor([1, 0])), expected)
     assert images.plain(torch.arange(2)).is_contiguous(memory_format=torch.channels_last)
@@ -41,7 +41,7 @@ def crops(data: ImageSet, index: int, padding: int) -> dict[bytes, tuple[int, in
         for x in range(2 * padding + 1):
             crop = padded[y : y + size, x : x + size]
             found[crop.tobytes()] = (y, x, False)
-            if data.mirrors:
+            if data.flip_invariant:
                 found[np.ascontiguousarray(crop[:, ::-1]).tobytes()] = (y, x, True)
     return found
 
@@ -51,17 +51,17 @@ def as_bytes(image: torch.Tensor) -> bytes:
 
 
 def test_augmented_images_are_crops_of_the_padded_image(tiny: ImageSet) -> None:
-    for mirrors in (False, True):
-        data = dataclasses.replace(tiny, mirrors=mirrors)
-        images = Images(data, np.array([7]), PLAIN, padding=2, device=CPU)
+    for flip_invariant in (False, True):
+        data = dataclasses.replace(tiny, flip_invariant=flip_invariant)
+        images = ImageLoader(data, np.array([7]), PLAIN, padding=2, device=CPU)
         known = crops(data, 7, 2)
         batch = images.augmented(torch.zeros(400, dtype=torch.int64), torch.Generator().manual_seed(0))
         seen = {known[as_bytes(image)] for image in batch}
-        assert len(seen) == 25 * (1 + mirrors)
+        assert len(seen) == 25 * (1 + flip_invariant)
 
 
 def test_crops_follow_the_generator(tiny: ImageSet) -> None:
-    images = Images(tiny, np.arange(20), PLAIN, padding=4, device=CPU)
+    images = ImageLoader(tiny, np.arange(20), PLAIN, padding=4, device=CPU)
     index = torch.arange(20)
     first, again, other = (images.augmented(index, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(first, again)
@@ -82,10 +82,10 @@ def test_statistics_are_those_of_the_pixels(tiny: ImageSet, monkeypatch: pytest.
 def test_images_read_batch_by_batch_are_the_same(tiny: ImageSet, tmp_path: Path) -> None:
     """A set mapped from a file, too large to be held (more than nothing), gives the batches of one in memory."""
     np.save(tmp_path / "images.npy", tiny.images)
-    mapped = dataclasses.replace(tiny, images=np.load(tmp_path / "images.npy", mmap_mode="r"), mirrors=True)
+    mapped = dataclasses.replace(tiny, images=np.load(tmp_path / "images.npy", mmap_mode="r"), flip_invariant=True)
     chosen, index = np.arange(700, 100, -3), torch.tensor([5, 199, 5, 0, 64])
-    held = Images(dataclasses.replace(tiny, mirrors=True), chosen, PLAIN, padding=4, device=CPU)
-    read = Images(mapped, chosen, PLAIN, padding=4, device=CPU, resident=0)
+    held = ImageLoader(dataclasses.replace(tiny, flip_invariant=True), chosen, PLAIN, padding=4, device=CPU)
+    read = ImageLoader(mapped, chosen, PLAIN, padding=4, device=CPU, resident=0)
     assert len(held) == len(read) == 200
     assert torch.equal(held.plain(index), read.plain(index))
     batches = [images.augmented(index, torch.Generator().manual_seed(3)) for images in (held, read)]
@@ -105,45 +105,47 @@ def test_more_than_fits_is_not_read_at_once(tiny: ImageSet) -> None:
     size = 720 * 24 * 24 * 3
     for resident, most in ((size - 1, 9), (size, 720)):
         Counting.most = 0
-        images = Images(data, np.arange(720), PLAIN, padding=4, device=CPU, resident=resident)
+        images = ImageLoader(data, np.arange(720), PLAIN, padding=4, device=CPU, resident=resident)
         images.augmented(torch.arange(9), torch.Generator())
         assert Counting.most == most
 
 
 def test_a_view_is_the_crop_that_it_names(tiny: ImageSet) -> None:
     """Cut from the padded image by slices, and the same whatever padding there is beyond it."""
-    data = dataclasses.replace(tiny, mirrors=True)
-    views = Views(torch.tensor([-2, 0, 1]), torch.tensor([2, 0, -1]), torch.tensor([True, False, True]))
+    data = dataclasses.replace(tiny, flip_invariant=True)
+    views = Crops(torch.tensor([-2, 0, 1]), torch.tensor([2, 0, -1]), torch.tensor([True, False, True]))
     padded = np.pad(data.images[[4, 5, 4]], ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=data.background)
     expected = np.stack([padded[0, 0:16, 4:20][:, ::-1], padded[1, 2:18, 2:18], padded[2, 3:19, 1:17][:, ::-1]])
     for padding in (2, 5):
-        images = Images(data, np.array([4, 5]), PLAIN, padding=padding, device=CPU)
+        images = ImageLoader(data, np.array([4, 5]), PLAIN, padding=padding, device=CPU)
         cut = images.cut(torch.tensor([0, 1, 0]), views)
         assert np.array_equal((cut.permute(0, 2, 3, 1) * 255).round().numpy(), expected)
 
 
 def test_views_are_drawn_as_augmented_images_are(tiny: ImageSet) -> None:
-    for mirrors in (False, True):
-        images = Images(dataclasses.replace(tiny, mirrors=mirrors), np.arange(9), PLAIN, padding=3, device=CPU)
+    for flip_invariant in (False, True):
+        images = ImageLoader(
+            dataclasses.replace(tiny, flip_invariant=flip_invariant), np.arange(9), PLAIN, padding=3, device=CPU
+        )
         index = torch.arange(9)
         views = images.draw(9, torch.Generator().manual_seed(2))
         assert torch.equal(images.cut(index, views), images.augmented(index, torch.Generator().manual_seed(2)))
-        assert bool(views.mirrored.any()) == mirrors
-        assert torch.equal(images.cut(index, Views.plain(9)), images.plain(index))
+        assert bool(views.mirrored.any()) == flip_invariant
+        assert torch.equal(images.cut(index, Crops.plain(9)), images.plain(index))
 
 
 def test_windows_are_brought_to_size_as_torchvision_does(tiny: ImageSet) -> None:
     """Image by image by its resized_crop, with mirror images; whether the images are held or read batch by batch."""
     from torchvision.transforms import functional
 
-    data = dataclasses.replace(tiny, mirrors=True)
+    data = dataclasses.replace(tiny, flip_invariant=True)
     chosen, index = np.arange(40, 240), torch.randint(0, 200, (64,), generator=torch.Generator().manual_seed(1))
     for size, resident in ((11, None), (16, 0), (13, 0)):
-        images = Images(
+        images = ImageLoader(
             data, chosen, PLAIN, padding=4, size=size, crop="resized", device=CPU, resident=resident
         )  # fmt: skip
         windows = images.draw(64, torch.Generator().manual_seed(2))
-        assert isinstance(windows, Windows)
+        assert isinstance(windows, ResizedCrops)
         assert windows.mirrored.any()
         cut = images.cut(index, windows)
         assert cut.shape == (64, 3, size, size)
@@ -162,9 +164,9 @@ def test_windows_are_drawn_as_torchvision_draws_them(tiny: ImageSet) -> None:
     from torchvision.transforms import RandomResizedCrop
 
     large = dataclasses.replace(tiny, images=np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (720, 256, 256, 3)))
-    images = Images(large, np.arange(9), PLAIN, padding=0, size=224, crop="resized", device=CPU)
+    images = ImageLoader(large, np.arange(9), PLAIN, padding=0, size=224, crop="resized", device=CPU)
     windows = images.draw(4000, torch.Generator().manual_seed(0))
-    assert isinstance(windows, Windows)
+    assert isinstance(windows, ResizedCrops)
     assert windows.tops.min() == windows.lefts.min() == 0
     assert (windows.tops + windows.heights).max() == (windows.lefts + windows.widths).max() == 256
     blank = torch.zeros(3, 256, 256)
@@ -180,7 +182,7 @@ def test_windows_are_drawn_as_torchvision_draws_them(tiny: ImageSet) -> None:
 
 
 def test_windows_follow_the_generator_and_keep_the_class(tiny: ImageSet) -> None:
-    images = Images(tiny, np.arange(20), PLAIN, padding=4, crop="resized", device=CPU)
+    images = ImageLoader(tiny, np.arange(20), PLAIN, padding=4, crop="resized", device=CPU)
     first, again, other = (images.draw(20, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
@@ -188,17 +190,17 @@ def test_windows_follow_the_generator_and_keep_the_class(tiny: ImageSet) -> None
 
 
 def test_an_input_smaller_than_the_image_is_its_centre(tiny: ImageSet) -> None:
-    images = Images(tiny, np.array([5, 9]), PLAIN, padding=0, size=10, device=CPU)
+    images = ImageLoader(tiny, np.array([5, 9]), PLAIN, padding=0, size=10, device=CPU)
     expected = torch.from_numpy(tiny.images[[9, 5], 3:13, 3:13]).permute(0, 3, 1, 2) / 255
     assert torch.allclose(images.plain(torch.tensor([1, 0])), expected)
-    assert torch.allclose(images.cut(torch.tensor([1, 0]), Views.plain(2)), expected)
-    padded = Images(tiny, np.array([7]), PLAIN, padding=1, size=15, device=CPU)
+    assert torch.allclose(images.cut(torch.tensor([1, 0]), Crops.plain(2)), expected)
+    padded = ImageLoader(tiny, np.array([7]), PLAIN, padding=1, size=15, device=CPU)
     canvas = np.pad(tiny.images[7], ((1, 1), (1, 1), (0, 0)), constant_values=tiny.background)
     known = {canvas[y : y + 15, x : x + 15].tobytes() for y in range(4) for x in range(4)}
     batch = padded.augmented(torch.zeros(300, dtype=torch.int64), torch.Generator().manual_seed(0))
     assert {as_bytes(image) for image in batch} == known
     with pytest.raises(InputError, match=r"are 16 x 16: too small for training\.input_size = 19"):
-        Images(tiny, np.arange(3), PLAIN, padding=1, size=19, device=CPU)
+        ImageLoader(tiny, np.arange(3), PLAIN, padding=1, size=19, device=CPU)
 
 
 def test_published_statistics() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.contracts import broken, contract_of, subject
+from benchmark.checks import broken, contract_of, subject
 from benchmark.data import DATASETS, ImageSet
 from benchmark.data.assets import FOLDER, load_asset
 from benchmark.data.contact_sheet import draw_contact_sheet
@@ -86,13 +86,13 @@ def test_every_rule_can_be_broken(tiny: ImageSet, tmp_path: Path, changes: Any, 
     (name,) = (name for name in RULES if name.startswith(rule))
     changed = changes(tiny) if changes else {}
     entry = undocumented if changes is None else (lambda root: tiny) if "name_" in changed else odd(tiny, **changed)
-    with DATASETS.standing_in("odd", entry), subject("odd", "dataset", tmp_path) as (_, checked):
+    with DATASETS.override("odd", entry), subject("odd", "dataset", tmp_path) as (_, checked):
         told = broken(RULES[name], checked)
     assert re.search(reason, str(told)), told
 
 
 def test_a_data_set_that_is_nothing_odd_breaks_none(tiny: ImageSet, tmp_path: Path) -> None:
-    with DATASETS.standing_in("odd", odd(tiny)), subject("odd", "dataset", tmp_path) as (_, checked):
+    with DATASETS.override("odd", odd(tiny)), subject("odd", "dataset", tmp_path) as (_, checked):
         reasons = {name: told for name, rule in RULES.items() if (told := broken(rule, checked))}
     assert [name.split()[0] for name in reasons] == ["Importing"], "this module imports NumPy"
 
@@ -131,15 +131,15 @@ def test_a_damaged_asset_is_named(tmp_path: Path, filename: str) -> None:
     for path in FOLDER.glob("*"):
         if path.is_file():
             shutil.copy(path, tmp_path)
-    assert load_asset("glyphs", mirrors=False, folder=tmp_path).name == "glyphs"
+    assert load_asset("glyphs", flip_invariant=False, folder=tmp_path).name == "glyphs"
     content = bytearray((tmp_path / filename).read_bytes())
     content[len(content) * 9 // 10] ^= 1
     (tmp_path / filename).write_bytes(content)
     with pytest.raises(InputError, match="restore the file"):
-        load_asset("glyphs", mirrors=False, folder=tmp_path)
+        load_asset("glyphs", flip_invariant=False, folder=tmp_path)
     (tmp_path / filename).unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        load_asset("glyphs", mirrors=False, folder=tmp_path)
+        load_asset("glyphs", flip_invariant=False, folder=tmp_path)
 
 
 def test_contact_sheet_shows_every_class(tmp_path: Path) -> None:

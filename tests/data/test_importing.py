@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import compact
-from benchmark.data.compact import open_compact
-from benchmark.data.importing import Chain, Form, Listing, decode, expect_per_class, import_listing
+from benchmark.data import memory_map
+from benchmark.data.importing import ConcatImages, Form, ImageList, decode, expect_per_class, import_listing
+from benchmark.data.memory_map import open_mapped
 from benchmark.data.published import Published, data_set
-from benchmark.data.streams import Lazy, NpzImages
+from benchmark.data.streaming import LazyImages, NpzImages
 from benchmark.errors import InputError
-from benchmark.progress import Silent
+from benchmark.system.progress import Silent
 
 from .layouts import noise, picture, write_folder
 
 
-def listing(files: list[Path], form: Form | None = None, **changes: Any) -> Listing:
+def listing(files: list[Path], form: Form | None = None, **changes: Any) -> ImageList:
     labels = np.arange(len(files)) % 2
-    return Listing(files, labels, ("a", "b"), form or Form(16), **changes)
+    return ImageList(files, labels, ("a", "b"), form or Form(16), **changes)
 
 
-def run(found: Listing, root: Path, workers: int = 2, progress: Any = None) -> Path:
+def run(found: ImageList, root: Path, workers: int = 2, progress: Any = None) -> Path:
     import_listing(
         found, root / "out", name="out", settings={}, workers=workers, progress=progress or Silent(),
         folder=root / "part",
@@ -46,7 +46,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compact, "_CHUNK_BYTES", 3 * 16 * 16 * 3)
+    monkeypatch.setattr(memory_map, "_CHUNK_BYTES", 3 * 16 * 16 * 3)
 
 
 def test_pixels_of_the_right_size_stay_as_they_are(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_grey_and_transparent_and_indexed_images_become_what_is_asked(tmp_path: 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.usefixtures("_small_chunks")
 def test_images_come_in_order_whatever_the_workers(tmp_path: Path, files: list[Path], workers: int) -> None:
-    opened = open_compact(run(listing(files), tmp_path, workers))
+    opened = open_mapped(run(listing(files), tmp_path, workers))
     for path, pixels in zip(files, opened.images, strict=True):
         with Image.open(path) as image:
             assert np.array_equal(pixels, np.asarray(image.resize((16, 16), Image.Resampling.LANCZOS)))
@@ -120,7 +120,7 @@ def test_an_image_that_does_not_decode_is_named_and_the_rest_is_kept(
 
     run(listing(files), tmp_path, progress=Heard())
     assert said == ["out: going on after 12 of 20 images"]
-    assert len(open_compact(tmp_path / "out").images) == 20
+    assert len(open_mapped(tmp_path / "out").images) == 20
 
 
 def test_a_picture_of_too_many_pixels_is_told(
@@ -149,7 +149,7 @@ def test_after_an_interruption_a_changed_image_is_decoded_again(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
     Image.fromarray(noise(1, 16, 16, 3)).save(files[4])
     run(listing(files), tmp_path)
-    assert np.array_equal(open_compact(tmp_path / "out").images[4], noise(1, 16, 16, 3))
+    assert np.array_equal(open_mapped(tmp_path / "out").images[4], noise(1, 16, 16, 3))
     assert not (tmp_path / "part").exists()
 
 
@@ -183,9 +183,9 @@ def test_other_sources_boxes_and_forms_start_afresh(tmp_path: Path, files: list[
 
 def test_a_listing_that_does_not_add_up_is_told(files: list[Path]) -> None:
     with pytest.raises(InputError, match="20 images and 3 labels"):
-        Listing(files, np.zeros(3, np.int64), ("a",), Form(16))
+        ImageList(files, np.zeros(3, np.int64), ("a",), Form(16))
     with pytest.raises(InputError, match="class 'c' has no image"):
-        Listing(files, np.arange(20) % 2, ("a", "b", "c"), Form(16))
+        ImageList(files, np.arange(20) % 2, ("a", "b", "c"), Form(16))
     found = listing(files)
     assert expect_per_class(found, 10, Path("place")) is found
     with pytest.raises(InputError, match="place is not whole: class 'a' has 10 images, not 11"):
@@ -199,17 +199,17 @@ def test_chains_read_across_their_parts_and_let_go_of_them(tmp_path: Path) -> No
         loaded.append(path.name)
         return [f"{path.name}{i}".encode() for i in range(3)]
 
-    parts = [Lazy(Path(name), 3, load) for name in "abc"]
+    parts = [LazyImages(Path(name), 3, load) for name in "abc"]
     expected = [f"{name}{i}".encode() for name in "abc" for i in range(3)]
     for size in (1, 2, 4, 9, 20):
-        chain = Chain(*(Lazy(Path(name), 3, load) for name in "abc"))
+        chain = ConcatImages(*(LazyImages(Path(name), 3, load) for name in "abc"))
         assert [x for start in range(0, 9, size) for x in chain[start : start + size]] == expected
     loaded.clear()
-    assert Chain(*parts)[7:9] == expected[7:9]
+    assert ConcatImages(*parts)[7:9] == expected[7:9]
     assert loaded == ["c"]
-    assert len(Chain(noise(0, 2, 4, 4, 3), noise(1, 3, 4, 4, 3))[1:4]) == 3
+    assert len(ConcatImages(noise(0, 2, 4, 4, 3), noise(1, 3, 4, 4, 3))[1:4]) == 3
     with pytest.raises(InputError, match="file x holds 3 images for 4 labels"):
-        Lazy(Path("x"), 4, load)[0:1]
+        LazyImages(Path("x"), 4, load)[0:1]
 
 
 def test_npz_images_are_read_a_few_at_a_time(tmp_path: Path) -> None:

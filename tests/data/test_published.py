@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import DATASETS, ImageSet, class_splits, compact
+from benchmark.data import DATASETS, ImageSet, class_splits, memory_map
 from benchmark.data.class_splits import load_class_split
 from benchmark.data.published import Published, data_set
-from benchmark.data.task import three_sides
+from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
-from benchmark.offline import offline
-from benchmark.progress import Silent
-from benchmark.spec import content_key
+from benchmark.hashing import content_key
+from benchmark.system.network import offline
+from benchmark.system.progress import Silent
 
 from . import layouts
 
@@ -155,7 +155,7 @@ def test_cifar100_batches(root: Path, sources: Path, tmp_path: Path) -> None:
     assert data.classes == tuple(layouts.CIFAR_CLASSES)
     assert data.orders["distillation"] == CIFAR_ORDER
     assert data.orders["incremental"][:10] == (68, 56, 78, 8, 23, 84, 90, 65, 74, 76)
-    sides = three_sides(data, test=0.9, val=0.25)
+    sides = split_by_group(data, test=0.9, val=0.25)
     assert sides["test"].tolist() == list(range(400, 600))
     assert len(sides["val"]) == 100
 
@@ -219,7 +219,7 @@ def test_cub_tables_images_and_official_split(root: Path, sources: Path) -> None
     with Image.open(next((sources / "CUB_200_2011/images" / data.classes[7]).glob("*_0000_*"))) as photo:
         side = photo.resize((128, 96), Image.Resampling.LANCZOS).crop((22, 6, 106, 90))
     assert np.array_equal(data.images[21], np.asarray(side))
-    sides = three_sides(data, test=0.4, val=0)
+    sides = split_by_group(data, test=0.4, val=0)
     assert (len(sides["train"]), len(sides["val"]), len(sides["test"])) == (400, 0, 200)
 
 
@@ -314,7 +314,7 @@ def test_an_import_from_before_a_setting_was_added_stands(tmp_path: Path, root: 
 def test_omniglot_folders(root: Path) -> None:
     data = published("omniglot")(root)
     assert data.images.shape == (1623, 28, 28, 1)
-    assert (data.background, data.mirrors) == (255, False)
+    assert (data.background, data.flip_invariant) == (255, False)
     assert sum(len(data.splits[part]) for part in data.splits) == 1623
     assert data.classes[data.labels[0]] == data.classes[0]
     for c in (0, 700, 1622):
@@ -572,7 +572,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compact.Writer, "append", full)
+        patch.setattr(memory_map.MapWriter, "append", full)
         with pytest.raises(
             InputError, match=r"cannot import folder:photos \(No space left .* the same command goes on"
         ):

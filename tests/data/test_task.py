@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from benchmark.data import ImageSet
-from benchmark.data.task import three_sides
+from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
 
 
 def test_three_sides_hold_every_image_once_and_no_group_twice(tiny: ImageSet) -> None:
     """12 groups of 2 images per class: 0.4 of them are 5 for test, 0.2 of the other 7 is 1 for validation."""
-    sides = three_sides(tiny, test=0.4, val=0.2)
+    sides = split_by_group(tiny, test=0.4, val=0.2)
     assert sorted(np.concatenate(list(sides.values()))) == list(range(len(tiny.labels)))
     for name, groups in (("test", 5), ("val", 1), ("train", 6)):
         side = sides[name]  # type: ignore[index]
@@ -23,11 +23,11 @@ def test_three_sides_hold_every_image_once_and_no_group_twice(tiny: ImageSet) ->
 
 
 def test_sides_follow_name_and_shares_alone(tiny: ImageSet) -> None:
-    base = three_sides(tiny, test=0.4, val=0.2)
-    negative = three_sides(dataclasses.replace(tiny, images=255 - tiny.images), test=0.4, val=0.2)
+    base = split_by_group(tiny, test=0.4, val=0.2)
+    negative = split_by_group(dataclasses.replace(tiny, images=255 - tiny.images), test=0.4, val=0.2)
     assert all(np.array_equal(images, negative[name]) for name, images in base.items())
-    assert not np.array_equal(base["test"], three_sides(tiny, test=0.5, val=0.2)["test"])
-    more = three_sides(tiny, test=0.4, val=0.5)
+    assert not np.array_equal(base["test"], split_by_group(tiny, test=0.5, val=0.2)["test"])
+    more = split_by_group(tiny, test=0.4, val=0.5)
     assert np.array_equal(base["test"], more["test"])
     assert set(base["val"]) < set(more["val"])
 
@@ -37,10 +37,10 @@ def test_a_group_of_two_classes_stays_where_the_first_has_it(tiny: ImageSet) -> 
     first, second = (np.unique(tiny.groups[tiny.labels == c]) for c in (0, 1))
     for a, b in zip(first[:6], second[:6], strict=True):
         groups[groups == b] = a
-    sides = three_sides(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)
+    sides = split_by_group(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)
     train, val, test = (set(groups[sides[name]]) for name in ("train", "val", "test"))
     assert not (train & val) | (train & test) | (val & test)
-    for name, images in three_sides(tiny, test=0.4, val=0.2).items():
+    for name, images in split_by_group(tiny, test=0.4, val=0.2).items():
         of_first = sides[name][tiny.labels[sides[name]] == 0]
         assert of_first.tolist() == images[tiny.labels[images] == 0].tolist()
 
@@ -50,7 +50,7 @@ def test_official_test_images_are_the_test_side(tiny: ImageSet) -> None:
     flags = tiny.groups % 12 < 3
     data = dataclasses.replace(tiny, official_test=flags)
     for test in (0.1, 0.9):
-        sides = three_sides(data, test=test, val=0.34)
+        sides = split_by_group(data, test=test, val=0.34)
         assert sides["test"].tolist() == np.flatnonzero(flags).tolist()
         assert np.bincount(tiny.labels[sides["val"]]).tolist() == [2 * 3] * 30
         assert np.bincount(tiny.labels[sides["train"]]).tolist() == [2 * 6] * 30
@@ -58,13 +58,13 @@ def test_official_test_images_are_the_test_side(tiny: ImageSet) -> None:
     with pytest.raises(
         InputError, match=rf"{tiny.classes[7]!r} .* which the official test images and val = 0\.2 do not"
     ):
-        three_sides(dataclasses.replace(tiny, official_test=flags & (tiny.labels != 7)), test=0.4, val=0.2)
+        split_by_group(dataclasses.replace(tiny, official_test=flags & (tiny.labels != 7)), test=0.4, val=0.2)
 
 
 def test_without_a_share_for_validation_all_others_train(tiny: ImageSet) -> None:
-    sides = three_sides(tiny, test=0.4, val=0)
+    sides = split_by_group(tiny, test=0.4, val=0)
     assert len(sides["val"]) == 0
-    assert sides["test"].tolist() == three_sides(tiny, test=0.4, val=0.2)["test"].tolist()
+    assert sides["test"].tolist() == split_by_group(tiny, test=0.4, val=0.2)["test"].tolist()
     assert sorted([*sides["train"], *sides["test"]]) == list(range(len(tiny.labels)))
 
 
@@ -73,4 +73,4 @@ def test_a_class_that_cannot_be_shared_out_is_refused(tiny: ImageSet) -> None:
     groups[tiny.labels == 4] %= 2
     groups[tiny.labels == 4] += groups.max() + 1
     with pytest.raises(InputError, match=rf"{tiny.classes[4]!r} has 2 groups of images, which test = 0\.4"):
-        three_sides(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)
+        split_by_group(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)

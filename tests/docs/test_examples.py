@@ -14,8 +14,9 @@ from typer.main import get_command
 from benchmark.cli import app
 from benchmark.data import DATASETS
 from benchmark.methods import METHODS
-from benchmark.recipes import recipe_names
-from benchmark.spec import Student, Teacher, Training, parse_overrides
+from benchmark.recipes.recipe import recipe_names
+from benchmark.settings import parse_overrides
+from benchmark.spec import Student, Teacher, Training
 from protocols import PROTOCOLS
 
 from .markdown import PAGES, ROOT, blocks, commands, name, read

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import benchmark.losses as losses
-from benchmark.losses.inputs import check_batch, full_precision
+from benchmark.losses.validation import check_batch, full_precision
 
 
 def test_importing_the_package_does_not_import_torch():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmark.contracts.toy import Toy, make_toy
+from benchmark.checks.toy import Toy, make_toy
 from benchmark.methods import LabelSpaces, Stage
 from benchmark.methods.crd import CRD
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy, softplus
 
 from benchmark import losses
-from benchmark.contracts.toy import Toy, make_toy
+from benchmark.checks.toy import Toy, make_toy
 from benchmark.errors import InputError
 from benchmark.methods import Batch, Stage
 
@@ -127,7 +127,7 @@ def test_dkd_warms_up_linearly() -> None:
 
 def test_fitnet_in_two_stages() -> None:
     toy = make_toy("fitnet", form="two-stage", hint_share=0.25, kd=0.8, temperature=2.0)
-    assert [(s.name, s.share, s.fresh_head) for s in toy.method.stages()] == [
+    assert [(s.name, s.share, s.reset_head) for s in toy.method.stages()] == [
         ("hint", 0.25, False), ("kd", 0.75, False)
     ]  # fmt: skip
     hint = toy.terms(Stage("hint"))

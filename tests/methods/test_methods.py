@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmark import losses
-from benchmark.contracts.toy import CLASSES, make_toy
+from benchmark.checks.toy import CLASSES, make_toy
 from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Stage
 
@@ -58,7 +58,7 @@ def test_fitnet_names_a_tap_that_is_not_there() -> None:
 
 def test_refilled_has_two_stages_and_either_can_be_left_out() -> None:
     def names(share: float) -> list[tuple[str, bool]]:
-        return [(s.name, s.fresh_head) for s in make_toy("refilled", embedding_share=share).method.stages()]
+        return [(s.name, s.reset_head) for s in make_toy("refilled", embedding_share=share).method.stages()]
 
     assert names(0.5) == [("embedding", False), ("classifier", True)]
     assert names(1.0) == [("embedding", False)]

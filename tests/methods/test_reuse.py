@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from benchmark.backbones.network import Network
-from benchmark.contracts.toy import make_toy
+from benchmark.checks.toy import make_toy
 from benchmark.data import ImageSet, Task
 from benchmark.data.task import hold_out
 from benchmark.errors import InputError
-from benchmark.estimation import estimate
-from benchmark.methods import METHODS, Batch, Situation, Stage
-from benchmark.runner import Plan, Request
-from benchmark.store import Store
-from benchmark.training import Silent, TeacherBank, Trained, Workshop, embed, select_device
+from benchmark.experiment.estimation import estimate
+from benchmark.experiment.runner import Plan, Request
+from benchmark.methods import METHODS, Batch, Stage, TransferContext
+from benchmark.records.store import Store
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, TrainedNetwork, Trainer, embed, select_device
 
 DEVICE = select_device("cpu", "float32")
 ALIKE = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")
@@ -25,13 +26,13 @@ ALIKE = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")
 
 def make(
     root: Path, method: str, teacher_task: Task, student_task: Task, *overrides: str, steps: int = 12
-) -> tuple[Trained, Trained]:
+) -> tuple[TrainedNetwork, TrainedNetwork]:
     """Teacher and student of two tasks, made by the workshop."""
     brief = ("teacher.steps=12", "teacher.batch_size=16", f"training.steps={steps}", "training.batch_size=16")
     request = Request("fewshot-5way1shot", method, "tiny", overrides=(*ALIKE, *brief, *overrides))
-    workshop = Workshop(Plan(request, root).spec(0), TeacherBank(root / "teachers"), DEVICE, Silent())
-    teacher = workshop.teacher(teacher_task)
-    return teacher, workshop.student(student_task, teacher)
+    trainer = Trainer(Plan(request, root).spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
+    teacher = trainer.teacher(teacher_task)
+    return teacher, trainer.student(student_task, teacher)
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_where_backbones_differ_the_reason_names_both(tmp_path: Path) -> None:
             InputError, match=rf"{name} does not apply .* conv4-64, not conv4-16; set student\.backbone"
         ):
             Plan(Request("fewshot-5way1shot", name, "tiny"), tmp_path)
-        assert METHODS.get(name).entry.applies(Situation("disjoint", "conv4-16", "conv4-16")) is None
+        assert METHODS.get(name).entry.skip_reason(TransferContext("disjoint", "conv4-16", "conv4-16")) is None
 
 
 @pytest.mark.parametrize("name", ["linear-probe", "ncm"])
@@ -148,12 +149,12 @@ def test_an_estimate_of_nothing_to_train(tmp_path: Path) -> None:
 
 def test_two_stages_of_fitnet_need_a_class_in_common() -> None:
     entry = METHODS.get("fitnet").entry
-    apart = Situation("disjoint", "conv4-16", "conv4-64")
+    apart = TransferContext("disjoint", "conv4-16", "conv4-64")
     two = entry.Settings(form="two-stage")
-    assert entry.applies(apart) is None
-    assert entry.applies(apart, entry.Settings()) is None
-    assert "share no class" in str(entry.applies(apart, two))
-    assert entry.applies(Situation("overlap", "conv4-16", "conv4-64"), two) is None
+    assert entry.skip_reason(apart) is None
+    assert entry.skip_reason(apart, entry.Settings()) is None
+    assert "share no class" in str(entry.skip_reason(apart, two))
+    assert entry.skip_reason(TransferContext("overlap", "conv4-16", "conv4-64"), two) is None
 
 
 def test_ncm_has_no_loss() -> None:

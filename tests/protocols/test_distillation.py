@@ -9,21 +9,14 @@ import pytest
 import torch
 
 from benchmark.data import DATASETS, ImageSet, Task
-from benchmark.data.task import three_sides
+from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
+from benchmark.experiment.runner import Plan, Request, transfer_context
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, situation
-from benchmark.training import (
-    Silent,
-    TeacherBank,
-    Trained,
-    Workshop,
-    class_means,
-    principal_components,
-    select_device,
-)
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, TrainedNetwork, Trainer, class_means, principal_components, select_device
 from protocols import PROTOCOLS
-from protocols.protocol import Result, class_order
+from protocols.base import Result, class_order
 
 from ..embedded import EMBEDDED
 
@@ -36,21 +29,21 @@ def plan(root: Path, protocol: str, method: str = "ce", *overrides: str, **optio
     return Plan(Request(protocol, method, "tiny", overrides=(*SMOKE, *overrides), **options), root)
 
 
-def workshop(root: Path, made: Plan, seed: int = 0) -> Workshop:
-    return Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
+def trainer(root: Path, made: Plan, seed: int = 0) -> Trainer:
+    return Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
 
 
 def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    return made.protocol.run(made.data, workshop(root, made, seed), seed)
+    return made.protocol.run(made.data, trainer(root, made, seed), seed)
 
 
 def centres(root: Path, made: Plan, found: Result) -> torch.Tensor:
     task = found.student.task
-    embeddings = workshop(root, made).embed(found.teacher, task.data, task.train)
+    embeddings = trainer(root, made).embed(found.teacher, task.data, task.train)
     return class_means(embeddings, task.labels(task.train), len(task.classes))
 
 
-def weights_equal(a: Trained, b: Trained) -> bool:
+def weights_equal(a: TrainedNetwork, b: TrainedNetwork) -> bool:
     mine, other = a.network.state_dict(), b.network.state_dict()
     return mine.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in mine.items())
 
@@ -81,7 +74,7 @@ def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str,
     assert student == order[15 - shared : 30 - shared]
     assert len(set(teacher) & set(student)) == shared
     relation = {0: "disjoint", 15: "same"}.get(shared, "overlap")
-    assert situation(name, METHODS.get("ce").entry).relation == relation
+    assert transfer_context(name, METHODS.get("ce").entry).relation == relation
 
 
 @pytest.mark.parametrize(
@@ -167,7 +160,7 @@ def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None
     assert np.array_equal(a.held_out, b.held_out)
     assert not np.array_equal(a.train, b.train)
     everything = plan(tmp_path, "distill-overlap50", "ce", "protocol.images_per_class=0").protocol.tasks(made.data)[1]
-    sides = three_sides(made.data, test=0.4, val=0.2)
+    sides = split_by_group(made.data, test=0.4, val=0.2)
     own = sides["train"][np.isin(made.data.labels[sides["train"]], a.classes)]
     assert sorted(everything.train) == own.tolist()
     assert set(a.train) | set(b.train) < set(own)
@@ -192,7 +185,7 @@ def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
     assert len(found.facts["class_order_hash"]) == 64
 
     task = found.student.task
-    embed = workshop(tmp_path, made).embed
+    embed = trainer(tmp_path, made).embed
     train, held_out = (embed(found.teacher, made.data, i).double().numpy() for i in (task.train, task.held_out))
     unit = [x / np.linalg.norm(x) for x in train]
     means = [np.mean([x for x, y in zip(unit, task.labels(task.train), strict=True) if y == k], 0) for k in range(15)]
@@ -226,7 +219,7 @@ def test_test_images_touch_neither_training_nor_centres(tmp_path: Path, split: s
     clean = result(tmp_path / "clean", made)
     clean_centres = centres(tmp_path, made, clean)
     images = made.data.images.copy()
-    side = three_sides(made.data, test=0.4, val=0.2)["test"]
+    side = split_by_group(made.data, test=0.4, val=0.2)["test"]
     images[side] = 255 - images[side]
     made.data = dataclasses.replace(made.data, images=images)
     poisoned = result(tmp_path / "poisoned", made)
@@ -249,7 +242,7 @@ def test_kd_applies_where_classes_are_shared(tmp_path: Path) -> None:
 def test_the_name_alone_tells_which_methods_apply() -> None:
     def reason(protocol: str, method: str) -> str | None:
         entry = METHODS.get(method).entry
-        return entry.applies(situation(protocol, entry))
+        return entry.skip_reason(transfer_context(protocol, entry))
 
     assert "share no class" in str(reason("distill-cross", "kd"))
     assert "share no class" in str(reason("distill-overlap0", "kd"))
@@ -356,7 +349,7 @@ def test_projections_of_some_judged_images_are_kept(teachers: Path) -> None:
     assert np.bincount(kept)[np.unique(kept)].max() <= 20
     for name, trained in (("student", found.student), ("teacher", found.teacher)):
         projected = found.arrays[f"projected_{name}"]
-        embeddings = workshop(teachers, made).embed(trained, made.data, found.arrays["images"][rows])
+        embeddings = trainer(teachers, made).embed(trained, made.data, found.arrays["images"][rows])
         assert projected.shape == (len(rows), 16)
         assert np.array_equal(projected, principal_components(embeddings, 16))
 

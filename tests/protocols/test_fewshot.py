@@ -8,9 +8,10 @@ import pytest
 
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.runner import Plan, Request
-from benchmark.training import Silent, TeacherBank, Workshop, select_device
-from protocols.protocol import Result
+from benchmark.experiment.runner import Plan, Request
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer, select_device
+from protocols.base import Result
 
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("protocol.episodes=400", "protocol.queries=5", "training.batch_size=16", "teacher.batch_size=16")
@@ -25,8 +26,8 @@ def plan(
 
 
 def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, workshop, seed)
+    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
+    return made.protocol.run(made.data, trainer, seed)
 
 
 def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_novel_pixels_change_neither_teacher_nor_student(tmp_path: Path) -> None
 
 
 def vars_of(data: ImageSet) -> dict[str, Any]:
-    names = ("name", "images", "labels", "groups", "classes", "splits", "background", "mirrors")
+    names = ("name", "images", "labels", "groups", "classes", "splits", "background", "flip_invariant")
     return {name: getattr(data, name) for name in names}
 
 

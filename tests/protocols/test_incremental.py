@@ -10,14 +10,15 @@ import torch
 
 from benchmark.data import DATASETS, ImageSet
 from benchmark.data.herding import herd
-from benchmark.data.task import three_sides
+from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
+from benchmark.experiment.runner import Plan, Request, transfer_context
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, situation
-from benchmark.training import Silent, TeacherBank, Workshop, select_device
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer, select_device
 from protocols import PROTOCOLS
+from protocols.base import Result
 from protocols.incremental import harmonic_mean
-from protocols.protocol import Result
 
 from ..embedded import EMBEDDED
 
@@ -34,8 +35,8 @@ def plan(root: Path, exemplars: int, method: str, *overrides: str, smoke: bool =
 
 
 def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, workshop, seed)
+    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
+    return made.protocol.run(made.data, trainer, seed)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_impossible_settings_are_told(tmp_path: Path, exemplars: int, overrides:
 def test_the_name_alone_tells_which_methods_apply() -> None:
     def reason(exemplars: int, method: str) -> str | None:
         entry = METHODS.get(method).entry
-        return entry.applies(situation(f"incremental-1step-{exemplars}exemplars", entry))
+        return entry.skip_reason(transfer_context(f"incremental-1step-{exemplars}exemplars", entry))
 
     assert "without exemplars" in str(reason(0, "icarl"))
     assert reason(5, "icarl") is None
@@ -88,7 +89,7 @@ def test_every_data_set_carries_it(name: str) -> None:
     counts = np.bincount(student.labels(student.train))
     assert counts[: len(teacher.classes)].tolist() == [5] * len(teacher.classes)
     new = set(student.classes) - set(teacher.classes)
-    train = three_sides(data, test=0.4, val=0.2)["train"]
+    train = split_by_group(data, test=0.4, val=0.2)["train"]
     assert sum(counts[len(teacher.classes) :]) == np.isin(data.labels[train], list(new)).sum()
 
 
@@ -112,13 +113,13 @@ def test_metrics_come_from_the_saved_predictions(teachers: Path) -> None:
 
 def test_exemplars_are_herded_with_the_teacher(teachers: Path) -> None:
     made = plan(teachers, 3, "replay", limit_steps=3)
-    workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+    trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
     found = result(teachers, made)
     task, data = found.student.task, made.data
-    train = three_sides(data, test=0.4, val=0.2)["train"]
+    train = split_by_group(data, test=0.4, val=0.2)["train"]
     for c in found.teacher.task.classes:
         pool = train[data.labels[train] == c]
-        expected = pool[herd(workshop.embed(found.teacher, data, pool).numpy(), 3)]
+        expected = pool[herd(trainer.embed(found.teacher, data, pool).numpy(), 3)]
         assert set(task.train[data.labels[task.train] == c]) == set(expected)
 
 
@@ -160,11 +161,11 @@ def test_slots_of_the_head(teachers: Path) -> None:
     """The nearest mean of all images at hand, and of as many exemplars of every class, by a plain loop."""
     for head in ("ncm", "nme"):
         made = plan(teachers, 3, "replay", f"protocol.head={head}", limit_steps=4)
-        workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+        trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
         found = result(teachers, made)
         task, data = found.student.task, made.data
 
-        def unit(images: Any, shop: Workshop = workshop, run: Result = found) -> Any:
+        def unit(images: Any, shop: Trainer = trainer, run: Result = found) -> Any:
             rows = shop.embed(run.student, run.student.task.data, images).double().numpy()
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -188,7 +189,7 @@ def test_every_method_that_applies_runs(teachers: Path, exemplars: int, method: 
         made = plan(teachers, exemplars, method, limit_steps=5)
     except InputError as error:
         assert "does not apply" in str(error)  # noqa: PT017
-        unkept = entry.slots.head != "net" or entry.needs.exemplars
+        unkept = entry.incremental_defaults.head != "net" or entry.needs.exemplars
         assert entry.needs.labels == "same" or (unkept and not exemplars) or entry.needs.learns == "episodes"
         return
     found = result(teachers, made)
@@ -203,9 +204,9 @@ def test_lucir_starts_from_the_teachers_rows_and_imprints_the_new(teachers: Path
     rows, task = found.student.network.head.weight, found.student.task
     normalise = torch.nn.functional.normalize
     assert torch.allclose(rows[:15], normalise(found.teacher.network.head.weight, dim=1), atol=1e-5)
-    workshop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+    trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
     new = task.train[made.data.labels[task.train] == task.classes[-1]]
-    mean = normalise(workshop.embed(found.teacher, made.data, new), dim=1).mean(0)
+    mean = normalise(trainer.embed(found.teacher, made.data, new), dim=1).mean(0)
     assert torch.allclose(rows[-1], normalise(mean, dim=0), atol=1e-5)
 
 
@@ -228,7 +229,7 @@ def test_test_images_touch_nothing_but_their_own_predictions(tmp_path: Path) -> 
     made = plan(tmp_path, 3, "refilled", "protocol.head=nme", limit_steps=10)
     clean = result(tmp_path / "clean", made)
     images = made.data.images.copy()
-    side = three_sides(made.data, test=0.4, val=0.2)["test"]
+    side = split_by_group(made.data, test=0.4, val=0.2)["test"]
     images[side] = 255 - images[side]
     made.data = dataclasses.replace(made.data, images=images)
     poisoned = result(tmp_path / "poisoned", made)
@@ -261,12 +262,12 @@ def test_distillation_keeps_what_finetuning_forgets(teachers: Path) -> None:
 def test_shuffled_labels_fall_to_chance(tmp_path: Path, tiny: ImageSet) -> None:
     made = plan(tmp_path, 4, "replay", smoke=False)
     labels = tiny.labels.copy()
-    train = three_sides(tiny, test=0.4, val=0.2)["train"]
+    train = split_by_group(tiny, test=0.4, val=0.2)["train"]
     new = set(made.protocol.classes(tiny)[1])  # type: ignore[attr-defined]
     for side in (True, False):  # within old and within new classes, so that each keeps its images
         own = train[np.isin(tiny.labels[train], list(new)) == side]
         labels[own] = labels[own][np.random.default_rng(1).permutation(len(own))]
-    sides = three_sides(tiny, test=0.4, val=0.2)
+    sides = split_by_group(tiny, test=0.4, val=0.2)
     made.data = dataclasses.replace(tiny, labels=labels)
 
     def split(data: ImageSet) -> Any:

@@ -10,14 +10,15 @@ import torch
 
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
-from benchmark.estimation import estimate
+from benchmark.experiment.estimation import estimate
+from benchmark.experiment.runner import Plan, Request, transfer_context
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, situation
-from benchmark.store import Store
-from benchmark.training import Silent, TeacherBank, Workshop, select_device
+from benchmark.records.store import Store
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer, select_device
 from protocols import PROTOCOLS
+from protocols.base import Result
 from protocols.middleshot import MiddleShot
-from protocols.protocol import Result
 
 from ..embedded import EMBEDDED
 
@@ -32,8 +33,8 @@ def plan(root: Path, method: str, *overrides: str, name: str = "middleshot-3way2
 
 
 def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    workshop = Workshop(made.spec(seed), TeacherBank(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, workshop, seed)
+    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
+    return made.protocol.run(made.data, trainer, seed)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_impossible_tasks_are_told(tmp_path: Path, name: str, overrides: tuple[s
 def test_the_name_alone_tells_which_methods_apply() -> None:
     def reason(method: str) -> str | None:
         entry = METHODS.get(method).entry
-        return entry.applies(situation("middleshot-5way5shot", entry))
+        return entry.skip_reason(transfer_context("middleshot-5way5shot", entry))
 
     for method in ("ce", "finetune", "rkd", "pkt", "refilled", "refilled-cvpr20", "ncm", "logistic-regression"):
         assert reason(method) is None, method
@@ -111,12 +112,12 @@ def test_tasks_follow_the_seed_and_never_the_method(teachers: Path) -> None:
 def test_a_task_does_not_depend_on_how_many_are_kept_at_a_time(teachers: Path, monkeypatch: Any) -> None:
     made = plan(teachers, "refilled", "training.steps=12", "student.start=teacher")
     whole = result(teachers, made)
-    original = Workshop.students
+    original = Trainer.students
 
-    def few(self: Workshop, *args: Any) -> Any:
+    def few(self: Trainer, *args: Any) -> Any:
         return original(self, *args, held=1)
 
-    monkeypatch.setattr(Workshop, "students", few)
+    monkeypatch.setattr(Trainer, "students", few)
     single = result(teachers, made)
     assert np.abs(whole.arrays["correct_student"] - single.arrays["correct_student"]).max() <= 1
     assert [row["stage"] for row in whole.student.facts["history"]] == [
@@ -131,7 +132,7 @@ def test_a_task_does_not_depend_on_how_many_are_kept_at_a_time(teachers: Path, m
 def test_students_start_from_a_network_of_their_own_backbone(teachers: Path) -> None:
     made = plan(teachers, "finetune", "training.lr=1e-9")
     found = result(teachers, made)
-    shop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+    shop = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
     origin = shop.teacher(found.teacher.task, "conv4-16")
     for own, start in zip(
         found.student.network.backbone.parameters(), origin.network.backbone.parameters(), strict=True
@@ -148,10 +149,10 @@ def test_logistic_regression_is_that_of_the_library(teachers: Path) -> None:
         made = plan(teachers, "logistic-regression", name=f"middleshot-{ways}way2shot")
         assert isinstance(made.protocol, MiddleShot)
         found = result(teachers, made)
-        shop = Workshop(made.spec(0), TeacherBank(teachers / "teachers"), DEVICE, Silent())
+        shop = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
         drawn = made.protocol.episodes(made.data, 0)
 
-        def unit(images: Any, shop: Workshop = shop, run: Result = found) -> Any:
+        def unit(images: Any, shop: Trainer = shop, run: Result = found) -> Any:
             rows = shop.embed(run.teacher, run.teacher.task.data, images.ravel()).double().numpy()
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

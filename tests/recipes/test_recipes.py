@@ -8,8 +8,8 @@ import tomllib
 import pytest
 
 from benchmark.errors import InputError
-from benchmark.recipes import load_recipe, parse_recipe, recipe_names
-from benchmark.report.published import published_numbers
+from benchmark.recipes.recipe import load_recipe, parse_recipe, recipe_names
+from benchmark.report.published_numbers import published_numbers
 
 SMALL = """
 title = "t"

@@ -11,9 +11,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.errors import InputError
-from benchmark.report.cells import make_cells
+from benchmark.records.store import SCHEMA, Store
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.compare import Comparison, compare, to_rows
-from benchmark.store import SCHEMA, Store
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +32,7 @@ def save(
 
 
 def done(store: Store, *names: str) -> tuple[list[Comparison], list[str]]:
-    return compare(make_cells(store.read()[0]), names, store)
+    return compare(group_by_method(store.read()[0]), names, store)
 
 
 def test_one_pair_is_a_paired_t_test_over_common_seeds(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.report.cells import make_cells
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, to_csv, with_reported
 
 
@@ -121,6 +121,6 @@ def test_published_numbers_stand_unranked_with_their_source() -> None:
 
 def test_settings_with_a_plus_in_them_stay_whole() -> None:
     preset = "quick+method.margin=1e+20+training.lr=0.2"
-    (cell,) = make_cells([record("refilled", 0, 0.5, preset=preset)])
+    (cell,) = group_by_method([record("refilled", 0, 0.5, preset=preset)])
     assert cell.label == "refilled (margin=1e+20)"
     assert cell.conditions.preset == "quick+training.lr=0.2"

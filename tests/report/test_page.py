@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark.experiment.runner import Plan, Request
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.page.page import INTERVALS
-from benchmark.report.page.runs import compact_history, split_preset
-from benchmark.runner import Plan, Request
-from benchmark.spec import parse_seeds
+from benchmark.report.page.runs import compact_history, parse_label
+from benchmark.settings import parse_seeds
 from benchmark.statistics import class_interval, episode_interval, image_interval, seed_interval
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}\u2028"
@@ -400,7 +400,7 @@ def test_what_runs_have_in_common_is_kept_once() -> None:
     ],
 )
 def test_a_label_comes_apart_at_its_settings_alone(label: str, parts: tuple[str, list[str]]) -> None:
-    assert split_preset(label) == parts
+    assert parse_label(label) == parts
 
 
 def ask(command: str, data_root: Path) -> tuple[Plan, int]:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
-from benchmark.sweep.grid import Block, Resources, read_grid, write_grid
+from benchmark.sweep.grid import GridBlock, Resources, read_grid, write_grid
 
 FILE = """
 - protocols: [distill-same, distill-cross]
@@ -24,7 +24,7 @@ FILE = """
 """
 
 
-def read(tmp_path: Path, text: str) -> list[Block]:
+def read(tmp_path: Path, text: str) -> list[GridBlock]:
     path = tmp_path / "grid.yaml"
     path.write_text(text)
     return read_grid(path)
@@ -32,8 +32,8 @@ def read(tmp_path: Path, text: str) -> list[Block]:
 
 def test_a_file_says_what_the_options_say(tmp_path: Path) -> None:
     first, second = read(tmp_path, FILE)
-    assert first == Block(("distill-same", "distill-cross"), ("all",), ("glyphs", "emoji"), (0, 1, 2, 3, 4))
-    assert second == Block(
+    assert first == GridBlock(("distill-same", "distill-cross"), ("all",), ("glyphs", "emoji"), (0, 1, 2, 3, 4))
+    assert second == GridBlock(
         ("fewshot-5way1shot",), ("refilled", "ce"), ("tiny",), (0, 3), "paper",
         ("teacher.seed=run", "training.lr=0.05"), 7, Resources(partition="gpu", time=90, gpus=1),
     )  # fmt: skip

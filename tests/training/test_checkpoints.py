@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark import interrupts
+from benchmark.experiment.runner import Plan, Request, measure
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, measure
-from benchmark.training import Checkpoints, TeacherBank, select_device
+from benchmark.system import interrupts
+from benchmark.system.progress import Silent
+from benchmark.training import Checkpoints, TeacherStore, select_device
 from benchmark.training.checkpoints import Checkpoint, State
-from benchmark.training.progress import Silent
 
 DEVICE = select_device("cpu", "float32")
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
@@ -40,7 +40,7 @@ def folder(root: Path, every: float = 0.0, progress: Silent | None = None) -> Ch
 def carry_out(root: Path, protocol: str, method: str, *more: str, checkpoints: Checkpoints | None) -> dict[str, Any]:
     """What a run determines, its arrays as bytes."""
     plan = Plan(Request(protocol, method, "tiny", "quick", (*SMOKE[protocol], *more), limit_steps=7), root)
-    bank = TeacherBank(root / "teachers")
+    bank = TeacherStore(root / "teachers")
     record, arrays = measure(plan, plan.spec(3), bank, DEVICE, Silent(), checkpoints)
     assert record["status"] == "done", record
     return {name: record[name] for name in COMPARED} | {name: x.tobytes() for name, x in arrays.items()}
@@ -114,7 +114,7 @@ def test_a_signal_is_heeded_between_two_steps_and_what_is_done_is_kept(
 
     monkeypatch.setattr(entry, "loss", loss)
     words = "distill-overlap50", "ce"
-    before = signal.signal(signal.SIGTERM, interrupts.heed)
+    before = signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
     try:
         with pytest.raises(KeyboardInterrupt):
             carry_out(tmp_path, *words, checkpoints=folder(tmp_path, every=1e9))
@@ -133,10 +133,10 @@ def test_the_first_signal_waits_for_what_is_held_and_a_second_one_does_not(monke
     reached: list[str] = []
 
     def nested(*signals: str) -> None:
-        with interrupts.held():
-            with interrupts.held():
+        with interrupts.defer_signals():
+            with interrupts.defer_signals():
                 for name in signals:
-                    interrupts.heed(2, None)
+                    interrupts.handle_stop_signal(2, None)
                     reached.append(name)
             reached.append("outer")
 
@@ -148,7 +148,7 @@ def test_the_first_signal_waits_for_what_is_held_and_a_second_one_does_not(monke
         nested("alone")
     assert reached == ["first", "alone", "outer"]
     with pytest.raises(KeyboardInterrupt):
-        interrupts.heed(2, None)
+        interrupts.handle_stop_signal(2, None)
 
 
 def state() -> State:

@@ -16,8 +16,9 @@ from benchmark.data.task import hold_out
 from benchmark.errors import InputError
 from benchmark.methods import Batch, LabelSpaces, Method, Needs, Shapes, Stage
 from benchmark.spec import Training
-from benchmark.training import Fitted, Silent, accuracy, fit, select_device
-from benchmark.training.guide import Guide
+from benchmark.system.progress import Silent
+from benchmark.training import TrainingResult, accuracy, fit, select_device
+from benchmark.training.frozen_teacher import FrozenTeacher
 from benchmark.training.loop import DivergedError, build_optimiser
 
 DEVICE = select_device("cpu", "float32")
@@ -34,7 +35,7 @@ class Recorder(Method):
         self.heads: list[Tensor] = []
 
     def stages(self) -> list[Stage]:
-        return [Stage("one", 0.25), Stage("two", 0.75, fresh_head=True)]
+        return [Stage("one", 0.25), Stage("two", 0.75, reset_head=True)]
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         assert teacher is not None
@@ -51,13 +52,13 @@ def train(
     backbone: str = "conv4-16",
     theirs: Normalisation | None = None,
     **options: Any,
-) -> tuple[Network, Any, Fitted, Task]:
+) -> tuple[Network, Any, TrainingResult, Task]:
     task = hold_out(data, data.splits["train"][:8], 0.25)
     student, teacher = (build_network(backbone, channels=3, size=16, classes=8, seed=s) for s in (1, 2))
     teacher.eval().requires_grad_(False)
     made = method(method.Settings(), LabelSpaces(task.classes, task.classes), Shapes({}), Shapes({}))
     normalisation = Normalisation.of(data, task.train)
-    guide = Guide(teacher, theirs or normalisation, normalisation, options.get("device", DEVICE))
+    guide = FrozenTeacher(teacher, theirs or normalisation, normalisation, options.get("device", DEVICE))
     options = {"seed": 4, "device": DEVICE, "guide": guide, "progress": Silent(), "title": "test", **options}
     fitted = fit(student, made, task, training, normalisation, **options)
     return student, made, fitted, task
@@ -185,7 +186,7 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
         task,
         student_like,
         theirs,
-        guide=Guide(teacher.requires_grad_(False), theirs, theirs, DEVICE),
+        guide=FrozenTeacher(teacher.requires_grad_(False), theirs, theirs, DEVICE),
         seed=4,
         device=DEVICE,
         progress=Silent(),

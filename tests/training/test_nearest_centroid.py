@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.imageset import IntArray
+from benchmark.data.image_set import IntArray
 from benchmark.training import correct_queries, nearest_centroid
 
 

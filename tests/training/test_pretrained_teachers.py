@@ -16,16 +16,22 @@ from benchmark.backbones.network import build_network
 from benchmark.data import ImageSet
 from benchmark.data.augmentation import Normalisation
 from benchmark.errors import InputError
-from benchmark.estimation import estimate
+from benchmark.experiment.estimation import estimate
+from benchmark.experiment.runner import Plan, Request, run
+from benchmark.experiment.verification import repeat
 from benchmark.methods import METHODS
-from benchmark.runner import Plan, Request, run
-from benchmark.store import Record, Store
-from benchmark.training import Silent, TeacherBank, Workshop, select_device
-from benchmark.verification import repeat
+from benchmark.records.store import Record, Store
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer, select_device
 
 DEVICE = select_device("cpu", "float32")
 SMOKE = ("training.batch_size=16", "protocol.split=test")
-CROSS, FEW, MIDDLE, ADDED = "distill-cross", "fewshot-5way1shot", "middleshot-5way1shot", "incremental-1step-5exemplars"
+CROSS, FEW, MIDDLE, ADDED = (
+    "distill-cross",
+    "fewshot-5way1shot",
+    "middleshot-5way1shot",
+    "incremental-1step-5exemplars",
+)
 SMALL = {FEW: ("protocol.episodes=40", "protocol.queries=4"), MIDDLE: ("protocol.tasks=6", "protocol.crops=3")}
 
 
@@ -37,7 +43,7 @@ def save_teacher(folder: Path, seed: int = 0, channels: int = 3, data: str = "f"
         "classes": [f"class {c}" for c in range(10)],
         "input": {"data": data, "size": 24, "channels": channels, "mean": [0.4] * channels, "std": [0.2] * channels},
     }
-    TeacherBank(folder).get("made", network, lambda: facts)
+    TeacherStore(folder).get("made", network, lambda: facts)
     return folder / "made" / "weights.safetensors"
 
 
@@ -134,7 +140,9 @@ def test_tasks_without_a_class_of_the_teachers_are_another_situation(tmp_path: P
 
 
 def test_students_of_many_tasks_need_a_network_that_stands_side_by_side(tmp_path: Path, teacher: Path) -> None:
-    with pytest.raises(InputError, match="AsTrained do not stand side by side, as many students do in middleshot"):
+    with pytest.raises(
+        InputError, match="PreprocessedBackbone do not stand side by side, as many students do in middleshot"
+    ):
         go(tmp_path, make(tmp_path, teacher, MIDDLE, "finetune", f"student.backbone={teacher}"))
     record = go(tmp_path, make(tmp_path, teacher, MIDDLE, "ncm"))
     assert record["value"] == pytest.approx(record["references"]["teacher"]["value"], abs=0.05)
@@ -148,9 +156,9 @@ def test_a_method_for_added_classes_says_that_the_teacher_knows_none(tmp_path: P
 def test_old_classes_are_aligned_though_the_teacher_knows_none(tmp_path: Path, teacher: Path) -> None:
     fresh = ("student.start=fresh", "protocol.rebalance=align")
     plan = make(tmp_path, teacher, ADDED, "rkd", *fresh)
-    workshop = Workshop(plan.spec(0), TeacherBank(tmp_path / "teachers"), DEVICE, Silent())
+    trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
     old, task = plan.protocol.tasks(plan.data)
-    weight = workshop.student(task, workshop.teacher(old), "align").network.head.weight
+    weight = trainer.student(task, trainer.teacher(old), "align").network.head.weight
     known = torch.tensor([c in old.classes for c in task.classes])
     assert weight[known].norm(dim=1).mean().item() == pytest.approx(weight[~known].norm(dim=1).mean().item())
 
@@ -158,13 +166,13 @@ def test_old_classes_are_aligned_though_the_teacher_knows_none(tmp_path: Path, t
 def test_the_teacher_sees_its_own_input(tmp_path: Path, teacher: Path, tiny: ImageSet) -> None:
     """Images of 16 x 16 enlarged to 24 x 24, under its own statistics, whatever the student's are."""
     plan = make(tmp_path, teacher, CROSS, "rkd")
-    workshop = Workshop(plan.spec(0), TeacherBank(tmp_path / "teachers"), DEVICE, Silent())
-    made = workshop.teacher(plan.protocol.tasks(plan.data)[0])
+    trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
+    made = trainer.teacher(plan.protocol.tasks(plan.data)[0])
     own = build_network("conv4-32", channels=3, size=24, classes=10, seed=0).eval()
     images = torch.from_numpy(tiny.images[[3, 700]]).permute(0, 3, 1, 2) / 255
     enlarged = torch.nn.functional.interpolate(images, (24, 24), mode="bicubic", antialias=True)
     expected = own.embed((enlarged - 0.4) / 0.2).detach()
-    assert torch.allclose(workshop.embed(made, plan.data, np.array([3, 700])), expected, atol=1e-4)
+    assert torch.allclose(trainer.embed(made, plan.data, np.array([3, 700])), expected, atol=1e-4)
     assert made.classes == ()
     assert not made.network.training
     assert not any(p.requires_grad for p in made.network.parameters())
@@ -186,11 +194,13 @@ def test_the_teacher_of_stages_and_the_remembered_one_are_the_same(tmp_path: Pat
                 return super().loss(batch, student, teacher)
 
         plan = make(tmp_path, teacher, CROSS, "rkd")
-        workshop = Workshop(plan.spec(0), TeacherBank(tmp_path / "teachers"), DEVICE, Silent())
+        trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
         old, task = plan.protocol.tasks(plan.data)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("benchmark.training.assembly.METHODS.get", lambda _: type("Found", (), {"entry": Looking}))
-            workshop.student(task, workshop.teacher(old))
+            patch.setattr(
+                "benchmark.training.initialisation.METHODS.get", lambda _: type("Found", (), {"entry": Looking})
+            )
+            trainer.student(task, trainer.teacher(old))
     assert len(seen[True]) == len(seen[False]) == 3
     for computed, remembered in zip(seen[True], seen[False], strict=True):
         assert torch.allclose(computed, remembered, atol=1e-3)
@@ -234,10 +244,10 @@ def test_a_grey_teacher_teaches_about_colours(tmp_path: Path) -> None:
 
 def test_a_student_may_start_from_it(tmp_path: Path, teacher: Path) -> None:
     plan = make(tmp_path, teacher, CROSS, "finetune", f"student.backbone={teacher}", "training.lr=1e-12")
-    workshop = Workshop(plan.spec(0), TeacherBank(tmp_path / "teachers"), DEVICE, Silent())
+    trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
     old, task = plan.protocol.tasks(plan.data)
-    made = workshop.teacher(old)
-    student = workshop.student(task, made)
+    made = trainer.teacher(old)
+    student = trainer.student(task, made)
     for own, theirs in zip(student.network.backbone.parameters(), made.network.backbone.parameters(), strict=True):
         assert torch.allclose(own, theirs, atol=1e-6)
     assert student.network.head.out_features == len(task.classes)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.data.imageset import ImageSet
+from benchmark.data.image_set import ImageSet
 from benchmark.errors import InputError
 
 FOLDER = Path(__file__).parent
 
 
-def load_asset(name: str, *, mirrors: bool, folder: Path = FOLDER) -> ImageSet:
+def load_asset(name: str, *, flip_invariant: bool, folder: Path = FOLDER) -> ImageSet:
     """The embedded set ``name``. A file that is missing or differs from its checksum raises ``InputError``."""
     sheet, index = _verified(folder, f"{name}.webp"), json.loads(_verified(folder, f"{name}.json"))
     images = _tiles(sheet, index)
@@ -33,7 +33,7 @@ def load_asset(name: str, *, mirrors: bool, folder: Path = FOLDER) -> ImageSet:
         classes=tuple(entry["name"] for entry in index["classes"]),
         splits={split: tuple(index["splits"][split]) for split in ("train", "val", "test")},
         background=255,
-        mirrors=mirrors,
+        flip_invariant=flip_invariant,
     )
 
 

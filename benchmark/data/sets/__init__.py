@@ -10,5 +10,5 @@ from typing import Any
 
 from benchmark.registry import Registry
 
-DATASETS: Registry[Callable[..., Any]] = Registry("data set", room="benchmark.data.sets", group="benchmark.datasets")
+DATASETS: Registry[Callable[..., Any]] = Registry("data set", package="benchmark.data.sets", group="benchmark.datasets")
 """Loaders, called with the data root; under a name with fields, what makes one from the fields by keyword."""

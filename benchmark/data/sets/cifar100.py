@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.fetching import Download
-from benchmark.data.published import AsPublished, Published
+from benchmark.data.download import Download
+from benchmark.data.published import NoImportSettings, Published
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing
+    from benchmark.data.importing import ImageList
+    from benchmark.data.memory_map import Index
 
 PER_CLASS = {"train": 500, "test": 100}
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """The 50,000 training and 10,000 test images of ``train``, ``test`` and ``meta``."""
     import numpy as np
 
-    from benchmark.data.importing import Chain, Form, Listing
+    from benchmark.data.importing import ConcatImages, Form, ImageList
     from benchmark.data.unpickling import load_pickle
     from benchmark.errors import InputError
 
@@ -45,23 +45,24 @@ def read(folder: Path, settings: Any) -> Listing:
     names = tuple(meta.get("fine_label_names", ())) if isinstance(meta, dict) else ()
     if len(set(names)) != 100:
         raise InputError(f"file {folder / 'meta'} does not name 100 classes; get it again")
-    return Listing(
-        Chain(*parts), np.concatenate(labels), names, Form(32), tuple(folder / n for n in ("train", "test", "meta")),
+    return ImageList(
+        ConcatImages(*parts), np.concatenate(labels), names, Form(32),
+        tuple(folder / n for n in ("train", "test", "meta")),
         official_test=np.concatenate(official),
     )  # fmt: skip
 
 
-def read_either(prefix: str, split: Callable[[Index | None], ClassSplit]) -> Callable[[Path, Any], Listing]:
+def read_either(prefix: str, split: Callable[[Index | None], ClassSplit]) -> Callable[[Path, Any], ImageList]:
     """What reads ``{prefix}_train.pickle``, ``_val`` and ``_test`` where these are, and the Python batches elsewhere.
 
     Each pickle has ``data``, M x 32 x 32 x 3, and ``labels``, the M numbers of CIFAR-100's fine classes, whose training
     and test images are not told apart there.
     """
 
-    def read_parts(folder: Path, settings: Any) -> Listing:
+    def read_parts(folder: Path, settings: Any) -> ImageList:
         import numpy as np
 
-        from benchmark.data.importing import Chain, Form, Listing
+        from benchmark.data.importing import ConcatImages, Form, ImageList
         from benchmark.data.unpickling import load_pickle
         from benchmark.errors import InputError
 
@@ -89,7 +90,7 @@ def read_either(prefix: str, split: Callable[[Index | None], ClassSplit]) -> Cal
             images.append(pixels)
             labels.append(fine)
         facts = {"source_form": "pickles by part"}
-        return Listing(Chain(*images), np.concatenate(labels), names, Form(32), sources, facts=facts)
+        return ImageList(ConcatImages(*images), np.concatenate(labels), names, Form(32), sources, facts=facts)
 
     return read_parts
 
@@ -113,7 +114,7 @@ def orders(index: Index) -> Mapping[str, tuple[int, ...]]:
 CIFAR100 = Published(
     name="cifar100",
     about="CIFAR-100: 60,000 photos, 32 x 32 RGB, 100 classes; official test images; classes split as CIFAR-FS.",
-    Settings=AsPublished,
+    Settings=NoImportSettings,
     path="the folder cifar-100-python, or cifar-100-python.tar.gz",
     holds=("meta",),
     read=read,

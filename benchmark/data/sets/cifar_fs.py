@@ -10,22 +10,22 @@ from benchmark.data.sets import DATASETS, cifar100
 from benchmark.data.sets.cifar100 import CIFAR100, read_either, split
 
 if TYPE_CHECKING:
-    from benchmark.data.importing import Listing
+    from benchmark.data.importing import ImageList
 
 _FOLDERS = "cifar100/splits/bertinetto"
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """Pickles or batches as ``read_either``, or an image file each in ``cifar100/data``, as learn2learn unpacks it."""
     import numpy as np
 
-    from benchmark.data.importing import Form, Listing, expect_per_class
+    from benchmark.data.importing import Form, ImageList, expect_per_class
 
     if not (folder / _FOLDERS).is_dir():
         return read_either("CIFAR_FS", split)(folder, settings)
     classes = tuple(sorted(name for names in split().classes.values() for name in names))
     files = [sorted((folder / "cifar100/data" / name).glob("*.png")) for name in classes]
-    listing = Listing(
+    listing = ImageList(
         [path for paths in files for path in paths],
         np.repeat(np.arange(len(classes)), [len(paths) for paths in files]),
         classes,

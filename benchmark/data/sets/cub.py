@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.fetching import Download
+from benchmark.data.download import Download
 from benchmark.data.published import Published, Resize, Resized
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing
+    from benchmark.data.importing import ImageList
+    from benchmark.data.memory_map import Index
 
 CLASSES, IMAGES, TRAINING_IMAGES = 200, 11_788, 5_994
 
@@ -35,11 +35,11 @@ class Cropped(Settings):
     crop: bool = True
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """All images by id, with class, official side and bounding box from the four tables beside them."""
     import numpy as np
 
-    from benchmark.data.importing import Form, Listing
+    from benchmark.data.importing import Form, ImageList
     from benchmark.errors import InputError
 
     tables = {
@@ -64,7 +64,7 @@ def read(folder: Path, settings: Any) -> Listing:
             f"{folder} is not whole: {len(classes)} classes, {len(ids)} images, {training.sum()} for training, "
             f"not {CLASSES}, {IMAGES} and {TRAINING_IMAGES}; get it again"
         )
-    return Listing(
+    return ImageList(
         [folder / "images" / tables["images"][i][0] for i in ids],
         labels,
         tuple(tables["classes"][c][0] for c in classes),
@@ -74,7 +74,7 @@ def read(folder: Path, settings: Any) -> Listing:
     )
 
 
-def read_feat(folder: Path, settings: Any) -> Listing:
+def read_feat(folder: Path, settings: Any) -> ImageList:
     """FEAT's lists with images cropped beforehand, where these are, and the official tables elsewhere.
 
     ``train.csv``, ``val.csv`` and ``test.csv``, in ``split`` or in the folder itself: a line of column names, then a
@@ -84,7 +84,7 @@ def read_feat(folder: Path, settings: Any) -> Listing:
 
     import numpy as np
 
-    from benchmark.data.importing import Form, Listing
+    from benchmark.data.importing import Form, ImageList
     from benchmark.errors import InputError
 
     if (folder / "images.txt").exists():
@@ -112,7 +112,7 @@ def read_feat(folder: Path, settings: Any) -> Listing:
     classes.sort()
     position = {name: c for c, name in enumerate(classes)}
     flat = (folder / "images" / found[0][0]).exists()
-    return Listing(
+    return ImageList(
         [folder / "images" / ("" if flat else name) / file for file, name in found],
         np.array([position[name] for _, name in found]),
         tuple(classes),

@@ -16,4 +16,4 @@ def emoji(root: Path) -> ImageSet:
     """Emoji by Unicode subgroup, drawn by several designers, 32 x 32 RGB; novel subgroups (embedded)."""
     from benchmark.data.assets import load_asset
 
-    return load_asset("emoji", mirrors=True)
+    return load_asset("emoji", flip_invariant=True)

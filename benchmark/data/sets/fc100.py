@@ -10,7 +10,7 @@ from benchmark.data.sets.cifar100 import CIFAR100, read_either
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
+    from benchmark.data.memory_map import Index
 
 
 def split(index: Index | None = None) -> ClassSplit:

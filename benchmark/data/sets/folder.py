@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from benchmark.data.published import Published, Resized, default_workers
 from benchmark.data.sets import DATASETS
 from benchmark.errors import InputError
-from benchmark.progress import Progress
-from benchmark.spec import content_key, derive_seed
+from benchmark.hashing import content_key, derive_seed
+from benchmark.system.progress import Progress
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing
+    from benchmark.data.importing import ImageList
+    from benchmark.data.memory_map import Index
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_FILE = "splits.json"
@@ -84,15 +84,15 @@ def folder(path: str) -> Folder:
     source = Path(path).expanduser().resolve()
     name = f"folder:{source.name}"
 
-    def read(place: Path, settings: Any) -> Listing:
+    def read(place: Path, settings: Any) -> ImageList:
         import numpy as np
 
-        from benchmark.data.importing import Form, Listing
+        from benchmark.data.importing import Form, ImageList
 
         files = made.files
         labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])
         pictures = [path for paths in files.values() for path in paths]
-        return Listing(pictures, labels, tuple(files), Form(settings.size, resize=settings.resize))
+        return ImageList(pictures, labels, tuple(files), Form(settings.size, resize=settings.resize))
 
     made = Folder(
         name=name, about=folder.__doc__ or "", Settings=Resized, path="", holds=(), read=read,

@@ -16,4 +16,4 @@ def glyphs(root: Path) -> ImageSet:
     """Characters in many typefaces, 32 x 32 grey; novel scripts are never seen in training (embedded)."""
     from benchmark.data.assets import load_asset
 
-    return load_asset("glyphs", mirrors=False)
+    return load_asset("glyphs", flip_invariant=False)

@@ -13,8 +13,8 @@ from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing, Picture
+    from benchmark.data.importing import ImageList, Picture
+    from benchmark.data.memory_map import Index
 
 PER_CLASS = 600
 LISTS_MD5 = {
@@ -28,11 +28,11 @@ Found = tuple[str, "Picture"]
 """Class and image."""
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """600 images of each of 100 classes, from whichever form is there."""
     import numpy as np
 
-    from benchmark.data.importing import Form, Listing, expect_per_class
+    from benchmark.data.importing import Form, ImageList, expect_per_class
 
     parts = split().classes
     classes = tuple(name for names in parts.values() for name in names)
@@ -55,7 +55,7 @@ def read(folder: Path, settings: Any) -> Listing:
             labels.append(position[name])
     if form == "csv":
         facts["published_lists"] = all(_md5(folder / f"{part}.csv") == md5 for part, md5 in LISTS_MD5.items())
-    listing = Listing(
+    listing = ImageList(
         pictures, np.asarray(labels, np.int64), classes, Form(settings.size, resize=settings.resize),
         tuple(sources), facts=facts,
     )  # fmt: skip

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
-from benchmark.data.fetching import Download
+from benchmark.data.download import Download
 from benchmark.data.published import Published, Resized
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing
+    from benchmark.data.importing import ImageList
+    from benchmark.data.memory_map import Index
 
 PARTS = ("images_background", "images_evaluation")
 PER_CLASS = 20
@@ -35,11 +35,11 @@ class Settings(Resized):
     rotations: bool = False
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """All drawings of both parts, by alphabet and character."""
     import numpy as np
 
-    from benchmark.data.importing import Form, Listing, expect_per_class
+    from benchmark.data.importing import Form, ImageList, expect_per_class
     from benchmark.errors import InputError
 
     missing = [part for part in PARTS if not (folder / part).is_dir()]
@@ -53,7 +53,7 @@ def read(folder: Path, settings: Any) -> Listing:
     labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])
     form = Form(settings.size, channels=1, resize=settings.resize)
     turns = range(TURNS if settings.rotations else 1)
-    listing = Listing(
+    listing = ImageList(
         files * len(turns),
         np.concatenate([labels + turn * len(found) for turn in turns]),
         tuple(_turned(name, turn) for turn in turns for name in found),
@@ -90,7 +90,7 @@ OMNIGLOT = Published(
     read=read,
     split=split,
     background=255,
-    mirrors=False,
+    flip_invariant=False,
     downloads=(
         Download(f"{_URL}/images_background.zip", "images_background.zip", "68d2efa1b9178cc56df9314c21c6e718"),
         Download(f"{_URL}/images_evaluation.zip", "images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),

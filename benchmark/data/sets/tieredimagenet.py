@@ -11,18 +11,18 @@ from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.compact import Index
-    from benchmark.data.importing import Listing, Pictures
+    from benchmark.data.importing import ImageList, Pictures
+    from benchmark.data.memory_map import Index
 
 CLASSES = {"train": 351, "val": 97, "test": 160}
 IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
 
 
-def read(folder: Path, settings: Any) -> Listing:
+def read(folder: Path, settings: Any) -> ImageList:
     """The three parts, each read when its images are wanted and let go when they are done."""
     import numpy as np
 
-    from benchmark.data.importing import Chain, Form, Listing
+    from benchmark.data.importing import ConcatImages, Form, ImageList
 
     parts: list[Pictures] = []
     labels: list[Any] = []
@@ -40,8 +40,8 @@ def read(folder: Path, settings: Any) -> Listing:
         classes += [f"{part} {c:03d} {name}".rstrip() for c, name in enumerate(names)]
         parts.append(images[1])
         sources += [path, images[0]]
-    return Listing(
-        Chain(*parts), np.concatenate(labels), tuple(classes), Form(settings.size, resize=settings.resize),
+    return ImageList(
+        ConcatImages(*parts), np.concatenate(labels), tuple(classes), Form(settings.size, resize=settings.resize),
         tuple(sources), facts={"source_form": "npz" if sources[1].suffix == ".npz" else "png pickles"},
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def _labels(path: Path) -> tuple[Any, list[str]]:
 
 
 def _images(folder: Path, part: str, count: int) -> tuple[Path, Pictures]:
-    from benchmark.data.streams import Lazy, NpzImages
+    from benchmark.data.streaming import LazyImages, NpzImages
 
     pickled, arrays = folder / f"{part}_images_png.pkl", folder / f"{part}_images.npz"
     if arrays.exists():
@@ -72,7 +72,7 @@ def _images(folder: Path, part: str, count: int) -> tuple[Path, Pictures]:
             raise InputError(f"file {arrays} holds {len(images)} images for {count} labels; get both again")
         return arrays, images
     if pickled.exists():
-        return pickled, Lazy(pickled, count, _encoded)
+        return pickled, LazyImages(pickled, count, _encoded)
     raise InputError(f"{folder} holds neither {pickled.name} nor {arrays.name}; get one of them")
 
 

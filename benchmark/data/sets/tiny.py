@@ -33,7 +33,7 @@ def tiny(root: Path) -> ImageSet:
         classes=tuple(f"pattern {c}" for c in range(CLASSES)),
         splits={"train": tuple(range(18)), "val": tuple(range(18, 24)), "test": tuple(range(24, 30))},
         background=128,
-        mirrors=False,
+        flip_invariant=False,
     )
 
 

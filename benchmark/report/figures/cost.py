@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.cells import Cell
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
 from benchmark.report.figures.figure import identity, is_variant, percent, seed_bars
 from benchmark.report.figures.points import Dot, draw_dots, name_dots, plane

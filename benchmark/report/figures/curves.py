@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from benchmark.report.cells import Cell
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
 from benchmark.report.figures.figure import identity
 from benchmark.report.figures.labels import spread

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.cells import Cell
+from benchmark.records.store import Store
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
 from benchmark.report.figures.figure import identity
 from benchmark.report.figures.overlap import share
-from benchmark.store import Store
 
 _ACROSS = 4
 _NEIGHBOURS = 5

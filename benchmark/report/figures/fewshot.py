@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.cells import Cell
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
 from benchmark.report.figures.figure import beside, identity, is_variant, seed_bars
 from benchmark.statistics import Interval

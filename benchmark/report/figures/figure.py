@@ -13,12 +13,15 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from benchmark.errors import InputError
+from benchmark.hashing import content_key
+from benchmark.records.run_label import parse_label
+from benchmark.records.store import Store
 from benchmark.registry import Registry
-from benchmark.report.cells import Cell, Conditions, split_preset
+from benchmark.report.aggregation import Cell, Conditions
 from benchmark.report.figures import style
-from benchmark.spec import Student, Teacher, content_key
+from benchmark.spec import Student, Teacher
 from benchmark.statistics import Interval
-from benchmark.store import Store, write_atomically
+from benchmark.system.files import write_atomically
 from protocols import PROTOCOLS
 
 
@@ -81,7 +84,7 @@ class Group:
             presets = PROTOCOLS.get(protocol).entry.presets
         except InputError:
             return None
-        preset = presets.get(split_preset(self.conditions.preset)[0], {})
+        preset = presets.get(parse_label(self.conditions.preset)[0], {})
         student, teacher = (preset.get(section, {}) for section in ("student", "teacher"))
         return student.get("backbone", Student.backbone), teacher.get("backbone", Teacher.backbone)
 
@@ -163,7 +166,7 @@ Figure = Callable[[Evidence], list[Drawing]]
 """A registered figure. The first line of its docstring says what it shows; ``NothingToDraw`` where no record fits."""
 
 
-FIGURES: Registry[Figure] = Registry("figure", room="benchmark.report.figures", group="benchmark.figures")
+FIGURES: Registry[Figure] = Registry("figure", package="benchmark.report.figures", group="benchmark.figures")
 
 
 def drawings(name: str, evidence: Evidence) -> tuple[list[Drawing], str | None]:

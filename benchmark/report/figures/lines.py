@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from benchmark.report.cells import Cell
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import style
 from benchmark.report.figures.figure import Group, beside, identity, is_variant, percent, seed_bars
 from benchmark.report.figures.labels import spread

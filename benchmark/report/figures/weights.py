@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.cells import Cell
+from benchmark.records.store import Store
+from benchmark.report.aggregation import Cell
 from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
 from benchmark.report.figures.overlap import share
 from benchmark.statistics import Interval, seed_interval
-from benchmark.store import Store
 
 _LOOKS = {"known": "#0072B2", "unknown": "#D55E00"}
 _EDGES = np.linspace(0.52, 1.0, 25)

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from benchmark.report.cells import Conditions, Pool, make_cells, make_pools, split_preset
+from benchmark.records.run_label import parse_label
+from benchmark.records.store import Record
+from benchmark.report.aggregation import Conditions, Pool, group_by_conditions, group_by_method
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page.runs import RunPages
-from benchmark.store import Record
 
 INTERVALS = {
     "seed": (
@@ -96,7 +97,7 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
     """
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
     by_key = {str(record["key"]): record for record in ordered}
-    pools = make_pools(make_cells(by_key.values()))
+    pools = group_by_conditions(group_by_method(by_key.values()))
     numbers = {tuple(row[name] for name in _IDENTITY): row for row in leaderboard(by_key.values()).to_dict("records")}
     groups = [_group(pool, numbers) for pool in pools]
     listed = {run.key for group in groups for row in group.rows for run in row.runs}
@@ -141,7 +142,7 @@ def _group(pool: Pool, numbers: Mapping[tuple[Any, ...], Mapping[Any, Any]]) -> 
         runs = [Run(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(cell.runs.items())]
         rows.append(_row(numbers[*identity, cell.method], cell.label, pool.missing(cell), runs))
     metrics = sorted({cell.metric for cell in pool.cells} - {""})
-    return Group(where, *split_preset(where.preset), " or ".join(metrics), "", _in_order(rows))
+    return Group(where, *parse_label(where.preset), " or ".join(metrics), "", _in_order(rows))
 
 
 def _published(measured: Iterable[Group]) -> list[Group]:

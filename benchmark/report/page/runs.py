@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
+from benchmark.records.run_label import parse_label
+from benchmark.records.store import Record
 from benchmark.registry import Registry
-from benchmark.report.cells import split_preset
-from benchmark.store import Record
 from protocols import PROTOCOLS, Protocol
 
 _PLAIN = (
@@ -27,7 +27,7 @@ _DIGITS = 4
 
 def rerun_command(record: Record) -> str:
     """The shell command that asks for the run again, whatever the default backbones are by then."""
-    preset, changed = split_preset(record["preset"])
+    preset, changed = parse_label(record["preset"])
     changed += [f"student.backbone={record['backbone']}", f"teacher.backbone={record['teacher']}"]
     words = ["python", "-m", "benchmark", "run", "--protocol", record["protocol"], "--method", record["method"]]
     words += ["--dataset", record["dataset"], "--preset", preset, "--seed", str(record["seed"])]
@@ -67,7 +67,7 @@ class RunPages:
         page = {name: record[name] for name in _PLAIN if name in record}
         page["config"] = {name: self._share(part) for name, part in record.get("config", {}).items()}
         page |= {name: self._share(record[name]) for name in _REPEATED if name in record}
-        page["preset"] = split_preset(record["preset"])
+        page["preset"] = parse_label(record["preset"])
         page["curve"] = compact_history(record.get("history", ()))
         about = {
             "method": _about(METHODS, record["method"], Method),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.report.cells import make_cells
+from benchmark.hashing import content_key
+from benchmark.records.store import Store
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.figures import Evidence
-from benchmark.spec import content_key
-from benchmark.store import Store
 
 DISTILLED = ("ce", "at", "crd", "fitnet", "nst", "pkt", "refilled", "refilled-cvpr20", "rkd", "sp", "vid")
 FROZEN = ("linear-probe", "logistic-regression", "ncm")
@@ -150,4 +150,4 @@ def evidence(records: Iterable[dict[str, Any]], root: Path) -> Evidence:
         if beside:
             made = made | {"arrays": store.save(made, beside).with_suffix(".npz").name}
         kept.append(made)
-    return Evidence(make_cells(kept), store)
+    return Evidence(group_by_method(kept), store)

@@ -16,10 +16,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmark.errors import InputError
-from benchmark.report.cells import make_cells
+from benchmark.records.store import Store
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw, draw, drawings, style, to_svg
 from benchmark.report.figures.figure import file_name
-from benchmark.store import Store
 from tests.report.figures.synthetic import evidence, record, records
 
 NAMES = ("overlap", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings")
@@ -34,7 +34,7 @@ ONE_OF_ELSEWHERE = {
 
 
 def made_of(*made: dict[str, Any]) -> Evidence:
-    return Evidence(make_cells(made), Store(Path()))
+    return Evidence(group_by_method(made), Store(Path()))
 
 
 def groups_of(*made: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -12,14 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from benchmark.report.cells import make_cells
+from benchmark.records.store import Store
+from benchmark.report.aggregation import group_by_method
 from benchmark.report.figures import Drawing, Evidence, drawings, style
-from benchmark.store import Store
 from tests.report.figures.synthetic import METHODS, evidence, record, records
 
 
 def drawn(name: str, made: list[dict[str, Any]]) -> Drawing:
-    (drawing,), reason = drawings(name, Evidence(make_cells(made), Store(Path())))
+    (drawing,), reason = drawings(name, Evidence(group_by_method(made), Store(Path())))
     assert reason is None
     return drawing
 
@@ -96,9 +96,9 @@ def test_one_seed_has_no_bar() -> None:
 
 def test_a_line_needs_two_places() -> None:
     made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "kd")]
-    assert drawings("overlap", Evidence(make_cells(made), Store(Path())))[0] == []
+    assert drawings("overlap", Evidence(group_by_method(made), Store(Path())))[0] == []
     other = [*made, record("distill-same", "ce", 0, 0.5, dataset="emoji")]
-    assert drawings("overlap", Evidence(make_cells(other), Store(Path())))[0] == []
+    assert drawings("overlap", Evidence(group_by_method(other), Store(Path())))[0] == []
 
 
 def test_ways_and_families_are_kept_apart() -> None:

@@ -1,0 +1,127 @@
+"""Images in memory with their labels, classes, groups and class splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import DoesNotApply, InputError
+from benchmark.hashing import canonical_json, content_key
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImportInfo:
+    """How an imported set was made.
+
+    pixels: the hash of its images, so that they need not be read to tell the set from another; form: what was asked for
+    other than usual, such as ``size=224``; facts: crop, resize policy and source files, for the record.
+    """
+
+    pixels: str
+    form: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A labelled image collection.
+
+    images: uint8, N x H x W x C, in memory or mapped from a file; labels: N class indices into ``classes``; groups: N
+    ids, equal for images that are near-duplicates of each other (one drawing by two designers, two frames of one scene)
+    and must never stand on both sides of a split or an episode; splits: class indices of ``train``, ``val`` and
+    ``test``; background: the pixel value that surrounds an image when it is padded; mirrors: whether a mirrored image
+    still belongs to its class; orders: the published order of all classes for a purpose (``distillation``,
+    ``incremental``), where there is one; official_test: N flags of the images published as test images, where there
+    are such; split_name: the name of ``splits``, the set's own unless given; origin: of an imported set.
+    A wrong shape, type or label raises ``InputError``.
+    """
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    labels: IntArray
+    groups: IntArray
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[int, ...]]
+    background: int = 255
+    flip_invariant: bool = False
+    orders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    official_test: npt.NDArray[np.bool_] | None = None
+    split_name: str = ""
+    origin: ImportInfo | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise InputError(
+                f"data set {self.name}: images must be uint8 N x H x W x C, got {self.images.dtype} {self.images.shape}"
+            )
+        for part, values in (("labels", self.labels), ("groups", self.groups)):
+            if values.shape != (count,):
+                raise InputError(f"data set {self.name}: {part} have shape {values.shape}, images are {count}")
+        if count == 0 or self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise InputError(f"data set {self.name}: labels must lie in 0..{len(self.classes) - 1} and be at least one")
+        chosen = [c for classes in self.splits.values() for c in classes]
+        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(self.classes))):
+            raise InputError(f"data set {self.name}: splits share a class or name one that is not there")
+        for purpose, order in self.orders.items():
+            if sorted(order) != list(range(len(self.classes))):
+                raise InputError(f"data set {self.name}: the order for {purpose} must name every class once")
+        if self.official_test is not None:
+            if self.official_test.shape != (count,) or self.official_test.dtype != np.bool_:
+                raise InputError(f"data set {self.name}: official_test must be one flag for each of {count} images")
+            if np.isin(self.groups[self.official_test], self.groups[~self.official_test]).any():
+                raise InputError(f"data set {self.name}: a group has official test images and others")
+
+    @property
+    def label(self) -> str:
+        """The name that records bear: with the form of an imported set, where it is not the usual one."""
+        return f"{self.name}+{self.origin.form}" if self.origin is not None and self.origin.form else self.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of pixels (or of their hash, where the origin has it), labels, groups, classes, splits and orders."""
+        known = self.origin.pixels.encode() if self.origin is not None else np.ascontiguousarray(self.images).tobytes()
+        digest = hashlib.sha256(known)
+        digest.update(self.labels.astype("<i8").tobytes() + self.groups.astype("<i8").tobytes())
+        facts: dict[str, Any] = {
+            "classes": self.classes,
+            "splits": {k: list(v) for k, v in self.splits.items()},
+            "shape": self.images.shape,
+        }
+        if self.orders:
+            facts["orders"] = {purpose: list(order) for purpose, order in self.orders.items()}
+        if self.official_test is not None:
+            facts["official_test"] = hashlib.sha256(self.official_test.tobytes()).hexdigest()
+        digest.update(canonical_json(facts).encode())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """For a record: name and hash of the split of classes, official test images, and how the set was made."""
+        split = {name: sorted(self.classes[c] for c in classes) for name, classes in self.splits.items()}
+        return {
+            "name": self.name,
+            "split": self.split_name or self.name,
+            "split_hash": content_key(split),
+            "official_test_images": 0 if self.official_test is None else int(self.official_test.sum()),
+            **(self.origin.facts if self.origin is not None else {}),
+        }
+
+    def where(self, classes: Iterable[int]) -> IntArray:
+        """Indices of the images of ``classes``, ascending."""
+        return np.flatnonzero(np.isin(self.labels, np.fromiter(classes, np.int64)))
+
+    def split(self, name: str) -> tuple[int, ...]:
+        """Class indices of a split; a missing or empty one raises ``DoesNotApply``."""
+        if not self.splits.get(name):
+            raise DoesNotApply(
+                f"data set {self.name} has no classes in split {name!r}; it has {', '.join(self.splits)}"
+            )
+        return self.splits[name]

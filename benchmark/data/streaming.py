@@ -1,0 +1,103 @@
+"""Pictures read from large files as they are needed, front to back."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.data.importing import Picture
+from benchmark.errors import InputError
+
+
+class LazyImages:
+    """``count`` pictures that ``load`` gives when the first of them is asked for; another number is an error."""
+
+    def __init__(self, path: Path, count: int, load: Callable[[Path], Sequence[Picture]]) -> None:
+        self._path = path
+        self._count = count
+        self._load = load
+        self._loaded: Sequence[Picture] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: slice) -> Sequence[Picture]:
+        if self._loaded is None:
+            self._loaded = self._load(self._path)
+            if len(self._loaded) != self._count:
+                raise InputError(
+                    f"file {self._path} holds {len(self._loaded)} images for {self._count} labels; get both again"
+                )
+        return self._loaded[rows]
+
+
+class NpzImages:
+    """Images of an array in an npz file, M x H x W x C uint8, of which only the rows asked for are in memory."""
+
+    def __init__(self, path: Path, name: str, *, bgr: bool = False) -> None:
+        self._path = path
+        self._name = name
+        self._bgr = bgr
+        self._open_files = ExitStack()
+        self._file: IO[bytes] | None = None
+        self._next = 0
+        self._shape = self._open()
+        self._close()
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[np.uint8]:
+        if rows.start < self._next or self._file is None:
+            self._close()
+            self._open()
+        while self._next < rows.start:
+            self._read(min(256, rows.start - self._next))
+        stop = min(rows.stop, len(self))
+        images = np.frombuffer(self._read(stop - self._next), np.uint8).reshape(-1, *self._shape[1:])
+        if stop == len(self):
+            self._close()
+        return images[..., ::-1] if self._bgr else images
+
+    def _read(self, rows: int) -> bytes:
+        assert self._file is not None
+        height, width, channels = self._shape[1:]
+        size = rows * height * width * channels
+        try:
+            content = self._file.read(size)
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+            raise self._damaged(str(error)) from None
+        if len(content) < size:
+            raise self._damaged("it is short")
+        self._next += rows
+        return content
+
+    def _open(self) -> tuple[int, int, int, int]:
+        try:
+            archive = self._open_files.enter_context(zipfile.ZipFile(self._path))
+            self._file = self._open_files.enter_context(archive.open(f"{self._name}.npy"))
+            self._next = 0
+            version = np.lib.format.read_magic(self._file)
+            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran, dtype = reader[version](self._file)
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            self._close()
+            raise self._damaged(str(error)) from None
+        if len(shape) != 4 or fortran or dtype != np.uint8:
+            self._close()
+            raise self._damaged(f"{self._name} is {dtype} {shape}, not uint8 M x H x W x C")
+        return shape
+
+    def _close(self) -> None:
+        self._open_files.close()
+        self._file = None
+
+    def _damaged(self, reason: str) -> InputError:
+        return InputError(f"file {self._path} is damaged ({reason}); get it again")

@@ -1,0 +1,168 @@
+"""What a person sees: the progress bar and the tables. Progress and messages go to standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from benchmark.records.store import Record
+    from benchmark.report.compare import Comparison
+
+MEANINGS = {
+    "episode": "draws of episodes from these images (what papers print)",
+    "image": "other images of these classes",
+    "class": "other novel classes (jackknife)",
+}
+"""What the intervals within one run cover."""
+
+_IDENTITY = (
+    "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed", "n",
+    "started", "seconds", "peak_memory_mb", "arrays",
+)  # fmt: skip
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None
+) -> None:
+    """A table on standard output. Numbers are right-aligned; nothing is cut where the output is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, 200))
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for i, column in enumerate(columns):
+        cells = [row[i] for row in rows if row[i]]
+        numeric = bool(cells) and all(cell[0].isdigit() or cell[0] in "-+±" for cell in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_records(records: Sequence[Record]) -> None:
+    """The runs of one request: a row per seed, then the mean over seeds with its interval."""
+    done = [r for r in records if r["status"] == "done"]
+    first = records[0]
+    words = (first[name] for name in ("protocol", "dataset", "preset", "method"))
+    title = "  ".join([*words, f"{first['backbone']} from {first['teacher']}"])
+    references = list(done[0]["references"]) if done else []
+    kinds = list(done[0]["intervals"]) if done else []
+    rows = []
+    for r in records:
+        if r["status"] == "done":
+            rows.append([
+                str(r["seed"]), _percent(r["value"]), *(_half(r, kind) for kind in kinds),
+                *(_percent(r["references"][name]["value"]) for name in references),
+                str(r["student_facts"]["steps"]), f"{r['student_facts']['seconds']:.0f}",
+            ])  # fmt: skip
+        else:
+            rows.append([str(r["seed"]), "failed", *[""] * (len(kinds) + len(references) + 2)])
+    columns = [
+        "seed",
+        f"{done[0]['metric']} %" if done else "",
+        *(f"± {kind}" for kind in kinds),
+        *references,
+        "steps",
+        "train s",
+    ]
+    print_table(title, columns, rows)
+    for line in _summary(done):
+        print(line)  # noqa: T201
+
+
+def print_run(record: Record) -> None:
+    """One record: what was run and measured, every setting, cost and environment."""
+    head = [[name, str(record[name])] for name in _IDENTITY if name in record]
+    if record["status"] == "done":
+        scores = {record["metric"]: record, **record["references"]}
+        kinds = list(dict.fromkeys(kind for score in scores.values() for kind in score["intervals"]))
+        rows = [
+            [name, _percent(score["value"]), *(_half(score, kind) for kind in kinds)] for name, score in scores.items()
+        ]
+        print_table(f"{record['protocol']}  {record['dataset']}  {record['method']}", ["what", "value"], head)
+        print_table("\nmeasured", ["what", "%", *(f"± {kind}" for kind in kinds)], rows)
+        for kind in kinds:
+            print(f"± {kind}: 95 %, {MEANINGS.get(kind, kind)}")  # noqa: T201
+    else:
+        print_table("run", ["what", "value"], [*head, ["error", str(record.get("error"))]])
+    for section in ("facts", "student_facts", "teacher_facts", "environment"):
+        if record.get(section):
+            rows = [[name, str(value)] for name, value in record[section].items()]
+            print_table(f"\n{section.replace('_', ' ')}", ["what", "value"], rows)
+    settings = [
+        [f"{section}.{name}" if isinstance(part, dict) else section, str(value)]
+        for section, part in record.get("config", {}).items()
+        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
+    ]
+    print_table("\nsettings", ["name", "value"], settings)
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """A row for each pair and set of conditions, then a sentence for each."""
+    from benchmark.report.compare import sentences
+
+    rows = []
+    for c in comparisons:
+        where = c.conditions
+        conditions = ["all of these", "", "", ""]
+        if where is not None:
+            conditions = [where.protocol, where.dataset, where.preset, where.backbone]
+        halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
+        rows.append([
+            *conditions, c.a, c.b, *map(_percent, c.means), f"{100 * c.paired.interval.mean:+.2f}",
+            *("" if half is None else f"± {_percent(half)}" for half in (c.paired.interval.half_width, *halves)),
+            str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.paired.t_p, c.paired.wilcoxon_p)),
+            _number(c.adjusted_p),
+        ])  # fmt: skip
+    columns = [
+        "protocol", "dataset", "preset", "backbone", "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
+        "± class", "n", "d", "p (t)", "p (ranks)", "p (Holm)",
+    ]  # fmt: skip
+    print_table("differences", columns, rows)
+    for line in sentences(comparisons):
+        print(line)  # noqa: T201
+    print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
+    if any(c.conditions is None for c in comparisons):
+        print("all: these conditions alone, each seed of each counted as one observation")  # noqa: T201
+    if any(c.test == "paired t" and len(c.differences) < 6 for c in comparisons):
+        print("signed ranks cannot reach p = .05 with fewer than 6 differences")  # noqa: T201
+
+
+def _summary(done: Sequence[Record]) -> list[str]:
+    if not done:
+        return []
+    from benchmark.statistics import seed_interval
+
+    interval = seed_interval([r["value"] for r in done])
+    lines = []
+    if interval.half_width is not None:
+        mean, half = _percent(interval.mean), _percent(interval.half_width)
+        lines.append(f"mean over {interval.n} seeds: {mean} ± {half} (95 % Student t over seeds)")
+    else:
+        lines.append("one seed: no interval for the method; --seeds 0,1,2,3,4 gives one")
+    told = [f"± {kind}: 95 %, {MEANINGS[kind]}" for kind in done[0]["intervals"] if kind in MEANINGS]
+    return lines + told
+
+
+def _half(record: dict[str, Any], kind: str) -> str:
+    half = record["intervals"].get(kind, {}).get("half_width")
+    return "" if half is None else f"± {_percent(half)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else "< .001" if 0 <= value < 0.001 else f"{value:.3f}"

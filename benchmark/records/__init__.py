@@ -1,0 +1,1 @@
+"""Records on disk: the store, the schema of a record, the label of a run."""

@@ -1,0 +1,38 @@
+"""The label of a run in tables: a preset's name and the settings that differ from it, ``quick+method.margin=0.1``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmark.settings import SECTIONS
+
+
+def format_label(preset: str, changed: Iterable[str]) -> str:
+    """The label of a preset and of settings as ``section.name=value``, in alphabetical order."""
+    return "+".join([preset, *sorted(changed)])
+
+
+def parse_label(label: str) -> tuple[str, list[str]]:
+    """A label's preset and the settings that differ from it, as ``section.name=value``."""
+    preset, *changed = re.split(rf"\+(?=(?:{'|'.join(SECTIONS)})\.\w+=)", label)
+    return preset, changed
+
+
+def changed_settings(default: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """The settings that differ from ``default``, as ``section.name=value``.
+
+    Backbones are left out: tables have columns for them.
+
+    Args:
+        default: a settings dataclass for each section.
+        settings: the same sections with the values of the run.
+    """
+    return [
+        f"{section}.{field.name}={getattr(settings[section], field.name)}"
+        for section in settings
+        for field in dataclasses.fields(settings[section])
+        if field.name != "backbone" and getattr(settings[section], field.name) != getattr(default[section], field.name)
+    ]

@@ -1,0 +1,1 @@
+"""The machine and the operating system: files, locks, signals, network, environment, progress."""

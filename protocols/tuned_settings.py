@@ -1,0 +1,57 @@
+"""Settings chosen by ``tune``: one file per protocol in ``protocols/tuned``, with a table for each method.
+
+They complete the ``quick`` preset of protocol and method. A file says on what they were chosen; beside it lies the log
+of the search, a row for each trial.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import InputError
+
+Chosen = Mapping[str, Mapping[str, Any]]
+"""Values of settings by section and name."""
+
+
+def folder() -> Path:
+    """Where the files are."""
+    return Path(__file__).parent / "tuned"
+
+
+def tuned_settings(protocol: str, method: str) -> Chosen | None:
+    """What was chosen for a method on a protocol; None where nothing was."""
+    return _kept(protocol).get(method)
+
+
+@functools.cache
+def _kept(protocol: str) -> Mapping[str, Chosen]:
+    return read(folder() / f"{protocol}.toml")
+
+
+def read(path: Path) -> Mapping[str, Chosen]:
+    """The choices of a file by method; none where there is no file. What is no such file raises ``InputError``."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read tuned settings {path}: {error}") from None
+    for method, sections in content.items():
+        if not isinstance(sections, dict) or not all(isinstance(part, dict) for part in sections.values()):
+            raise InputError(f"tuned settings {path}: [{method}] is no table of settings")
+    return content
+
+
+def text(chosen: Mapping[str, Chosen], heading: str) -> str:
+    """Choices as a file that ``read`` reads; heading: lines of comment at its top."""
+    lines = [f"# {line}".rstrip() for line in heading.splitlines()]
+    for method in sorted(chosen):
+        lines += ["", f'["{method}"]']
+        for section, values in chosen[method].items():
+            lines += [f"{section}.{name} = {value!r}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"

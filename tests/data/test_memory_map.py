@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.data import memory_map
+from benchmark.data.memory_map import MapWriter, chunk_rows, open_mapped, read_index, verify
+from benchmark.errors import InputError
+from benchmark.system.progress import Silent
+
+SHAPE = (11, 8, 8, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+CHUNKS = [IMAGES[start : start + 4] for start in range(0, 11, 4)]
+KEYS = ["one", "two", "three"]
+
+
+@pytest.fixture(autouse=True)
+def _four_images_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_map, "_CHUNK_BYTES", 4 * 8 * 8 * 3 + 5)
+
+
+def finish(writer: MapWriter, target: Path, **changes: Any) -> memory_map.Index:
+    values: dict[str, Any] = {
+        "name": "sample", "classes": ("a", "b"), "labels": np.arange(11) % 2, "groups": np.arange(11) // 2,
+        "official_test": None, "settings": {"size": 8}, "facts": {"form": "x"},
+    }  # fmt: skip
+    return writer.finish(target, **{**values, **changes})
+
+
+def write(folder: Path, target: Path, **changes: Any) -> memory_map.Index:
+    writer = MapWriter(folder, SHAPE)
+    for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[writer.resume(KEYS) :]:
+        writer.append(pixels, key)
+    return finish(writer, target, **changes)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    write(tmp_path / "part", tmp_path / "whole")
+    return tmp_path / "whole"
+
+
+def test_what_is_written_is_opened(tmp_path: Path, whole: Path) -> None:
+    opened = open_mapped(whole)
+    assert isinstance(opened.images, np.memmap)
+    assert not opened.images.flags.writeable
+    assert np.array_equal(opened.images, IMAGES)
+    assert opened.labels.tolist() == [0, 1] * 5 + [0]
+    assert opened.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert opened.official_test is None
+    assert (opened.index.classes, opened.index.settings, opened.index.facts) == (("a", "b"), {"size": 8}, {"form": "x"})
+    assert {path.name for path in whole.iterdir()} == {"images.npy", "annotations.npz", "index.json"}
+    assert not (tmp_path / "part").exists()
+    assert np.array_equal(np.load(whole / "images.npy"), IMAGES)
+    assert verify(whole, Silent()) == read_index(whole)
+    flags = np.arange(11) > 5
+    write(tmp_path / "part", tmp_path / "other", official_test=flags)
+    found = open_mapped(tmp_path / "other").official_test
+    assert found is not None
+    assert np.array_equal(found, flags)
+
+
+def test_the_hash_of_the_pixels_follows_pixels_and_shape(tmp_path: Path, whole: Path) -> None:
+    index = read_index(whole)
+    assert index is not None
+    assert write(tmp_path / "part", tmp_path / "again").pixels == index.pixels
+    assert index.rows == chunk_rows(SHAPE) == 4
+    writer = MapWriter(tmp_path / "part", SHAPE)
+    writer.resume(KEYS)
+    for n, pixels in enumerate(CHUNKS):
+        writer.append(pixels + (n == 2), "key")
+    assert finish(writer, tmp_path / "third").pixels != index.pixels
+
+
+def test_opening_reads_no_pixels(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed pixel is not seen when the set is opened, but when it is verified, with the images it is among."""
+    content = bytearray((whole / "images.npy").read_bytes())
+    content[-3 * 192 - 1] ^= 1
+    (whole / "images.npy").write_bytes(content)
+    open_mapped(whole)
+    with pytest.raises(InputError, match=r"images\.npy is damaged \(images 4 to 7 are not those recorded\); remove it"):
+        verify(whole, Silent())
+
+
+@pytest.mark.parametrize("filename", ["images.npy", "annotations.npz", "index.json"])
+@pytest.mark.parametrize("harm", ["gone", "short", "empty", "header"])
+def test_damage_is_told_with_file_and_remedy(whole: Path, filename: str, harm: str) -> None:
+    path = whole / filename
+    content = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"short": content[:-40], "empty": b"", "header": b"\x01" + content[1:]}[harm])
+    with pytest.raises(InputError, match=rf"{filename} is damaged .*`python -m benchmark data remove whole`") as caught:
+        open_mapped(whole)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_format_is_told(whole: Path) -> None:
+    values = json.loads((whole / "index.json").read_text())
+    (whole / "index.json").write_text(json.dumps({**values, "format": 99}))
+    with pytest.raises(InputError, match="another version"):
+        read_index(whole)
+    assert read_index(whole / "nowhere") is None
+    with pytest.raises(InputError, match="there is no imported data set"):
+        open_mapped(whole / "nowhere")
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_a_writer_goes_on_where_one_broke_off(tmp_path: Path, whole: Path, done: int) -> None:
+    first = MapWriter(tmp_path / "part", SHAPE)
+    assert first.resume(KEYS) == 0
+    for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[:done]:
+        first.append(pixels, key)
+    with (tmp_path / "part" / "images.npy").open("ab") as file:
+        file.write(b"half a chunk")
+    with (tmp_path / "part" / "journal").open("a") as file:
+        file.write("key 0123")
+    for name in (".journal.x.tmp", "annotations.npz", "index.json"):
+        (tmp_path / "part" / name).write_bytes(b"half")
+    second = MapWriter(tmp_path / "part", SHAPE)
+    assert second.resume(KEYS) == done
+    for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[done:]:
+        second.append(pixels, key)
+    finish(second, tmp_path / "other")
+    for made in (tmp_path / "other", whole):
+        assert sorted(path.name for path in made.iterdir()) == ["annotations.npz", "images.npy", "index.json"]
+    assert (tmp_path / "other" / "images.npy").read_bytes() == (whole / "images.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"), [(KEYS, 2), (["one", "new", "three"], 1), (["new", "two", "three"], 0), (["one"], 1)]
+)
+def test_only_chunks_made_from_the_same_are_kept(tmp_path: Path, keys: list[str], kept: int) -> None:
+    writer = MapWriter(tmp_path / "part", SHAPE)
+    writer.resume(KEYS)
+    for pixels, key in zip(CHUNKS[:2], KEYS, strict=False):
+        writer.append(pixels, key)
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "part", copy)
+    assert MapWriter(tmp_path / "part", SHAPE).resume(keys) == kept
+    content = bytearray((copy / "images.npy").read_bytes())
+    content[-1] ^= 1
+    (copy / "images.npy").write_bytes(content)
+    assert MapWriter(copy, SHAPE).resume(keys) == min(kept, 1)
+    assert MapWriter(tmp_path / "part", (11, 8, 4, 3)).resume(keys) == 0
+
+
+def test_what_is_not_finished_cannot_be_named(tmp_path: Path) -> None:
+    writer = MapWriter(tmp_path / "part", SHAPE)
+    writer.resume(KEYS)
+    writer.append(CHUNKS[0], "one")
+    with pytest.raises(ValueError, match="4 of 11"):
+        finish(writer, tmp_path / "whole")
+    with pytest.raises(ValueError, match="a chunk of"):
+        writer.append(CHUNKS[2], "two")
+    assert not (tmp_path / "whole").exists()

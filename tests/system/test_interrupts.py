@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from benchmark.system import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _heeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(interrupts, "_signals", [])
+    before = signal.signal(signal.SIGUSR1, interrupts.handle_stop_signal)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_raises_and_is_remembered() -> None:
+    assert not interrupts.stop_requested()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGUSR1)
+    assert interrupts.stop_requested()
+
+
+def write(done: list[str]) -> None:
+    with interrupts.defer_signals():
+        with interrupts.defer_signals():
+            signal.raise_signal(signal.SIGUSR1)
+        done.append("all of it")
+
+
+def test_what_is_at_hand_is_finished_first() -> None:
+    done: list[str] = []
+    with interrupts.defer_signals():
+        done.append("nothing came")
+    with pytest.raises(KeyboardInterrupt):
+        write(done)
+    assert done == ["nothing came", "all of it"]
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    done: list[str] = []
+    with interrupts.defer_signals():
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+        done.append("within")
+        interrupts._signals.clear()
+    assert done == ["within"]

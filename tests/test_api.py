@@ -1,0 +1,149 @@
+"""The suite in a program: the same records as the command line's, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import benchmark
+from benchmark import METHODS, InputError, compare, leaderboard, load_records, run
+from benchmark.records.store import Store
+from benchmark.system import interrupts
+from benchmark.system.progress import Silent
+
+SETTINGS = {"protocol.episodes": 50, "protocol.queries": 4, "training.batch_size": 8, "method.temperature": 2.5}
+TIMES = ("started", "seconds", "student_facts", "teacher_facts", "peak_memory_mb", "environment")
+KD = "fewshot-5way1shot", "kd"
+
+
+def make(root: Path, *names: str, **more: Any) -> list[dict[str, Any]]:
+    settings = SETTINGS if (names or KD)[1] == "kd" else {k: v for k, v in SETTINGS.items() if k[0] != "m"}
+    places = {"results": root / "runs", "data": root / "data"}
+    options = {"dataset": "tiny", "settings": settings, "limit_steps": 3, "progress": False, **places, **more}
+    return run(*(names or KD), **options)
+
+
+def test_records_are_those_of_the_command_line(tmp_path: Path) -> None:
+    words = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "benchmark", "run", "--protocol", KD[0], "--method", KD[1], "--dataset", "tiny"]
+    command += ["--seeds", "0,1", "--limit-steps", "3", "--json", "--results", "typed", "--data", "other", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    typed = json.loads(done.stdout)
+    called = make(tmp_path, seeds=range(2))
+    for one, other in zip(typed, called, strict=True):
+        assert {k: v for k, v in one.items() if k not in TIMES} == {k: v for k, v in other.items() if k not in TIMES}
+        mine, theirs = (Store(tmp_path / folder).arrays(record) for folder, record in (("runs", other), ("typed", one)))
+        assert {k: v.tobytes() for k, v in mine.items()} == {k: v.tobytes() for k, v in theirs.items()}
+    names = [sorted(path.name for path in (tmp_path / folder).glob("*.*")) for folder in ("runs", "typed")]
+    assert names[0] == names[1]
+    assert [r["key"] for r in make(tmp_path, seeds=(0, 1), results=tmp_path / "typed")] == [r["key"] for r in typed]
+
+
+def test_records_make_tables_and_comparisons(tmp_path: Path) -> None:
+    made = [*make(tmp_path, seeds=(0, 1)), *make(tmp_path, KD[0], "ce", seeds=(0, 1))]
+    read = load_records(tmp_path / "runs")
+    assert sorted(r["key"] for r in read) == sorted(r["key"] for r in made)
+    assert set(pd.DataFrame(read)["method"]) == {"kd", "ce"}
+    means = leaderboard(read).set_index("method")["mean"]
+    assert means["ce"] == pytest.approx(np.mean([r["value"] for r in made[2:]]))
+    label = "kd (temperature=2.5)"
+    (found,) = [c for c in compare(read, label, "ce", results=tmp_path / "runs") if c.conditions is not None]
+    expected = [a["value"] - b["value"] for a, b in zip(made[:2], made[2:], strict=True)]
+    assert found.differences == pytest.approx(expected)
+    assert load_records(tmp_path / "runs", protocol="fewshot") == read
+    with pytest.raises(InputError, match="is of that protocol and data set"):
+        load_records(tmp_path / "runs", protocol="distill")
+
+
+def test_what_is_damaged_or_failed_is_warned_of(tmp_path: Path) -> None:
+    make(tmp_path, seeds=(0, 1))
+    damaged = min((tmp_path / "runs").glob("*.json"))
+    damaged.write_text("{")
+    with pytest.warns(UserWarning, match=damaged.name):
+        assert len(load_records(tmp_path / "runs")) == 1
+    with pytest.warns(UserWarning, match="seed 0 failed: DivergedError"):
+        (record,) = make(tmp_path, settings={**SETTINGS, "training.lr": 1e30}, limit_steps=30)
+    assert record["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "tinny"}, "unknown data set 'tinny'; did you mean"),
+        ({"settings": {"method.temperature": "hot"}}, "method.temperature = 'hot'"),
+        ({"settings": {"temperature": 1}}, "section.name=value"),
+        ({"seeds": ()}, "different whole numbers"),
+        ({"seeds": (1, 1)}, "different whole numbers"),
+        ({"seeds": -1}, "different whole numbers"),
+        ({"seeds": "01"}, "different whole numbers"),
+        ({"preset": "papper"}, "no preset 'papper'"),
+        ({"student": "conv5-16"}, "unknown backbone"),
+        ({"device": "tpu"}, "unknown device"),
+    ],
+)
+def test_errors_are_the_line_of_the_command(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as told:
+        make(tmp_path, **changes)
+    assert "\n" not in str(told.value)
+    assert isinstance(told.value, ValueError)
+
+
+def test_networks_and_numbers_of_other_libraries(tmp_path: Path) -> None:
+    (record,) = make(
+        tmp_path, seeds=np.arange(2, 3), student="conv4-32", settings={**SETTINGS, "training.lr": np.float64(0.05)}
+    )
+    assert (record["seed"], record["backbone"], record["config"]["training"]["lr"]) == (2, "conv4-32", 0.05)
+
+
+class Interrupting(Silent):
+    """Sends Ctrl-C when the student's training begins."""
+
+    def begin(self, title: str, steps: int) -> None:
+        if title.startswith("kd"):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_a_call_and_is_forgotten(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, progress=Interrupting())
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not interrupts.stop_requested()
+    assert not list((tmp_path / "runs").glob("*.json"))
+    assert list((tmp_path / "data/checkpoints").rglob("student.json")), "the step at hand is kept"
+    (record,) = make(tmp_path)
+    whole = make(tmp_path, results=tmp_path / "whole", mode="force")[0]
+    assert record["value"] == whole["value"]
+    assert record["history"] == whole["history"]
+
+
+def test_a_thread_may_call(tmp_path: Path) -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(make(tmp_path)))
+    thread.start()
+    thread.join()
+    assert found[0]["status"] == "done"
+
+
+def test_names_load_on_first_use() -> None:
+    program = (
+        "import sys, benchmark\n"
+        "assert 'benchmark.api' not in sys.modules and 'benchmark.methods' not in sys.modules\n"
+        "from benchmark import BACKBONES, DATASETS, METHODS, PRETRAINED, PROTOCOLS, InputError, load_records, run\n"
+        "assert all(r.names() for r in (BACKBONES, DATASETS, METHODS, PROTOCOLS))\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'learn2learn', 'avalanche'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    for name in benchmark.__all__:
+        assert getattr(benchmark, name) is not None
+    assert "refilled" in METHODS.names()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones.network import Backbone, Network, build_network
+from benchmark.data import ImageSet
+from benchmark.data.augmentation import Crops, ImageLoader, Normalisation
+from benchmark.errors import InputError
+from benchmark.system.progress import Silent
+from benchmark.training import select_device
+from benchmark.training.embedding_cache import EmbeddingCache
+
+DEVICE = select_device("cpu", "float32")
+PLAIN = Normalisation((0.0,) * 3, (1.0,) * 3)
+PADDING = 2
+
+
+class Counting(Backbone):
+    """Counts the images that it is shown; ``mixing`` lets each see its neighbours."""
+
+    dim = 12
+
+    def __init__(self, mixing: float = 0.0) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 12, 3, 2)
+        self.mixing = mixing
+        self.shown = 0
+
+    def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        self.shown += len(images)
+        features = self.convolution(images).relu()
+        return {"stage1": features}, (features + self.mixing * features.mean(0)).mean((2, 3))
+
+
+def network(mixing: float = 0.0) -> Network:
+    torch.manual_seed(1)
+    return Network(Counting(mixing), 4).eval().requires_grad_(False)
+
+
+def memory(root: Path, data: ImageSet, net: Network, key: Any = "net") -> EmbeddingCache:
+    return EmbeddingCache(net, key, PLAIN, data, DEVICE, root, Silent())
+
+
+def drawn(data: ImageSet, count: int, seed: int) -> tuple[np.ndarray, Crops]:
+    """Views of few images, so that some come twice."""
+    images = np.random.default_rng(seed).integers(3, 6, count)
+    generator = torch.Generator().manual_seed(seed)
+    return images, ImageLoader(data, images[:1], PLAIN, padding=PADDING, device=DEVICE.torch).draw(count, generator)
+
+
+def directly(data: ImageSet, net: Network, images: np.ndarray, views: Crops) -> Tensor:
+    """Every view cut by slices from its padded image and shown alone."""
+    rows = []
+    for image, row, column, mirrored in zip(images, *(part.tolist() for part in views), strict=True):
+        padded = np.pad(data.images[image], ((2, 2), (2, 2), (0, 0)), constant_values=data.background)
+        crop = padded[row + 2 : row + 18, column + 2 : column + 18]
+        pixels = np.ascontiguousarray(crop[:, ::-1] if mirrored else crop)
+        rows.append(net.embed(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255))
+    return torch.cat(rows)
+
+
+@pytest.fixture
+def data(tiny: ImageSet) -> ImageSet:
+    return dataclasses.replace(tiny, flip_invariant=True)
+
+
+def test_it_is_what_the_network_makes_of_the_view(tmp_path: Path, data: ImageSet) -> None:
+    net = network()
+    images, views = drawn(data, 70, 0)
+    seen = memory(tmp_path, data, net)
+    assert torch.allclose(seen.embed(images, views), directly(data, net, images, views), atol=1e-5)
+    outputs = seen.outputs(images, views)
+    assert torch.allclose(outputs.logits, net.head(directly(data, net, images, views)), atol=1e-5)
+    assert outputs.stages == {}
+    plain = seen.embed(images)
+    assert torch.allclose(plain, directly(data, net, images, Crops.plain(70)), atol=1e-5)
+
+
+@pytest.mark.parametrize("mixing", [0.0, 0.5])
+def test_it_does_not_depend_on_what_was_asked_before(tmp_path: Path, data: ImageSet, mixing: float) -> None:
+    """Bit for bit; also of a network in which an image sees its neighbours, as some kernels round by company."""
+    net = network(mixing)
+    images, views = drawn(data, 40, 1)
+    expected = memory(tmp_path / "fresh", data, net).embed(images, views)
+    seen = memory(tmp_path / "used", data, net)
+    seen.embed(*drawn(data, 23, 2))
+    assert torch.equal(seen.embed(images, views), expected)
+    order = torch.randperm(40).numpy()
+    turned = memory(tmp_path / "turned", data, net).embed(images[order], Crops(*(part[order] for part in views)))
+    assert torch.equal(turned, expected[order])
+    alone = memory(tmp_path / "alone", data, net)
+    single = torch.cat([alone.embed(images[i : i + 1], Crops(*(p[i : i + 1] for p in views))) for i in range(5)])
+    assert torch.equal(single, expected[:5])
+
+
+def test_a_view_is_computed_once(tmp_path: Path, data: ImageSet) -> None:
+    net = network()
+    images, views = drawn(data, 64, 3)
+    seen = memory(tmp_path, data, net)
+    different = len(set(zip(images.tolist(), *(part.tolist() for part in views), strict=True)))
+    assert different < 64
+    seen.embed(images, views)
+    assert seen.facts() == {"views_computed": different, "views_remembered": 64 - different}
+    shown = net.backbone.shown
+    seen.embed(images, views)
+    assert net.backbone.shown == shown
+    assert seen.facts() == {"views_computed": different, "views_remembered": 128 - different}
+
+
+def test_files_carry_it_from_run_to_run(tmp_path: Path, data: ImageSet) -> None:
+    images, views = drawn(data, 64, 4)
+    first = memory(tmp_path, data, network())
+    assert not list(tmp_path.iterdir())
+    expected = first.embed(images, views)
+    first.save()
+    first.save()
+    (file,) = tmp_path.glob("*/*.safetensors")
+    later = network()
+    again = memory(tmp_path, data, later)
+    assert torch.equal(again.embed(images, views), expected)
+    assert later.backbone.shown == 0
+    more = drawn(data, 64, 5)
+    again.embed(*more)
+    again.save()
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 2
+    assert file.exists()
+    last = memory(tmp_path, data, later)
+    last.embed(images, views)
+    last.embed(*more)
+    assert last.facts()["views_computed"] == 0
+
+
+def test_other_networks_and_data_have_files_of_their_own(tmp_path: Path, data: ImageSet) -> None:
+    images, views = drawn(data, 8, 6)
+    darker = dataclasses.replace(data, images=data.images // 2)
+    framed = dataclasses.replace(data, background=0)
+    for key, own in (("net", data), ("other", data), ("net", darker), ("net", framed)):
+        seen = memory(tmp_path, own, network(), key)
+        seen.embed(images, views)
+        seen.save()
+        assert seen.facts()["views_computed"] > 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["flip", "short", "name"])
+def test_a_damaged_file_is_named(tmp_path: Path, data: ImageSet, damage: str) -> None:
+    images, views = drawn(data, 8, 7)
+    seen = memory(tmp_path, data, network())
+    seen.embed(images, views)
+    seen.save()
+    (file,) = tmp_path.glob("*/*.safetensors")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[-5] ^= 1
+    file.write_bytes(content[:50] if damage == "short" else content)
+    if damage == "name":
+        file.rename(file.with_stem("0" * 64))
+    with pytest.raises(InputError, match=r"views .* are damaged .*remove that file"):
+        memory(tmp_path, data, network()).embed(images, views)
+
+
+def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path, data: ImageSet) -> None:
+    (tmp_path / "file").write_text("")
+    seen = memory(tmp_path / "file", data, network())
+    seen.embed(*drawn(data, 4, 8))
+    with pytest.raises(InputError, match="--data"):
+        seen.save()
+
+
+def test_networks_here_are_computed_in_company(tmp_path: Path, data: ImageSet) -> None:
+    """Sixteen at a time: were company to change a result on this machine, it would be one by one and still exact."""
+    net = build_network("conv4-16", channels=3, size=16, classes=3, seed=0).eval()
+    images, views = drawn(data, 40, 9)
+    batches: list[int] = []
+    net.backbone.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
+    memory(tmp_path, data, net).embed(images, views)
+    assert set(batches[3:]) in ({16}, {1})
+
+
+def test_views_of_the_centre_are_remembered_apart(tmp_path: Path, data: ImageSet) -> None:
+    net = network()
+    images = np.array([3, 5])
+    seen = EmbeddingCache(net, "net", PLAIN, data, DEVICE, tmp_path, Silent(), 12)
+    pixels = torch.from_numpy(np.ascontiguousarray(data.images[images, 2:14, 2:14])).permute(0, 3, 1, 2) / 255
+    assert torch.allclose(seen.embed(images), net.embed(pixels), atol=1e-6)
+    seen.save()
+    whole = memory(tmp_path, data, net)
+    whole.embed(images)
+    assert whole.facts() == {"views_computed": 2, "views_remembered": 0}

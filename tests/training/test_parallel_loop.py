@@ -1,0 +1,311 @@
+"""Training many students at once is training each alone: by a plain loop over ordinary modules, up to rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmark.backbones import BACKBONES
+from benchmark.backbones.network import Network, Outputs, build_network
+from benchmark.checks.toy import make_toy
+from benchmark.data import ImageSet
+from benchmark.data.augmentation import ImageLoader, Normalisation
+from benchmark.data.sampling import balanced_batches, batches
+from benchmark.data.task import hold_out
+from benchmark.errors import InputError
+from benchmark.hashing import derive_seed
+from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Shapes, Stage
+from benchmark.spec import Training
+from benchmark.system.progress import Silent
+from benchmark.training import TrainingResult, fit, select_device
+from benchmark.training.device import Device
+from benchmark.training.frozen_teacher import FrozenTeacher
+from benchmark.training.loop import DivergedError
+from benchmark.training.parallel_loop import fit_parallel, predict_parallel
+
+DEVICE = select_device("cpu", "float32")
+TASKS, WAYS, IMAGES, SIZE = 6, 5, 20, 16
+TRAINING = Training(steps=20, batch_size=10, lr=0.02, weight_decay=0.05, warmup=0.2)
+OWN_HEAD = "lucir"
+READS_WEIGHTS = "l2sp"
+
+
+class Rebalanced(Method):
+    """Cross-entropy in a usual and in a balanced stage."""
+
+    def stages(self) -> list[Stage]:
+        return [Stage("usual", 0.6, final_lr=0.1), Stage("even", 0.4, lr=0.3, balanced=True)]
+
+    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+        return {"ce": torch.nn.functional.cross_entropy(student.logits, batch.labels)}
+
+
+@dataclasses.dataclass
+class Crowd:
+    """Six tasks of their own images, uneven classes, teacher and seeds; students before training."""
+
+    students: list[Network]
+    methods: list[Method]
+    images: Tensor
+    labels: Tensor
+    guides: Outputs | None
+    seeds: list[int]
+
+    def fit(self, training: Training = TRAINING, **options: Any) -> TrainingResult:
+        options = {"seeds": self.seeds, "device": DEVICE, "progress": Silent(), "title": "test", **options}
+        return fit_parallel(self.students, self.methods, self.images, self.labels, self.guides, training, **options)
+
+
+def made(method: str | type[Method], count: int = TASKS, **settings: object) -> Crowd:
+    chosen = METHODS.get(method).entry if isinstance(method, str) else method
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.stack([torch.arange(IMAGES).clamp_max(WAYS * 3 - 1 + t) % WAYS for t in range(count)])
+    prototypes = torch.randn(count, WAYS, 1, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    images = prototypes[torch.arange(count)[:, None], labels]
+    images = images + 0.5 * torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    guides = Outputs(
+        {},
+        torch.randn(count, IMAGES, 12, generator=generator),
+        torch.nn.functional.one_hot(labels, WAYS) + torch.randn(count, IMAGES, WAYS, generator=generator),
+    )
+    students = [build_network("conv4-16", channels=1, size=SIZE, classes=WAYS, seed=t).double() for t in range(count)]
+    classes = LabelSpaces(tuple(range(WAYS)), tuple(range(WAYS)))
+    methods = [chosen(chosen.Settings(**settings), classes, Shapes({}), Shapes({})) for _ in range(count)]
+    for t, one in enumerate(methods):
+        one.prepare(students[t], labels[t], guides.embedding[t])
+    return Crowd(students, methods, images, labels, guides, [10 + t for t in range(count)])
+
+
+def fit_alone(crowd: Crowd, t: int, training: Training = TRAINING, reset_heads: bool = True) -> list[float]:
+    """One student in an ordinary loop: its losses."""
+    student, method, images, labels = crowd.students[t], crowd.methods[t], crowd.images[t], crowd.labels[t]
+    order = batches(labels.numpy(), training.batch_size, derive_seed(crowd.seeds[t], "batches"))
+    losses, start = [], 0
+    for number, stage in enumerate(method.stages(), 1):
+        end = round(sum(s.share for s in method.stages()[:number]) * training.steps)
+        steps, start = end - start, end
+        if stage.balanced:
+            order = balanced_batches(
+                labels.numpy(), training.batch_size, derive_seed(crowd.seeds[t], "batches", stage.name)
+            )
+        if stage.reset_head and reset_heads:
+            torch.manual_seed(derive_seed(crowd.seeds[t], "head", stage.name))
+            student.head.reset_parameters()
+        optimiser = torch.optim.SGD(
+            student.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay, nesterov=True
+        )
+        warm, last = round(training.warmup * steps), stage.final_lr or 0.0
+        student.train()
+        for step in range(steps):
+            cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warm) / (steps - warm))
+            share = (step + 1) / warm if step < warm else last + (1 - last) * cosine
+            optimiser.param_groups[0]["lr"] = training.lr * stage.lr * share
+            index = torch.from_numpy(next(order))
+            assert crowd.guides is not None
+            guide = Outputs({}, crowd.guides.embedding[t, index], crowd.guides.logits[t, index])
+            batch = Batch(labels[index], index, stage.name, step / steps)
+            loss = torch.stack(list(method.loss(batch, student(images[index]), guide).values())).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+    student.eval()
+    return losses
+
+
+def distances(found: Sequence[Network], expected: Sequence[Network]) -> list[float]:
+    """By student, the largest difference of an entry of parameters and buffers as a share of its tensor's largest."""
+
+    def between(one: Network, other: Network) -> float:
+        pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-3)) for a, b in pairs)
+
+    return sorted(between(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def assert_same(found: Sequence[Network], expected: Sequence[Network]) -> None:
+    """Equal up to rounding: in float64, because float32 lets a ReLU switch on the way and students drift apart."""
+    assert distances(found, expected)[-1] < 1e-8
+
+
+@pytest.mark.parametrize("method", ["ce", "kd", "refilled", Rebalanced])
+def test_a_crowd_trains_each_student_as_it_is_trained_alone(method: str | type[Method]) -> None:
+    crowd, alone = made(method), made(method)
+    losses = torch.tensor([fit_alone(alone, t) for t in range(TASKS)])
+    state = torch.get_rng_state()
+    fitted = crowd.fit()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_same(crowd.students, alone.students)
+    assert not any(module.training for student in crowd.students for module in student.modules())
+    assert distances(made(method).students, alone.students)[0] > 0.1
+    totals = [sum(v for k, v in row.items() if k not in ("stage", "step")) for row in fitted.history]  # type: ignore[misc]
+    assert totals == pytest.approx(losses.mean(0).tolist(), rel=1e-5)
+    assert (fitted.steps, fitted.images) == (TASKS * 20, TASKS * 20 * 10)
+    assert [row["step"] for row in fitted.history] == list(range(1, 21))
+
+
+def test_neighbours_change_nothing_and_reports_are_means_over_steps_and_students() -> None:
+    one, two, all_ = made("ce", 3), made("ce", 3), made("ce", 3)
+    one.fit(at_once=1)
+    by_two = two.fit(at_once=2, rows=3)
+    by_all = all_.fit()
+    assert_same(one.students, all_.students)
+    assert_same(two.students, all_.students)
+    assert [row["step"] for row in by_two.history] == [6, 12, 18, 20]
+    last = [float(row["ce"]) for row in by_all.history[-2:]]
+    assert by_two.history[-1]["ce"] == pytest.approx(sum(last) / 2, rel=1e-5)
+
+
+def test_heads_may_be_kept() -> None:
+    crowd, alone = made("refilled", 2), made("refilled", 2)
+    for t in range(2):
+        fit_alone(alone, t, reset_heads=False)
+    crowd.fit(reset_heads=False)
+    assert_same(crowd.students, alone.students)
+
+
+def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
+    """Same seed, same batches and heads: without crops the weights are those of the one training loop."""
+    training = Training(steps=6, batch_size=8, lr=0.01, crop_padding=0)
+    data = dataclasses.replace(tiny, flip_invariant=False)
+    task = hold_out(data, data.splits["train"][:WAYS], 0.25)
+    normalisation = Normalisation.of(data, task.train)
+    found, expected = (
+        [build_network("conv4-16", channels=3, size=16, classes=WAYS, seed=s) for s in (1, 2)] for _ in "ab"
+    )
+    teacher = build_network("conv4-16", channels=3, size=16, classes=WAYS, seed=3).eval().requires_grad_(False)
+    method = METHODS.get("refilled").entry
+    space = LabelSpaces(task.classes, task.classes)
+    methods = [method(method.Settings(), space, Shapes({}), Shapes({})) for _ in found]
+    labels = torch.from_numpy(task.labels(task.train)).expand(2, -1)
+    images = ImageLoader(data, task.train, normalisation, padding=0, device=DEVICE.torch).plain(
+        torch.arange(labels.shape[1])
+    )
+    guide = teacher(images)
+    for student, one in zip(expected, methods, strict=True):
+        one.prepare(student, labels[0], guide.embedding)
+    common: dict[str, Any] = {"device": DEVICE, "progress": Silent(), "title": "test"}
+    for seed, student in enumerate(expected):
+        own = FrozenTeacher(teacher, normalisation, normalisation, DEVICE)
+        fit(student, methods[0], task, training, normalisation, guide=own, seed=seed, **common)
+    guides = Outputs({}, guide.embedding.expand(2, -1, -1), guide.logits.expand(2, -1, -1))
+    fit_parallel(found, methods, images.expand(2, -1, -1, -1, -1), labels, guides, training, seeds=[0, 1], **common)
+    assert distances(found, expected)[-1] < 1e-4
+
+
+def around_toys(name: str) -> Crowd:
+    """Two students of the toy problem; of the teacher's taps they have embedding and logits."""
+    toys = [make_toy(name) for _ in range(2)]
+    images, labels = (torch.stack([getattr(toy, what) for toy in toys]) for what in ("images", "labels"))
+    with torch.no_grad():
+        outputs = [toy.teacher(toy.images) for toy in toys]
+    embeddings, logits = (torch.stack([getattr(o, what) for o in outputs]).double() for what in ("embedding", "logits"))
+    students, methods = [toy.student.double() for toy in toys], [toy.method for toy in toys]
+    return Crowd(students, methods, images.double(), labels, Outputs({}, embeddings, logits), [1, 2])
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_is_trained_as_alone_or_refused(name: str) -> None:
+    """Nothing in between: a method whose loss reaches past a student's outputs has to be refused."""
+    training = Training(steps=3, batch_size=12, lr=0.01)
+    if METHODS.get(name).entry.needs.learns != "batches":
+        return
+    crowd = around_toys(name)
+    method = crowd.methods[0]
+    reason = {OWN_HEAD: "with a CosineHead do not stand", READS_WEIGHTS: "reads the weights of the student"}.get(name)
+    if method.connector is not None or method.needs.taps or method.needs.trains != "all":
+        reason = "has a connector, reads stages or does not train the whole student"
+    if reason is not None:
+        with pytest.raises(ValueError, match=reason):
+            crowd.fit(training)
+        return
+    crowd.fit(training)
+    alone = around_toys(name)
+    for t in range(2):
+        fit_alone(alone, t, training)
+    assert_same(crowd.students, alone.students)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "channels", "queries"), [*((name, 1, 3) for name in BACKBONES.names()), ("conv4-16", 3, 120)]
+)
+def test_predictions_are_those_of_each_student_alone(backbone: str, channels: int, queries: int) -> None:
+    students = [build_network(backbone, channels=channels, size=16, classes=3, seed=s) for s in range(3)]
+    images = torch.randn(3, queries, channels, 16, 16)
+    for student, own in zip(students, images, strict=True):
+        student(own + 1)
+    expected = torch.stack([s.eval()(x).logits for s, x in zip(students, images, strict=True)])
+    found = predict_parallel([s.train() for s in students], images, device=DEVICE)
+    assert found.shape == (3, queries, 3)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_dropout_follows_the_seeds_alone() -> None:
+    def weights(seed: int) -> Tensor:
+        crowd = made("ce", 2)
+        crowd.students = [
+            build_network("wrn-10-1", channels=1, size=SIZE, classes=WAYS, seed=t).double() for t in (0, 1)
+        ]
+        crowd.seeds = [seed, 7]
+        crowd.fit(Training(steps=3, batch_size=20))
+        return torch.cat([p.detach().flatten() for student in crowd.students for p in student.parameters()])
+
+    first = weights(1)
+    torch.rand(9)
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
+
+
+def test_a_loss_that_is_not_finite_names_its_student() -> None:
+    class Broken(Rebalanced):
+        factor = 1.0
+
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            terms = super().loss(batch, student, teacher)
+            return {"fine": terms["ce"], "broken": terms["ce"] * self.factor}
+
+    crowd = made(Broken, 5)
+    crowd.methods[3].factor = math.nan  # type: ignore[attr-defined]
+    with pytest.raises(DivergedError, match=r"student 3, stage 'usual', step 1: term 'broken' is not finite"):
+        crowd.fit(at_once=2)
+
+
+def test_weights_that_are_all_zero_are_told() -> None:
+    with pytest.raises(InputError, match="stage 'train' has nothing to minimise"):
+        made("kd", 2, ce=0.0, kd=0.0).fit()
+
+
+def test_what_does_not_match_is_told() -> None:
+    crowd = made("kd", 2)
+    with pytest.raises(ValueError, match="2, 2 and 1 for 2 tasks"):
+        crowd.fit(seeds=[1])
+    with pytest.raises(ValueError, match=r"labels T x M.*got \(2, 20\), \(2, 19, 1, 16, 16\)"):
+        dataclasses.replace(crowd, images=crowd.images[:, 1:]).fit()
+    with pytest.raises(ValueError, match="KD learns from a teacher"):
+        dataclasses.replace(crowd, guides=None).fit()
+    with pytest.raises(ValueError, match="one method with the same settings"):
+        dataclasses.replace(crowd, methods=[crowd.methods[0], made("kd", 1, kd=0.5).methods[0]]).fit()
+    crowd.students[1].head.requires_grad_(False)
+    with pytest.raises(ValueError, match="frozen parameters"):
+        crowd.fit()
+
+
+def test_losses_see_float32_after_a_forward_pass_in_bfloat16() -> None:
+    class Looking(Rebalanced):
+        def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
+            seen.update((student.logits.dtype, student.embedding.dtype))
+            return super().loss(batch, student, teacher)
+
+    seen: set[torch.dtype] = set()
+    crowd = made(Looking, 2)
+    for student in crowd.students:
+        student.float()
+    crowd.images = crowd.images.float()
+    crowd.fit(Training(steps=2, batch_size=10), device=Device(torch.device("cpu"), "bfloat16"))
+    assert seen == {torch.float32}
