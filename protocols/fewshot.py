@@ -94,7 +94,7 @@ class FewShot(Episodic):
 
         teacher, student = self.train_briefly(data, trainer)
         episodes, disjoint = self.episodes(data, seed), self.disjoint_episodes(data, seed)
-        novel = data.where(data.split(self.settings.split))
+        novel = data.indices_of(data.split(self.settings.split))
         embeddings = {
             "student": trainer.embed(student, data, novel),
             "teacher": trainer.embed(teacher, data, novel),

@@ -9,7 +9,7 @@ import numpy as np
 from benchmark.checks.check import Contract, Subject, check_documented, check_light, require
 from benchmark.checks.randomness import disturb, untouched
 from benchmark.data import ImageSet
-from benchmark.data.published import Published, data_set, open_data_set
+from benchmark.data.published import PublishedDataset, data_set, open_data_set
 from benchmark.errors import InputError
 from benchmark.system.progress import Silent
 from protocols import PROTOCOLS
@@ -26,14 +26,14 @@ def load(subject: Subject) -> ImageSet:
 @DATASET.rule
 def documented(subject: Subject) -> None:
     """Its docstring says what it is."""
-    if not isinstance(subject.entry, Published):
+    if not isinstance(subject.entry, PublishedDataset):
         check_documented(subject)
 
 
 @DATASET.rule
 def light(subject: Subject) -> None:
     """Importing it imports neither NumPy nor anything else that is slow."""
-    if not isinstance(subject.entry, Published):
+    if not isinstance(subject.entry, PublishedDataset):
         check_light(subject)
 
 
@@ -71,7 +71,7 @@ def grouped(subject: Subject) -> None:
     pairs = np.unique(np.stack([data.groups, data.labels]), axis=1)
     several = pairs[0][np.flatnonzero(np.diff(pairs[0]) == 0)]
     require(not len(several), f"group {several[0]} has images of several classes" if len(several) else "")
-    if data.origin is not None:
+    if data.import_info is not None:
         return  # as it was published
     seen: dict[tuple[bytes, int], int] = {}
     for picture, label, group in zip(data.images, data.labels, data.groups, strict=True):

@@ -1,4 +1,4 @@
-"""Commands on data sets."""
+"""``data`` commands: list, show, download, import, verify and remove data sets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from benchmark.errors import InputError
 from benchmark.system import interrupts
 
 if TYPE_CHECKING:
-    from benchmark.data.published import Published
+    from benchmark.data.published import PublishedDataset
     from benchmark.system.progress import Progress
 
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="Look at data sets; fetch, import, verify and remove those that do not ship with the package.",
+    help="List and show data sets; download, import, verify and remove those that do not ship with the suite.",
     epilog="""\b
     Examples:
       python -m benchmark data list
@@ -32,24 +32,25 @@ Name = Annotated[str, typer.Argument(autocompletion=completion.datasets, help="D
 
 @enter(app, "list")
 def list_(data: Data = None) -> None:
-    """List data sets: which are here, which are imported, what they are.
+    """List all data sets and their state.
 
     \b
     Example:
       python -m benchmark data list
     """
     from benchmark.data import DATASETS
-    from benchmark.data.published import Published, data_set, imports
+    from benchmark.data.dataset_store import list_imports
+    from benchmark.data.published import PublishedDataset, data_set
     from benchmark.display.tables import print_table
 
     root = data_root(data)
     rows = []
     for name in DATASETS.display_names():
-        entry = data_set(name) if DATASETS.usable(name) else None
-        state = entry.state(root) if isinstance(entry, Published) else "embedded" if entry else "cannot be used"
-        rows.append([name, state, DATASETS.help(name)])
-    known = {row[0] for row in rows}
-    rows += [[path.name, "imported", "from a folder"] for path in imports(root) if path.name not in known]
+        loader = data_set(name) if DATASETS.usable(name) else None
+        state = "embedded" if loader else "cannot be used"
+        rows.append([name, loader.state(root) if isinstance(loader, PublishedDataset) else state, DATASETS.help(name)])
+    names = {row[0] for row in rows}
+    rows += [[path.name, "imported", "from a folder"] for path in list_imports(root) if path.name not in names]
     print_table(f"data sets, imported ones in {root / 'sets'}", ["name", "state", "what it is"], rows)
 
 
@@ -57,12 +58,12 @@ def list_(data: Data = None) -> None:
 def show(
     dataset: Name,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (PNG), a row per class.")
+        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (PNG) with a row for each class.")
     ] = None,
     offline: Offline = False,
     data: Data = None,
 ) -> None:
-    """Say what a data set holds; with --out, draw it.
+    """Show what a data set holds. --out also draws it.
 
     \b
     Example:
@@ -76,10 +77,10 @@ def show(
     images = open_data_set(data_set(dataset), data_root(data), _progress())
     rows = []
     for split, classes in images.splits.items():
-        counts = [len(images.where([c])) for c in classes]
-        groups = len(np.unique(images.groups[images.where(classes)]))
-        few, many = (str(pick(counts)) if counts else "" for pick in (min, max))
-        rows.append([split, str(len(classes)), str(sum(counts)), few, many, str(groups)])
+        counts = [len(images.indices_of([c])) for c in classes]
+        groups = len(np.unique(images.groups[images.indices_of(classes)]))
+        fewest, most = (str(pick(counts)) if counts else "" for pick in (min, max))
+        rows.append([split, str(len(classes)), str(sum(counts)), fewest, most, str(groups)])
     _, height, width, channels = images.images.shape
     if out is not None:
         from benchmark.data.contact_sheet import draw_contact_sheet
@@ -93,24 +94,29 @@ def show(
     print_table("\nfor the record", ["what", "value"], [[k, _short(v)] for k, v in images.describe().items()])
 
 
-@enter(app, "fetch")
-def fetch(
+@enter(app, "download")
+def download(
     dataset: Name,
     offline: Offline = False,
     data: Data = None,
 ) -> None:
-    """Fetch the files of a data set from its publisher, or tell how to get them by hand.
+    """Download the files of a data set. If its licence forbids that, print how to get them.
 
     \b
     Examples:
-      python -m benchmark data fetch cub
-      python -m benchmark data fetch miniimagenet --data /scratch/benchmark
+      python -m benchmark data download cub
+      python -m benchmark data download miniimagenet --data /scratch/benchmark
     """
+    from benchmark.data.dataset_store import download_dataset
+
     root = data_root(data)
     published = _published(dataset)
-    for path in published.fetch(root, _progress()):
-        tell(f"{path}: whole")
-    tell(f"next: {published.command(root)}")
+    for path in download_dataset(published, root, _progress()):
+        tell(f"{path}: complete")
+    tell(f"next: {published.import_command(root)}")
+
+
+app.command("fetch", hidden=True)(download)  # the former name
 
 
 @enter(app, "import")
@@ -118,7 +124,7 @@ def import_(
     dataset: Name,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="PATH", help="Folder or archive of its files [default: what was fetched]."),
+        typer.Option("--from", metavar="PATH", help="Folder or archive of its files [default: the downloaded files]."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -130,24 +136,24 @@ def import_(
     offline: Offline = False,
     data: Data = None,
 ) -> None:
-    """Convert a data set, once, to the form that runs read. Interrupted, the same command goes on.
+    """Convert a data set to the form that runs read. To continue an interrupted import, repeat the command.
 
     \b
     Examples:
       python -m benchmark data import cifar100
       python -m benchmark data import cub --from CUB_200_2011 --set size=84
     """
-    from benchmark.data.published import default_workers
+    from benchmark.data.dataset_store import default_workers, import_dataset
 
     published = _published(dataset)
-    given: dict[str, str] = {}
+    overrides: dict[str, str] = {}
     for item in set_ or ():
         name, equals, value = item.partition("=")
-        if not equals or not name or name in given:
+        if not equals or not name or name in overrides:
             raise InputError(f"--set {item!r} is not of the form name=value, each name once, as in size=84")
-        given[name.strip()] = value.strip()
-    index = published.import_from(
-        data_root(data), source, given, workers=workers or default_workers(), progress=_progress()
+        overrides[name.strip()] = value.strip()
+    index = import_dataset(
+        published, data_root(data), source, overrides, workers=workers or default_workers(), progress=_progress()
     )
     count, height, width, channels = index.shape
     tell(f"{dataset}: {count:,} images of {len(index.classes)} classes, {height} x {width} x {channels}")
@@ -161,54 +167,53 @@ def verify(
     ] = None,
     data: Data = None,
 ) -> None:
-    """Read imported data sets and compare every part with its checksum.
+    """Check imported data sets against their checksums.
 
     \b
     Examples:
       python -m benchmark data verify
       python -m benchmark data verify cub
     """
-    from benchmark.data.published import imports
+    from benchmark.data.dataset_store import list_imports
+    from benchmark.data.memory_map import verify_checksums
 
     root = data_root(data)
-    from benchmark.data import memory_map
-
-    folders = [_published(name).ready(root, _progress()) for name in datasets or ()] or imports(root)
+    folders = [_published(name).require_import(root, _progress()) for name in datasets or ()] or list_imports(root)
     for folder in dict.fromkeys(folders):
-        index = memory_map.verify(folder, _progress())
+        index = verify_checksums(folder, _progress())
         tell(f"{index.name}: {index.shape[0]:,} images, all as recorded")
 
 
 @enter(app, "remove")
 def remove(
     dataset: Name,
-    downloads: Annotated[bool, typer.Option("--downloads", help="Its fetched files too.")] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="Also delete its downloaded files.")] = False,
     data: Data = None,
 ) -> None:
-    """Delete what was imported of a data set.
+    """Delete the import of a data set.
 
     \b
     Examples:
       python -m benchmark data remove cub
       python -m benchmark data remove cub --downloads
     """
-    from benchmark.data.published import imports, remove_import
+    from benchmark.data.dataset_store import list_imports, remove_dataset, remove_import
 
     root = data_root(data)
-    if dataset.startswith("folder-") and root / "sets" / dataset in imports(root):  # of a folder that has changed
+    if dataset.startswith("folder-") and root / "sets" / dataset in list_imports(root):  # its folder has changed
         freed = remove_import(root / "sets" / dataset)
     else:
-        freed = _published(dataset).remove(root, downloads=downloads)
+        freed = remove_dataset(_published(dataset), root, downloads=downloads)
     tell(f"{dataset}: removed, {freed / 2**20:,.1f} MiB")
 
 
-def _published(name: str) -> Published:
-    from benchmark.data.published import Published, data_set
+def _published(name: str) -> PublishedDataset:
+    from benchmark.data.published import PublishedDataset, data_set
 
-    entry = data_set(name)
-    if not isinstance(entry, Published):
-        raise InputError(f"data set {name} is embedded or another package's: there is nothing to fetch or import")
-    return entry
+    loader = data_set(name)
+    if not isinstance(loader, PublishedDataset):
+        raise InputError(f"data set {name} is embedded or another package's: there is nothing to download or import")
+    return loader
 
 
 def _progress() -> Progress:

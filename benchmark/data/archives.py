@@ -1,4 +1,4 @@
-"""Archives of others, unpacked without trusting them: files and folders inside one folder, and no more than is sane."""
+"""Unpack archives without trusting them: only files and folders, only inside one folder, and within size limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 from benchmark.system.progress import Progress
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".zip")
@@ -26,7 +26,14 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What is no bomb: so many files, so many bytes, and so many times the archive's own size (small ones aside)."""
+    """Limits against archives that unpack to far more than they hold.
+
+    Attributes:
+        files: largest number of members.
+        size: largest unpacked size in bytes.
+        ratio: largest unpacked size, as a multiple of the archive's size.
+        small: unpacked size in bytes to which ``ratio`` does not apply.
+    """
 
     files: int = 3_000_000
     size: int = 400 << 30
@@ -43,15 +50,22 @@ class _Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name is that of an archive that ``extract`` reads."""
+    """Return whether the file's name is that of an archive which ``extract`` reads."""
     return path.is_file() and path.name.lower().endswith(_ENDINGS)
 
 
 def extract(archives: Sequence[Path], folder: Path, progress: Progress, limits: Limits | None = None) -> None:
-    """Unpack tar (plain, gzip, bzip2, xz) and zip files into ``folder``, which is there whole afterwards or not at all.
+    """Unpack tar (plain, gzip, bzip2, xz) and zip files. The folder is created complete or not at all.
 
-    A name that leads out of the folder, a link, a device, two members of one name, an encrypted, damaged or cut-off
-    archive and one that unpacks to more than ``limits`` raise ``InputError``.
+    Args:
+        archives: the archives; all go into one folder.
+        folder: the folder to create.
+        progress: reports the work.
+        limits: limits on size and members; None is the default limits.
+
+    Raises:
+        InputError: an archive is damaged, encrypted or larger than ``limits``, or has a member that is a link, a
+            device, outside the folder or named like another.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
@@ -70,10 +84,10 @@ def _extract(archive: Path, folder: Path, progress: Progress, limits: Limits) ->
         _Unpacking(archive, folder, limits, max(limits.small, limits.ratio * total)).run(progress)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise InputError(f"archive {archive} is damaged or cut off ({_reason(error)}); get it again") from None
-    except RuntimeError as error:  # what zipfile says of a member that needs a password
+    except RuntimeError as error:  # zipfile: a member needs a password
         raise InputError(f"archive {archive} cannot be unpacked ({_reason(error)})") from None
     except OSError as error:
-        raise InputError(f"cannot unpack {archive} to {folder.parent} ({error.strerror or error})") from None
+        raise InputError(f"cannot unpack {archive} to {folder.parent} ({os_reason(error)})") from None
     finally:
         progress.end()
 

@@ -1,4 +1,4 @@
-"""Images as network input: normalised tensors, random crops and mirror images of whole batches at once."""
+"""Images as network input: normalised tensors, random crops and mirror images, a whole batch at a time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,45 @@ from torch import Tensor
 from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.errors import InputError
 
-Crop = Literal["padded", "resized"]
+CropKind = Literal["padded", "resized"]
 
-_COUNTED = 1024
-"""Images whose values are counted at a time."""
+_HISTOGRAM_IMAGES = 1024
+"""Images whose pixel values are counted at once."""
 
-_AREAS, _RATIOS, _TRIALS = (0.08, 1.0), (3 / 4, 4 / 3), 10
-"""Of windows: shares of the image, width to height, and how often one that does not fit is drawn anew."""
+_AREA_RANGE = (0.08, 1.0)
+"""Area of a resized crop, as a share of the image."""
+
+_RATIO_RANGE = (3 / 4, 4 / 3)
+"""Width of a resized crop, divided by its height."""
+
+_TRIALS = 10
+"""Candidates drawn for each resized crop. The first candidate that fits the image is used."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Channel means and standard deviations of the images a network was trained on, on the scale 0..1."""
+    """Statistics of the images that a network was trained on.
+
+    Attributes:
+        mean: mean of each channel, on the scale 0..1.
+        std: standard deviation of each channel, on the scale 0..1.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
     def of(cls, data: ImageSet, indices: IntArray) -> Normalisation:
-        """Statistics of the images at ``indices``, from how often each value occurs."""
+        """Compute the statistics of some images from the histogram of each channel.
+
+        Args:
+            data: the image set.
+            indices: the images to count.
+        """
         values = (np.arange(256, dtype=np.float32) / 255).astype(np.float64)
         counts = np.zeros((data.images.shape[3], 256))
-        for some in np.array_split(indices, max(1, -(-len(indices) // _COUNTED))):
-            for channel, row in zip(np.moveaxis(data.images[some], 3, 0), counts, strict=True):
+        for part in np.array_split(indices, max(1, -(-len(indices) // _HISTOGRAM_IMAGES))):
+            for channel, row in zip(np.moveaxis(data.images[part], 3, 0), counts, strict=True):
                 row += np.bincount(channel.ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ values
@@ -48,14 +64,16 @@ PUBLISHED = {
     "cifar100": Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Statistics that papers use: of CIFAR-100's training images, and of ImageNet's for photographs of other sets."""
+"""Statistics that papers use: those of CIFAR-100's training images, and ImageNet's for photographs of other sets."""
 
 
 class Crops(NamedTuple):
-    """How a batch of B images is seen: how far down and right each one's crop begins, and whether it is mirrored.
+    """One crop of the input's size for each of B images. All tensors are on the CPU.
 
-    rows, columns: B pixels from where the crop of the image's centre begins, negative for up and left; mirrored: B. All
-    on the CPU.
+    Attributes:
+        rows: B, pixels from the centre crop down to this crop; negative is up.
+        columns: B, pixels from the centre crop to the right; negative is left.
+        mirrored: B flags, True if the crop is mirrored.
     """
 
     rows: Tensor
@@ -64,13 +82,21 @@ class Crops(NamedTuple):
 
     @classmethod
     def plain(cls, count: int) -> Crops:
-        """So many images as they are."""
+        """The centre crops of ``count`` images, not mirrored."""
         zeros = torch.zeros(count, dtype=torch.int64)
         return cls(zeros, zeros, zeros.bool())
 
 
 class ResizedCrops(NamedTuple):
-    """As ``Views``, of parts of any size that are brought to the input's: B pixels each, and flags, on the CPU."""
+    """One rectangle of each of B images, resized to the input's size. All tensors are on the CPU.
+
+    Attributes:
+        tops: B, first row of the rectangle in pixels.
+        lefts: B, first column in pixels.
+        heights: B, rows of the rectangle.
+        widths: B, columns of the rectangle.
+        mirrored: B flags, True if the crop is mirrored.
+    """
 
     tops: Tensor
     lefts: Tensor
@@ -80,35 +106,48 @@ class ResizedCrops(NamedTuple):
 
 
 class ImageLoader:
-    """Some images of a set on a device, padded with their background, ready to be cut into batches.
+    """Makes batches of network input from some images of a set.
 
-    size: pixels of a side of what is cut (0: the whole image, S x S else); crop: what ``draw`` draws, ``padded``:
-    views, or ``resized``: windows, as ``Training.crop`` has it, after Szegedy et al. 2015 (arXiv 1409.4842). More than
-    ``resident`` bytes stay where the set has them, and every batch is read from there; None: as the device has room.
+    The images are padded with the set's background. They stay on the device if they fit; otherwise every batch is read
+    from the set.
+
+    Args:
+        data: the image set.
+        indices: the images to load (N). Methods take positions into this array.
+        normalisation: statistics that normalise the pixels.
+        padding: pixels of background on each side. Unused if ``crop`` is ``resized``.
+        size: side of the network input in pixels; 0 is the whole image.
+        crop: kind of random crop. ``padded`` shifts the crop within the padding; ``resized`` resizes a random
+            rectangle, as Szegedy et al. 2015 (arXiv 1409.4842).
+        device: where batches are needed.
+        resident: largest number of bytes that may stay on the device; None is ``room_for_images(device)``.
+
+    Raises:
+        InputError: the padded images are smaller than ``size``.
     """
 
     def __init__(
         self, data: ImageSet, indices: IntArray, normalisation: Normalisation, *, padding: int, size: int = 0,
-        crop: Crop = "padded", device: torch.device, resident: int | None = None,
+        crop: CropKind = "padded", device: torch.device, resident: int | None = None,
     ) -> None:  # fmt: skip
         self._data = data
         self._indices = indices
         self._device = device
         height, width = data.images.shape[1:3]
         self._size = (size, size) if size else (height, width)
-        self._crop = crop
+        self._crop_kind = crop
         self._padding = padding = padding if crop == "padded" else 0
-        self._spare = height + 2 * padding - self._size[0], width + 2 * padding - self._size[1]
-        if min(self._spare) < 0:
+        self._slack = height + 2 * padding - self._size[0], width + 2 * padding - self._size[1]
+        if min(self._slack) < 0:
             raise InputError(
                 f"images of {data.name} are {height} x {width}: too small for training.input_size = {size}; import "
                 f"them larger, or lower it"
             )
-        self._first = padding + (height - self._size[0]) // 2, padding + (width - self._size[1]) // 2
-        room = room_for_images(device) if resident is None else resident
-        fits = padded_bytes(data, len(indices), padding) <= room
+        self._centre = padding + (height - self._size[0]) // 2, padding + (width - self._size[1]) // 2
+        capacity = room_for_images(device) if resident is None else resident
+        fits = padded_bytes(data, len(indices), padding) <= capacity
         self._pixels = self._read(indices).to(device) if fits else None
-        self._mirrors = data.flip_invariant
+        self._flip_invariant = data.flip_invariant
         self._scale = torch.tensor([1 / (255 * s) for s in normalisation.std], device=device)
         self._shift = torch.tensor(
             [m / s for m, s in zip(normalisation.mean, normalisation.std, strict=True)], device=device
@@ -118,76 +157,96 @@ class ImageLoader:
         return len(self._indices)
 
     def plain(self, positions: Tensor) -> Tensor:
-        """The centres of the images, normalised: B x C x H x W float32 in channels_last."""
-        (top, left), (height, width) = self._first, self._size
-        pixels, rows = self._held(positions)
+        """Load the centre crops, not mirrored.
+
+        Args:
+            positions: B positions of images.
+
+        Returns:
+            Normalised pixels, B x C x H x W float32 in channels_last.
+        """
+        (top, left), (height, width) = self._centre, self._size
+        pixels, rows = self._padded(positions)
         return self._normalised(pixels[rows, top : top + height, left : left + width])
 
     def augmented(self, positions: Tensor, generator: torch.Generator) -> Tensor:
-        """The images in random views: shape as ``plain``."""
-        return self.cut(positions, self.draw(len(positions), generator))
+        """Load a random crop of each image: arguments as ``sample_crops``, result as ``plain``."""
+        return self.crop(positions, self.sample_crops(len(positions), generator))
 
-    def draw(self, count: int, generator: torch.Generator) -> Crops | ResizedCrops:
-        """Random crops, half of them mirrored where that keeps the class.
+    def sample_crops(self, count: int, generator: torch.Generator) -> Crops | ResizedCrops:
+        """Draw random crops of the loader's kind. Half of them are mirrored if the set is flip-invariant.
 
-        ``generator`` lives on the CPU, so that every device sees the same crops.
+        Args:
+            count: number of crops.
+            generator: a generator on the CPU, so that every device gets the same crops.
         """
-        if self._crop == "resized":
-            return self._windows(count, generator)
-        return self.sample_crops(count, generator)
+        if self._crop_kind == "resized":
+            return self._sample_resized_crops(count, generator)
+        return self.sample_padded_crops(count, generator)
 
-    def sample_crops(self, count: int, generator: torch.Generator) -> Crops:
-        """Random crops of the input's size within the padding, mirrored as in ``draw``."""
-        down, right = self._spare
+    def sample_padded_crops(self, count: int, generator: torch.Generator) -> Crops:
+        """Draw random crops of the input's size within the padding: arguments as ``sample_crops``."""
+        down, right = self._slack
         if down == right:
             rows, columns = torch.randint(0, down + 1, (2, count, 1), generator=generator)[..., 0]
         else:
             rows, columns = (torch.randint(0, most + 1, (count,), generator=generator) for most in (down, right))
         flips = torch.randint(0, 2, (count, 1), generator=generator)[:, 0].bool()
-        return Crops(rows - self._first[0], columns - self._first[1], flips & self._mirrors)
+        return Crops(rows - self._centre[0], columns - self._centre[1], flips & self._flip_invariant)
 
-    def cut(self, positions: Tensor, views: Crops | ResizedCrops) -> Tensor:
-        """A view of each image, its crop within the padding: shape as ``plain``."""
-        if isinstance(views, ResizedCrops):
-            return self._resampled(positions, views)
+    def crop(self, positions: Tensor, crops: Crops | ResizedCrops) -> Tensor:
+        """Load the given crop of each image.
+
+        Args:
+            positions: B positions of images.
+            crops: B crops that lie within the padding.
+
+        Returns:
+            Normalised pixels, B x C x H x W float32 in channels_last.
+        """
+        if isinstance(crops, ResizedCrops):
+            return self._resized(positions, crops)
         device = self._device
-        top, left, mirrored = (part.to(device)[:, None] for part in (views.rows, views.columns, views.mirrored))
-        rows = top + self._first[0] + torch.arange(self._size[0], device=device)
-        columns = left + self._first[1] + torch.arange(self._size[1], device=device)
+        top, left, mirrored = (part.to(device)[:, None] for part in (crops.rows, crops.columns, crops.mirrored))
+        rows = top + self._centre[0] + torch.arange(self._size[0], device=device)
+        columns = left + self._centre[1] + torch.arange(self._size[1], device=device)
         columns = torch.where(mirrored, columns.flip(1), columns)
-        pixels, images = self._held(positions)
+        pixels, images = self._padded(positions)
         return self._normalised(pixels[images.view(-1, 1, 1), rows[:, :, None], columns[:, None, :]])
 
-    def _windows(self, count: int, generator: torch.Generator) -> ResizedCrops:
-        """Windows of uniform area and log-uniform ratio; of ten drawn, the first that fits, else the largest square."""
+    def _sample_resized_crops(self, count: int, generator: torch.Generator) -> ResizedCrops:
+        """Draw rectangles of uniform area and log-uniform aspect ratio.
+
+        The first of ten candidates that fits the image is used, else the largest square.
+        """
         height, width = self._data.images.shape[1:3]
-        area = torch.empty(count, _TRIALS).uniform_(*_AREAS, generator=generator) * (height * width)
-        ratio = torch.empty(count, _TRIALS).uniform_(*map(math.log, _RATIOS), generator=generator).exp()
+        area = torch.empty(count, _TRIALS).uniform_(*_AREA_RANGE, generator=generator) * (height * width)
+        ratio = torch.empty(count, _TRIALS).uniform_(*map(math.log, _RATIO_RANGE), generator=generator).exp()
         widths, heights = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
         fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
         first = fits.int().argmax(1, keepdim=True)
         side = torch.full((count,), min(height, width))
-        some = fits.any(1)
-        widths, heights = (torch.where(some, x.gather(1, first)[:, 0], side) for x in (widths, heights))
+        any_fits = fits.any(1)
+        widths, heights = (torch.where(any_fits, x.gather(1, first)[:, 0], side) for x in (widths, heights))
         down, right = torch.rand(2, count, generator=generator)
         tops, lefts = (down * (height - heights + 1)).long(), (right * (width - widths + 1)).long()
         flips = torch.randint(0, 2, (count,), generator=generator).bool()
-        return ResizedCrops(tops, lefts, heights, widths, flips & self._mirrors)
+        return ResizedCrops(tops, lefts, heights, widths, flips & self._flip_invariant)
 
-    def _resampled(self, positions: Tensor, windows: ResizedCrops) -> Tensor:
-        """The windows brought to the input's size by bilinear interpolation between their own pixels."""
+    def _resized(self, positions: Tensor, crops: ResizedCrops) -> Tensor:
+        """Resize the rectangles to the input's size: bilinear interpolation of the pixels inside each rectangle."""
         device, (height, width) = self._device, self._size
-        tops, lefts, heights, widths, mirrored = (part.to(device)[:, None] for part in windows)
-        pixels, images = self._held(positions)
+        tops, lefts, heights, widths, mirrored = (part.to(device)[:, None] for part in crops)
+        pixels, images = self._padded(positions)
         values = pixels[images].permute(0, 3, 1, 2).float()
-        rows = _centres(tops, heights, height)
-        columns = _centres(lefts, widths, width)
+        rows = _pixel_centres(tops, heights, height)
+        columns = _pixel_centres(lefts, widths, width)
         columns = torch.where(mirrored, columns.flip(1), columns)
         full = values.shape[2:]
         y, x = (2 * (part + 0.5) / total - 1 for part, total in zip((rows, columns), full, strict=True))
         grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], 3)
-        cut = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
-        return self._normalised(cut.permute(0, 2, 3, 1).contiguous())
+        resized = F.grid_sample(values, grid, padding_mode="border", align_corners=False)
+        return self._normalised(resized.permute(0, 2, 3, 1).contiguous())
 
     def _read(self, indices: IntArray) -> Tensor:
         p = self._padding
@@ -196,8 +255,8 @@ class ImageLoader:
         )
         return torch.from_numpy(pixels)
 
-    def _held(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded pixels that hold the images at ``positions``, and in which rows they do."""
+    def _padded(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded pixels on the device, and the row of each requested image in them."""
         if self._pixels is not None:
             return self._pixels, positions
         pixels = self._read(self._indices[positions.cpu().numpy()])
@@ -211,18 +270,27 @@ class ImageLoader:
 
 
 def padded_bytes(data: ImageSet, count: int, padding: int) -> int:
-    """What so many padded images take."""
+    """Memory of ``count`` images with ``padding`` pixels of background on each side, in bytes."""
     height, width, channels = data.images.shape[1:]
     return int(count * (height + 2 * padding) * (width + 2 * padding) * channels)
 
 
 def room_for_images(device: torch.device) -> int:
-    """Bytes of images that may stay on a device: half of a GPU's free memory, elsewhere 2 GiB."""
+    """Bytes of images that may stay on a device: half of a GPU's free memory, 2 GiB otherwise."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2 << 30
 
 
-def _centres(starts: Tensor, lengths: Tensor, count: int) -> Tensor:
-    """Where ``count`` pixels stand along windows of the image (B x 1 each), not beyond a window's own: B x count."""
+def _pixel_centres(starts: Tensor, lengths: Tensor, count: int) -> Tensor:
+    """Coordinates of ``count`` pixel centres spread over each span of the image, never outside the span.
+
+    Args:
+        starts: B x 1, first pixel of each span.
+        lengths: B x 1, pixels of each span.
+        count: number of centres.
+
+    Returns:
+        B x ``count`` coordinates in pixels.
+    """
     steps = (torch.arange(count, device=starts.device) + 0.5) / count
     inner = (steps * lengths - 0.5).clamp_min(0)
     return starts + torch.minimum(inner, lengths - 1)

@@ -1,4 +1,4 @@
-"""A picture of an image set: one row per class."""
+"""One picture of a whole image set: a row for each class."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.image_set import ImageSet
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 
 
 def draw_contact_sheet(data: ImageSet, out: Path, *, columns: int = 24) -> None:
-    """Write a PNG with a row per class: its split and name, then up to ``columns`` images spread over the class."""
+    """Write a PNG with a row for each class: its split, its name and images spread evenly over the class.
+
+    Args:
+        data: the image set.
+        out: the PNG file to write.
+        columns: largest number of images of a class.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = data.images.shape[1:3]
@@ -24,11 +33,11 @@ def draw_contact_sheet(data: ImageSet, out: Path, *, columns: int = 24) -> None:
     for row, c in enumerate(order):
         top = row * (height + margin)
         draw.text((4, top + height // 2 - 8), f"{split_of[c]}  {data.classes[c]}", fill="black", font=font)
-        images = data.where([c])
+        images = data.indices_of([c])
         for column, i in enumerate(images[np.linspace(0, len(images) - 1, min(columns, len(images))).astype(int)]):
             pixels = np.broadcast_to(data.images[i], (height, width, 3))
             sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), (label + column * (width + margin), top))
     try:
         sheet.save(out, format="PNG")
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror or error}") from None
+        raise InputError(f"cannot write {out}: {os_reason(error)}") from None

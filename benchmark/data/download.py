@@ -1,7 +1,8 @@
-"""Files fetched from their publishers: gone on with after a break, and checked before they get their names."""
+"""Downloads that resume (pooch has no Range requests) and whose checksum is verified before the file gets its name."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,30 +11,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 from benchmark.system.network import is_offline
 from benchmark.system.progress import Progress
 
-_BLOCK = 1 << 18
+_BLOCK_BYTES = 1 << 18
 _TRIES = 4
-_TIMEOUT = 30.0
+_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Download:
-    """A published file: where it is, what it is called here, and its published md5."""
+    """A published file.
+
+    Attributes:
+        url: address of the file.
+        filename: name of the local copy.
+        md5: published checksum.
+    """
 
     url: str
     filename: str
     md5: str
 
 
-def fetch(download: Download, folder: Path, progress: Progress, *, pause: float = 1.0) -> Path:
-    """The file in ``folder``, fetched unless it is there, with the published checksum.
+def download_file(download: Download, folder: Path, progress: Progress, *, pause: float = 1.0) -> Path:
+    """Download a file, unless it is there, and verify its published checksum.
 
-    A broken connection or a server's error is tried again after ``pause`` seconds, then twice that, and so on; what has
-    arrived is kept beside the file as ``.part`` and asked for no more.
-    What cannot be had and what has another checksum raise ``InputError``.
+    Broken connections and server errors are retried. The received part is kept as ``FILE.part``, and the next attempt
+    or the next call continues it.
+
+    Args:
+        download: the file.
+        folder: where to save it.
+        progress: reports the download.
+        pause: seconds before the first retry; every further pause is twice as long.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: the file cannot be downloaded or saved, or its checksum is wrong.
     """
     from http.client import HTTPException
 
@@ -48,17 +66,17 @@ def fetch(download: Download, folder: Path, progress: Progress, *, pause: float 
                 return target
             if is_offline():
                 raise InputError(f"file {target} is not there, and --offline asks for nothing from the network")
-            part = _Part(target)
+            part = _PartialFile(target)
             for attempt in range(_TRIES):
                 try:
                     _receive(download, part, progress)
                     break
                 except (OSError, HTTPException) as error:
-                    reason, lasting = _why(error)
-                    if lasting or attempt == _TRIES - 1:
+                    reason, is_final = _failure(error)
+                    if is_final or attempt == _TRIES - 1:
                         raise InputError(
-                            f"cannot fetch {download.url} ({reason}); what has arrived is kept, and the same command "
-                            f"goes on from there; or get the file by hand as {target}"
+                            f"cannot download {download.url} ({reason}); the received part is kept: repeat the command "
+                            f"to continue, or get the file by hand as {target}"
                         ) from None
                     progress.say(f"{download.filename}: {reason}; trying again")
                     time.sleep(pause * 2**attempt)
@@ -67,20 +85,20 @@ def fetch(download: Download, folder: Path, progress: Progress, *, pause: float 
             except InputError:
                 part.discard()
                 raise InputError(
-                    f"what {download.url} sent is not the published file {download.filename} (its md5 is not "
-                    f"{download.md5}); it was thrown away: get the file by hand as {target}"
+                    f"{download.url} did not send the published file {download.filename} (its md5 is not "
+                    f"{download.md5}); the download was deleted: get the file by hand as {target}"
                 ) from None
             os.replace(part.path, target)
             part.discard()
             return target
     except OSError as error:
         raise InputError(
-            f"cannot keep {download.filename} in {folder} ({error.strerror or error}); choose another with --data"
+            f"cannot keep {download.filename} in {folder} ({os_reason(error)}); choose another with --data"
         ) from None
 
 
-class _Part:
-    """What has arrived of a file, and which edition of it that is."""
+class _PartialFile:
+    """The received part of a file, and the edition of the file that the server named."""
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(target.name + ".part")
@@ -92,7 +110,7 @@ class _Part:
 
     @property
     def edition(self) -> str | None:
-        """What the server said of the file that the part is of; None where it cannot be told."""
+        """ETag or modification time of the file when the part was received; None if unknown."""
         try:
             edition = json.loads(self._edition.read_text())["edition"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -111,45 +129,45 @@ class _BrokenOffError(OSError):
     pass
 
 
-def _receive(download: Download, part: _Part, progress: Progress) -> None:
-    """Receive what is missing of a file, from where it broke off where the server can do that."""
+def _receive(download: Download, part: _PartialFile, progress: Progress) -> None:
+    """Receive the missing bytes of a file, or all of it if the server cannot continue."""
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
 
     headers = {"User-Agent": "distillation-benchmark", "Accept-Encoding": "identity"}
-    have, edition = part.size, part.edition
-    if have and edition is not None:
-        headers |= {"Range": f"bytes={have}-", "If-Range": edition}
+    received, edition = part.size, part.edition
+    if received and edition is not None:
+        headers |= {"Range": f"bytes={received}-", "If-Range": edition}
     try:
-        response = urlopen(Request(download.url, headers=headers), timeout=_TIMEOUT)
+        response = urlopen(Request(download.url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing is left to send, or the file is another one
-            if error.headers.get("Content-Range") == f"bytes */{have}":
+        if error.code == 416:  # nothing is left to send, or the file has changed
+            if error.headers.get("Content-Range") == f"bytes */{received}":
                 return
             part.discard()
             raise _BrokenOffError("the file has changed on its server") from None
         raise
     with response:
-        goes_on = response.status == 206 and _range_start(response) == have
-        if not goes_on:
-            have = 0
+        continues = response.status == 206 and _range_start(response) == received
+        if not continues:
+            received = 0
             part.begin(response.headers.get("ETag") or response.headers.get("Last-Modified"))
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        progress.begin(f"fetch {download.filename}", max(1, (total or 0) >> 20))
+        total = received + int(length) if length else None
+        progress.begin(f"download {download.filename}", max(1, (total or 0) >> 20))
         try:
-            with part.path.open("ab" if goes_on else "wb") as file:
-                while block := response.read(_BLOCK):
+            with part.path.open("ab" if continues else "wb") as file:
+                while block := response.read(_BLOCK_BYTES):
                     file.write(block)
-                    have += len(block)
-                    progress.advance(have >> 20, "MiB")
+                    received += len(block)
+                    progress.advance(received >> 20, "MiB")
                 file.flush()
                 os.fsync(file.fileno())
         finally:
             progress.end()
-    if total is not None and have < total:
-        raise _BrokenOffError(f"broke off after {have:,} of {total:,} bytes")
+    if total is not None and received < total:
+        raise _BrokenOffError(f"broke off after {received:,} of {total:,} bytes")
 
 
 def _range_start(response: Any) -> int | None:
@@ -158,19 +176,19 @@ def _range_start(response: Any) -> int | None:
     return int(start) if unit == "bytes" and start.isdecimal() else None
 
 
-def _why(error: Exception) -> tuple[str, bool]:
-    """What went wrong, and whether trying again would be in vain."""
+def _failure(error: Exception) -> tuple[str, bool]:
+    """The reason of a failed attempt, and True if a retry cannot help."""
     from urllib.error import HTTPError, URLError
 
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.reason}", error.code < 500 and error.code not in (408, 429)
     if isinstance(error, URLError):
         return str(error.reason), False
-    return str(error) or type(error).__name__, isinstance(error, OSError) and error.errno == 28
+    return str(error) or type(error).__name__, isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def _check(path: Path, download: Download) -> None:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != download.md5:
-        raise InputError(f"file {path} has md5 {found}, published is {download.md5}: remove it and fetch it again")
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != download.md5:
+        raise InputError(f"file {path} has md5 {md5}, published is {download.md5}: remove it and download it again")

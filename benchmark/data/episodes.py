@@ -1,4 +1,4 @@
-"""Few-shot episodes: which classes, which support and which query images."""
+"""Few-shot episodes: their classes, support images and query images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from benchmark.errors import DoesNotApply, InputError
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """E episodes over images numbered as in the image set.
+    """E episodes of N classes with K support and Q query images each. All indices are those of the image set.
 
-    classes: E x N class indices; support: E x N x K image indices; query: E x N x Q image indices. Support and
-    query of one episode share no image and no group.
+    Support and query images of one episode share no image and no group.
+
+    Attributes:
+        classes: E x N class indices.
+        support: E x N x K image indices.
+        query: E x N x Q image indices.
     """
 
     classes: IntArray
@@ -35,13 +39,24 @@ class Episodes:
 def check_episodes(
     data: ImageSet, classes: tuple[int, ...], way: int, shot: int, query: int, among: IntArray | None = None
 ) -> None:
-    """Raise ``InputError`` with the numbers where ``classes`` cannot give such episodes.
+    """Check that such episodes can be drawn.
 
-    The groups of a class are shared out between support and query; where K + Q images and all but one of its largest
-    group are there, a way to do so is always found.
+    The groups of a class are divided between support and query. This always succeeds if the class has at least K + Q
+    images plus the size of its largest group minus one.
+
+    Args:
+        data: the image set.
+        classes: class indices to draw from.
+        way: classes of an episode (N).
+        shot: support images of each class (K).
+        query: query images of each class (Q).
+        among: indices of the images to draw from; None is all images.
+
+    Raises:
+        InputError: the episodes cannot be drawn; the message says which numbers are too small.
     """
     if way < 2 or shot < 1:
-        raise InputError(f"{way}-way {shot}-shot is no task: it takes 2 ways and 1 shot at the least")
+        raise InputError(f"{way}-way {shot}-shot is not a task: at least 2 ways and 1 shot are needed")
     if way > len(classes):
         raise DoesNotApply(
             f"{way}-way episodes need {way} classes, the split has {len(classes)}: at most {len(classes)}-way"
@@ -53,18 +68,18 @@ def check_episodes(
         if not _any_support_fits(sizes, shot, query) and len(images) < shot + query + largest - 1:
             raise DoesNotApply(
                 f"{shot}-shot episodes with {query} queries need more images: class {data.classes[c]!r} of {data.name} "
-                f"has {len(images)}, up to {largest} of them near-duplicates of one another, which never stand on both "
-                f"sides; lower the shots or set protocol.queries"
+                f"has {len(images)}, up to {largest} of them near-duplicates of one another, which are never "
+                f"both support and query; lower the shots or set protocol.queries"
             )
 
 
 def _any_support_fits(sizes: IntArray, shot: int, query: int) -> bool:
-    """Whether K images from any groups of such sizes leave Q images of other groups."""
+    """Whether any K support images leave Q query images of other groups, for groups of these sizes."""
     return int(np.sort(sizes)[::-1][shot:].sum()) >= query
 
 
 def _of_class(data: ImageSet, c: int, among: IntArray | None) -> IntArray:
-    images = data.where([c])
+    images = data.indices_of([c])
     return images if among is None else images[np.isin(images, among)]
 
 
@@ -79,11 +94,23 @@ def sample_episodes(
     seed: int,
     among: IntArray | None = None,
 ) -> Episodes:
-    """Draw episodes: N classes without replacement, then K support images and Q queries of each, uniformly.
+    """Draw episodes: N classes without replacement, then K support and Q query images of each, uniformly.
 
-    A query is never of a group that the support images of its class belong to; where a class has few groups, support
-    images are drawn from no more of them than leave enough queries. The stream depends on the arguments alone.
-    ``among``: the images to draw from, where these are not all. Impossible numbers raise ``InputError``.
+    A query image never shares a group with the support images of its class. If a class has few groups, its support
+    images come from few enough of them to leave Q query images. The result depends on the arguments alone.
+
+    Args:
+        data: the image set.
+        classes: class indices to draw from.
+        way: classes of an episode (N).
+        shot: support images of each class (K).
+        query: query images of each class (Q).
+        episodes: number of episodes (E).
+        seed: seed of the draws.
+        among: indices of the images to draw from; None is all images.
+
+    Raises:
+        InputError: the episodes cannot be drawn.
     """
     check_episodes(data, classes, way, shot, query, among)
     rng = np.random.default_rng(seed)
@@ -109,16 +136,25 @@ def sample_episodes(
 
 
 def _support_first(shuffled: IntArray, groups: IntArray, shot: int, query: int) -> IntArray:
-    """Random orders of a class's images (E x M), in each the support images moved to the front.
+    """Move the support images to the front of each episode's random order.
 
-    An image is support, in turn, where its group has given one already, or leaves Q images of other groups without it.
+    An image becomes support if its group already has a support image, or if Q images remain in groups without one.
+
+    Args:
+        shuffled: E x M, a random order of the class's M images for each episode.
+        groups: M group ids.
+        shot: support images (K).
+        query: query images (Q).
+
+    Returns:
+        E x M orders.
     """
     members, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
     episodes = np.arange(len(shuffled))
     opened = np.zeros((len(shuffled), len(sizes)), bool)
     others = np.full(len(shuffled), len(groups))
     taken = np.zeros(shuffled.shape, bool)
-    # twice: an image passed over may be of a group that was opened after it
+    # twice: a skipped image may belong to a group that is opened after it
     for rank in [*range(shuffled.shape[1])] * 2:
         group = members[shuffled[:, rank]]
         known = opened[episodes, group]
@@ -132,26 +168,36 @@ def _support_first(shuffled: IntArray, groups: IntArray, shot: int, query: int) 
 def sample_disjoint_episodes(
     data: ImageSet, classes: tuple[int, ...], *, way: int, shot: int, query: int, seed: int
 ) -> Episodes:
-    """Draw episodes that share no image with each other, until the images are used up.
+    """Draw episodes that share no image with each other, until too few images are left.
 
-    Their accuracies differ as those of other images of the same classes would. Lafargue et al., TMLR 2024,
-    arXiv 2409.02850. Classes are drawn uniformly from those that still have images enough; otherwise as
-    ``sample_episodes``, which impossible numbers are told by.
+    The spread of their accuracies includes the choice of images (Lafargue et al., TMLR 2024, arXiv 2409.02850). Classes
+    are drawn uniformly from those with enough unused images.
+
+    Args:
+        data: the image set.
+        classes: class indices to draw from.
+        way: classes of an episode (N).
+        shot: support images of each class (K).
+        query: query images of each class (Q).
+        seed: seed of the draws.
+
+    Raises:
+        InputError: not one episode can be drawn.
     """
     check_episodes(data, classes, way, shot, query)
     rng = np.random.default_rng(seed)
-    left = {c: rng.permutation(data.where([c])) for c in classes}
+    unused = {c: rng.permutation(data.indices_of([c])) for c in classes}
     drawn: list[tuple[list[int], list[IntArray], list[IntArray]]] = []
     while True:
-        able = {}
-        for c, images in left.items():
+        query_positions = {}
+        for c, images in unused.items():
             fitting = np.flatnonzero(~np.isin(data.groups[images], data.groups[images[:shot]]))[:query]
             if len(images) >= shot and len(fitting) == query:
-                able[c] = fitting
-        if len(able) < way:
+                query_positions[c] = fitting
+        if len(query_positions) < way:
             break
-        chosen = [int(c) for c in rng.choice(list(able), way, replace=False)]
-        drawn.append((chosen, [left[c][:shot] for c in chosen], [left[c][able[c]] for c in chosen]))
+        chosen = [int(c) for c in rng.choice(list(query_positions), way, replace=False)]
+        drawn.append((chosen, [unused[c][:shot] for c in chosen], [unused[c][query_positions[c]] for c in chosen]))
         for c in chosen:
-            left[c] = np.delete(left[c], [*range(shot), *able[c]])
+            unused[c] = np.delete(unused[c], [*range(shot), *query_positions[c]])
     return Episodes(*(np.asarray(part, np.int64) for part in zip(*drawn, strict=True)))

@@ -1,4 +1,4 @@
-"""Which images of a class to keep: those whose mean stays closest to the mean of all."""
+"""Choose exemplars of a class so that their mean stays close to the mean of all its images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from benchmark.data.image_set import IntArray
 
 
 def herd(embeddings: npt.NDArray[np.float32], count: int) -> IntArray:
-    """Herding: ``count`` rows of ``embeddings`` (N x D) in the order chosen, N at the most.
+    """Choose exemplars greedily: each choice brings the mean of the chosen rows closest to the mean of all rows.
 
-    Rows are L2-normalised; each choice brings the mean of those chosen closest to the mean of all. Rebuffi et al.
-    (iCaRL), CVPR 2017, arXiv 1611.07725; Welling, ICML 2009.
+    Rows are L2-normalised first. Rebuffi et al. (iCaRL), CVPR 2017, arXiv 1611.07725; Welling, ICML 2009.
+
+    Args:
+        embeddings: N x D.
+        count: number of exemplars.
+
+    Returns:
+        Row indices in the order of choice, at most N.
     """
     rows = embeddings.astype(np.float64)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -21,12 +21,14 @@ IntArray = npt.NDArray[np.int64]
 class ImportInfo:
     """How an imported set was made.
 
-    pixels: the hash of its images, so that they need not be read to tell the set from another; form: what was asked for
-    other than usual, such as ``size=224``; facts: crop, resize policy and source files, for the record.
+    Attributes:
+        pixels: hash of all images, so that a fingerprint does not read them.
+        variant: import settings that are not the defaults, such as ``size=224``.
+        facts: crop, resize policy and source files, for the record.
     """
 
     pixels: str
-    form: str = ""
+    variant: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -34,14 +36,23 @@ class ImportInfo:
 class ImageSet:
     """A labelled image collection.
 
-    images: uint8, N x H x W x C, in memory or mapped from a file; labels: N class indices into ``classes``; groups: N
-    ids, equal for images that are near-duplicates of each other (one drawing by two designers, two frames of one scene)
-    and must never stand on both sides of a split or an episode; splits: class indices of ``train``, ``val`` and
-    ``test``; background: the pixel value that surrounds an image when it is padded; mirrors: whether a mirrored image
-    still belongs to its class; orders: the published order of all classes for a purpose (``distillation``,
-    ``incremental``), where there is one; official_test: N flags of the images published as test images, where there
-    are such; split_name: the name of ``splits``, the set's own unless given; origin: of an imported set.
-    A wrong shape, type or label raises ``InputError``.
+    Attributes:
+        name: the set's name.
+        images: uint8, N x H x W x C, in memory or mapped from a file.
+        labels: N class indices into ``classes``.
+        groups: N ids. Near-duplicates share one (one drawing by two designers, two frames of one scene). A group never
+            lies on both sides of a split or an episode.
+        classes: names of the classes.
+        splits: class indices of ``train``, ``val`` and ``test``.
+        background: pixel value that pads an image, 0..255.
+        flip_invariant: True if a mirrored image still belongs to its class.
+        orders: published order of all classes by purpose (``distillation``, ``incremental``).
+        official_test: N flags of the published test images; None if there are none.
+        split_name: name of ``splits``; empty is the set's own name.
+        import_info: how an imported set was made; None for other sets.
+
+    Raises:
+        InputError: a shape, type or label is wrong.
     """
 
     name: str
@@ -55,7 +66,7 @@ class ImageSet:
     orders: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     official_test: npt.NDArray[np.bool_] | None = None
     split_name: str = ""
-    origin: ImportInfo | None = None
+    import_info: ImportInfo | None = None
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -67,10 +78,10 @@ class ImageSet:
             if values.shape != (count,):
                 raise InputError(f"data set {self.name}: {part} have shape {values.shape}, images are {count}")
         if count == 0 or self.labels.min() < 0 or self.labels.max() >= len(self.classes):
-            raise InputError(f"data set {self.name}: labels must lie in 0..{len(self.classes) - 1} and be at least one")
+            raise InputError(f"data set {self.name}: it needs images whose labels lie in 0..{len(self.classes) - 1}")
         chosen = [c for classes in self.splits.values() for c in classes]
         if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(self.classes))):
-            raise InputError(f"data set {self.name}: splits share a class or name one that is not there")
+            raise InputError(f"data set {self.name}: splits share a class or name one that does not exist")
         for purpose, order in self.orders.items():
             if sorted(order) != list(range(len(self.classes))):
                 raise InputError(f"data set {self.name}: the order for {purpose} must name every class once")
@@ -82,14 +93,16 @@ class ImageSet:
 
     @property
     def label(self) -> str:
-        """The name that records bear: with the form of an imported set, where it is not the usual one."""
-        return f"{self.name}+{self.origin.form}" if self.origin is not None and self.origin.form else self.name
+        """The name in records: the set's name and, after ``+``, the variant of its import."""
+        variant = self.import_info.variant if self.import_info is not None else ""
+        return f"{self.name}+{variant}" if variant else self.name
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of pixels (or of their hash, where the origin has it), labels, groups, classes, splits and orders."""
-        known = self.origin.pixels.encode() if self.origin is not None else np.ascontiguousarray(self.images).tobytes()
-        digest = hashlib.sha256(known)
+        """sha256 of pixels (of their recorded hash, if imported), labels, groups, classes, splits and orders."""
+        info = self.import_info
+        pixels = np.ascontiguousarray(self.images).tobytes() if info is None else info.pixels.encode()
+        digest = hashlib.sha256(pixels)
         digest.update(self.labels.astype("<i8").tobytes() + self.groups.astype("<i8").tobytes())
         facts: dict[str, Any] = {
             "classes": self.classes,
@@ -104,22 +117,26 @@ class ImageSet:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """For a record: name and hash of the split of classes, official test images, and how the set was made."""
+        """Facts for a record: name, class split and its hash, number of official test images, import facts."""
         split = {name: sorted(self.classes[c] for c in classes) for name, classes in self.splits.items()}
         return {
             "name": self.name,
             "split": self.split_name or self.name,
             "split_hash": content_key(split),
             "official_test_images": 0 if self.official_test is None else int(self.official_test.sum()),
-            **(self.origin.facts if self.origin is not None else {}),
+            **(self.import_info.facts if self.import_info is not None else {}),
         }
 
-    def where(self, classes: Iterable[int]) -> IntArray:
-        """Indices of the images of ``classes``, ascending."""
+    def indices_of(self, classes: Iterable[int]) -> IntArray:
+        """Return the indices of all images of ``classes``, ascending."""
         return np.flatnonzero(np.isin(self.labels, np.fromiter(classes, np.int64)))
 
     def split(self, name: str) -> tuple[int, ...]:
-        """Class indices of a split; a missing or empty one raises ``DoesNotApply``."""
+        """Return the class indices of a split.
+
+        Raises:
+            DoesNotApply: the split is missing or empty.
+        """
         if not self.splits.get(name):
             raise DoesNotApply(
                 f"data set {self.name} has no classes in split {name!r}; it has {', '.join(self.splits)}"

@@ -1,7 +1,7 @@
-"""The suite's own form of an imported set: a folder with mapped pixels, annotations and an index, checked by sha256.
+"""The stored form of an imported set: a folder with memory-mapped pixels, annotations, an index and checksums.
 
-``images.npy``: uint8, N x H x W x C; ``annotations.npz``: labels, groups, official test flags; ``index.json``: the
-rest. A set is built in a folder of another name, which gets its own when everything in it is on disk.
+``images.npy`` holds uint8 pixels, N x H x W x C. ``annotations.npz`` holds labels, groups and official test flags.
+``index.json`` holds the rest. The folder is built under another name and renamed when it is complete on disk.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ _CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Index:
-    """What an imported set is, short of its pixels and labels.
+class MapIndex:
+    """Everything about an imported set but its pixels and annotations. The field names are those of ``index.json``.
 
-    shape: N, H, W, C; rows: images per chunk; chunks: sha256 of each chunk of pixels, in order; annotations: sha256 of
-    that file; settings: those of the import; facts: more of it, for records.
+    Attributes:
+        name: the set's name.
+        shape: N, H, W, C of the images.
+        classes: names of the classes.
+        rows: images of a chunk.
+        chunks: sha256 of each chunk of pixels, in order.
+        annotations: sha256 of ``annotations.npz``.
+        settings: import settings.
+        facts: further facts for records.
+        format: version of the stored form.
     """
 
     name: str
@@ -49,15 +57,23 @@ class Index:
 
     @property
     def pixels(self) -> str:
-        """One hash for all pixels, made of those of the chunks."""
+        """One hash of all pixels, made from the chunks' hashes."""
         return content_key([self.rows, list(self.shape), list(self.chunks)])
 
 
 @dataclass(frozen=True, eq=False)
 class MappedImages:
-    """An imported set, opened: pixels are mapped from disk and read when they are asked for."""
+    """An opened import. Pixels are mapped from disk and read on access.
 
-    index: Index
+    Attributes:
+        index: the index.
+        images: uint8, N x H x W x C, mapped from disk.
+        labels: N class indices.
+        groups: N group ids.
+        official_test: N flags of the published test images; None if there are none.
+    """
+
+    index: MapIndex
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
@@ -65,13 +81,27 @@ class MappedImages:
 
 
 def chunk_rows(shape: Sequence[int]) -> int:
-    """How many images of H x W x C make a chunk."""
+    """Return the number of images in a chunk.
+
+    Args:
+        shape: shape of the images; its last three numbers are H, W and C.
+    """
     height, width, channels = shape[-3:]
     return max(1, _CHUNK_BYTES // (height * width * channels))
 
 
-def read_index(folder: Path) -> Index | None:
-    """The index of an imported set, None where there is none. A damaged one raises ``InputError``."""
+def read_index(folder: Path) -> MapIndex | None:
+    """Read the index of an import.
+
+    Args:
+        folder: the folder of the import.
+
+    Returns:
+        The index, or None if the folder does not exist.
+
+    Raises:
+        InputError: the index is missing, damaged or of another version.
+    """
     path = folder / "index.json"
     if not folder.exists():
         return None
@@ -81,13 +111,13 @@ def read_index(folder: Path) -> Index | None:
             raise ValueError("it is of another version of the suite")
         for name in ("shape", "classes", "chunks"):
             values[name] = tuple(values[name])
-        index = Index(**values)
+        index = MapIndex(**values)
         sizes = (*index.shape, index.rows)
         if len(index.shape) != 4 or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"images of shape {index.shape} in chunks of {index.rows!r}")
         if len(index.chunks) != -(-index.shape[0] // index.rows):
             raise ValueError(
-                f"it has the sums of {len(index.chunks)} chunks of {index.rows} for {index.shape[0]} images"
+                f"it has the checksums of {len(index.chunks)} chunks of {index.rows} for {index.shape[0]} images"
             )
         return index
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,7 +125,14 @@ def read_index(folder: Path) -> Index | None:
 
 
 def open_mapped(folder: Path) -> MappedImages:
-    """Open an imported set without reading its pixels. A file missing, short or changed raises ``InputError``."""
+    """Open an import without reading its pixels.
+
+    Args:
+        folder: the folder of the import.
+
+    Raises:
+        InputError: a file is missing, short or changed.
+    """
     import numpy as np
 
     index = read_index(folder)
@@ -120,17 +157,28 @@ def open_mapped(folder: Path) -> MappedImages:
     )
 
 
-def verify(folder: Path, progress: Progress) -> Index:
-    """Read every pixel of an imported set and compare with the recorded sums; a difference raises ``InputError``."""
+def verify_checksums(folder: Path, progress: Progress) -> MapIndex:
+    """Read every pixel of an import and compare the chunks with their recorded checksums.
+
+    Args:
+        folder: the folder of the import.
+        progress: reports the work.
+
+    Returns:
+        The index of the import.
+
+    Raises:
+        InputError: a chunk or a file differs.
+    """
     import numpy as np
 
-    compact = open_mapped(folder)
-    index = compact.index
+    mapped = open_mapped(folder)
+    index = mapped.index
     progress.begin(f"verify {index.name}", index.shape[0])
     try:
-        for number, wanted in enumerate(index.chunks):
+        for number, checksum in enumerate(index.chunks):
             rows = slice(number * index.rows, (number + 1) * index.rows)
-            if _sum(np.ascontiguousarray(compact.images[rows])) != wanted:
+            if _sha256(np.ascontiguousarray(mapped.images[rows])) != checksum:
                 last = min(rows.stop, index.shape[0]) - 1
                 raise _damaged(folder / "images.npy", f"images {rows.start} to {last} are not those recorded")
             progress.advance(min(rows.stop, index.shape[0]), "images")
@@ -140,9 +188,13 @@ def verify(folder: Path, progress: Progress) -> Index:
 
 
 class MapWriter:
-    """Builds the pixels of a set in ``folder``, chunk by chunk, so that a later writer can go on where one broke off.
+    """Writes the pixels of a set chunk by chunk. A later writer can continue an interrupted one.
 
-    Beside the pixels stands a journal: for each chunk the key of what it was made from and the sha256 of its pixels.
+    A journal beside the pixels holds two words for each chunk: the key of its inputs and the sha256 of its pixels.
+
+    Args:
+        folder: the folder to build in.
+        shape: N, H, W, C of all images.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int]) -> None:
@@ -150,15 +202,22 @@ class MapWriter:
         self._shape = shape
         self._rows = chunk_rows(shape)
         self._bytes = shape[1] * shape[2] * shape[3]
-        self._sums: list[str] = []
+        self._checksums: list[str] = []
         self._journal = folder / "journal"
         self._path = folder / "images.npy"
         folder.mkdir(parents=True, exist_ok=True)
         for path in set(folder.iterdir()) - {self._journal, self._path}:
-            path.unlink()  # half written when an earlier writer was ended
+            path.unlink()  # half written by an interrupted writer
 
     def resume(self, keys: Sequence[str]) -> int:
-        """Keep the chunks already there that were made from ``keys`` and are whole; how many these are."""
+        """Keep the leading chunks on disk that are complete and were made from the same inputs.
+
+        Args:
+            keys: key of the inputs of every chunk, in order.
+
+        Returns:
+            The number of chunks kept.
+        """
         import numpy as np
 
         from benchmark.system.files import write_atomically
@@ -172,10 +231,10 @@ class MapWriter:
                 if file.read(self._start) == header.getvalue():
                     for line, key in zip(self._journal.read_text("ascii", "replace").splitlines(), keys, strict=False):
                         size = min(self._rows, self._shape[0] - len(lines) * self._rows) * self._bytes
-                        if line != f"{key} {_sum(file.read(size))}":
+                        if line != f"{key} {_sha256(file.read(size))}":
                             break
                         lines.append(line)
-        self._sums = [line.split()[1] for line in lines]
+        self._checksums = [line.split()[1] for line in lines]
         write_atomically(self._journal, "".join(f"{line}\n" for line in lines).encode())
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
             file.write(header.getvalue())
@@ -183,16 +242,21 @@ class MapWriter:
         return len(lines)
 
     def append(self, pixels: npt.NDArray[np.uint8], key: str) -> None:
-        """Write the next chunk, made from ``key``."""
+        """Write the next chunk.
+
+        Args:
+            pixels: uint8, H and W and C as the whole; as many images as a chunk has.
+            key: key of the chunk's inputs.
+        """
         if pixels.shape != (min(self._rows, self._shape[0] - self._done), *self._shape[1:]) or pixels.dtype != "uint8":
             raise ValueError(f"a chunk of {pixels.dtype} {pixels.shape} in images of shape {self._shape}")
         content = pixels.tobytes()
         with self._path.open("r+b") as file:
             file.seek(self._start + self._done * self._bytes)
             file.write(content)
-        self._sums.append(_sum(content))
+        self._checksums.append(_sha256(content))
         with self._journal.open("a") as journal:
-            journal.write(f"{key} {self._sums[-1]}\n")
+            journal.write(f"{key} {self._checksums[-1]}\n")
 
     def finish(
         self,
@@ -205,8 +269,22 @@ class MapWriter:
         official_test: npt.NDArray[np.bool_] | None,
         settings: Mapping[str, Any],
         facts: Mapping[str, Any],
-    ) -> Index:
-        """Write annotations and index, see everything to disk and give the folder its name."""
+    ) -> MapIndex:
+        """Write annotations and index, flush everything to disk and rename the folder.
+
+        Args:
+            target: final name of the folder.
+            name: the set's name.
+            classes: names of the classes.
+            labels: N class indices.
+            groups: N group ids.
+            official_test: N flags of the published test images; None if there are none.
+            settings: import settings.
+            facts: further facts for records.
+
+        Returns:
+            The index of the import.
+        """
         import numpy as np
 
         from benchmark.system.files import write_atomically
@@ -218,8 +296,8 @@ class MapWriter:
             arrays["official_test"] = official_test
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
-        index = Index(
-            name, self._shape, tuple(classes), self._rows, tuple(self._sums),
+        index = MapIndex(
+            name, self._shape, tuple(classes), self._rows, tuple(self._checksums),
             hashlib.sha256(buffer.getvalue()).hexdigest(), dict(settings), dict(facts),
         )  # fmt: skip
         write_atomically(self._folder / "annotations.npz", buffer.getvalue())
@@ -232,10 +310,10 @@ class MapWriter:
 
     @property
     def _done(self) -> int:
-        return min(len(self._sums) * self._rows, self._shape[0])
+        return min(len(self._checksums) * self._rows, self._shape[0])
 
 
-def _sum(content: Any) -> str:
+def _sha256(content: Any) -> str:
     return hashlib.sha256(content).hexdigest()
 
 

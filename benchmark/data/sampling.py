@@ -1,4 +1,4 @@
-"""Training batches: which images, in which order."""
+"""Training batches: the order in which images are used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def batches(
         labels: the class of each image (N).
         batch_size: images per batch.
         seed: seed of the order.
-        classes_per_batch: draw each batch from so many classes, with equally many distinct images of each.
+        classes_per_batch: classes of a batch, with equally many distinct images of each; None ignores classes.
 
     Raises:
         InputError: the labels cannot fill a batch.
@@ -43,7 +43,7 @@ def balanced_batches(labels: IntArray, batch_size: int, seed: int) -> Iterator[I
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     fewest = min(map(len, members), default=0)
-    subset = np.concatenate([np.sort(rng.permutation(own)[:fewest]) for own in members])
+    subset = np.concatenate([np.sort(rng.permutation(positions)[:fewest]) for positions in members])
     return (subset[batch] for batch in _uniform(len(subset), batch_size, rng))
 
 

@@ -1,4 +1,4 @@
-"""Pictures read from large files as they are needed, front to back."""
+"""Images read from large files on demand, from front to back."""
 
 from __future__ import annotations
 
@@ -12,23 +12,32 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.data.importing import Picture
+from benchmark.data.importing import RawImage
 from benchmark.errors import InputError
 
 
 class LazyImages:
-    """``count`` pictures that ``load`` gives when the first of them is asked for; another number is an error."""
+    """Images of one file, loaded together when the first of them is needed.
 
-    def __init__(self, path: Path, count: int, load: Callable[[Path], Sequence[Picture]]) -> None:
+    Args:
+        path: the file.
+        count: number of images that the file must hold.
+        load: reads all images of the file.
+
+    Raises:
+        InputError: on first access, if the file holds another number of images.
+    """
+
+    def __init__(self, path: Path, count: int, load: Callable[[Path], Sequence[RawImage]]) -> None:
         self._path = path
         self._count = count
         self._load = load
-        self._loaded: Sequence[Picture] | None = None
+        self._loaded: Sequence[RawImage] | None = None
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, rows: slice) -> Sequence[Picture]:
+    def __getitem__(self, rows: slice) -> Sequence[RawImage]:
         if self._loaded is None:
             self._loaded = self._load(self._path)
             if len(self._loaded) != self._count:
@@ -39,7 +48,16 @@ class LazyImages:
 
 
 class NpzImages:
-    """Images of an array in an npz file, M x H x W x C uint8, of which only the rows asked for are in memory."""
+    """Images of an array in an npz file, M x H x W x C uint8. Only the requested rows are in memory.
+
+    Args:
+        path: the npz file.
+        name: name of the array.
+        bgr: the channels are blue, green, red; they are returned as red, green, blue.
+
+    Raises:
+        InputError: the file is damaged or has no such array.
+    """
 
     def __init__(self, path: Path, name: str, *, bgr: bool = False) -> None:
         self._path = path

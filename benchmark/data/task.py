@@ -1,4 +1,4 @@
-"""A classification task over some classes of an image set: which images train, which are held out."""
+"""Classification tasks over some classes of an image set: training images and held-out images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Images ``train`` and ``held_out`` (indices into ``data``) of ``classes``; no group stands on both sides."""
+    """Training and held-out images of some classes. No group has images in both.
+
+    Attributes:
+        data: the image set.
+        classes: K class indices of ``data``. Their order numbers the labels of the task.
+        train: indices of the training images.
+        held_out: indices of the held-out images.
+    """
 
     data: ImageSet
     classes: tuple[int, ...]
@@ -27,64 +34,84 @@ class Task:
     held_out: IntArray
 
     def labels(self, indices: IntArray) -> IntArray:
-        """Position in ``classes`` of each image's class, for images of these classes."""
+        """Return the labels of images of this task: positions in ``classes``.
+
+        Args:
+            indices: B indices of images of ``classes``.
+        """
         position = np.full(len(self.data.classes), -1, np.int64)
         position[list(self.classes)] = np.arange(len(self.classes))
         return position[self.data.labels[indices]]
 
     @cached_property
     def key(self) -> str:
-        """Hash of the data and of what this task takes from it."""
+        """Hash of the data's fingerprint, the classes and both sets of images."""
         return content_key([self.data.fingerprint, list(self.classes), self.train.tolist(), self.held_out.tolist()])
 
 
 def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
-    """The task over ``classes`` with about ``fraction`` of each class's groups held out, the same for every seed.
+    """Hold out a share of each class's groups. The result does not depend on a seed.
 
-    A class that would keep no training image raises ``DoesNotApply``.
+    Args:
+        data: the image set.
+        classes: class indices of the task.
+        fraction: share of each class's groups to hold out, in [0, 1].
+
+    Raises:
+        DoesNotApply: a class keeps no training image.
     """
     rng = np.random.default_rng(derive_seed(0, "hold out", data.name))
-    train, held = [], []
+    train, held_out = [], []
     for c in classes:
-        images = data.where([c])
+        images = data.indices_of([c])
         groups = rng.permutation(np.unique(data.groups[images]))
-        away = groups[: round(fraction * len(groups))]
-        side = np.isin(data.groups[images], away)
-        if side.all():
+        is_held_out = np.isin(data.groups[images], groups[: round(fraction * len(groups))])
+        if is_held_out.all():
             raise DoesNotApply(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
-        train.append(images[~side])
-        held.append(images[side])
-    return Task(data, classes, np.concatenate(train), np.concatenate(held))
+        train.append(images[~is_held_out])
+        held_out.append(images[is_held_out])
+    return Task(data, classes, np.concatenate(train), np.concatenate(held_out))
 
 
 @lru_cache(maxsize=8)
 def split_by_group(data: ImageSet, *, test: float, val: float) -> Mapping[Split, IntArray]:
-    """Indices of all images on three sides, ascending, the same for every seed.
+    """Split all images into training, validation and test. The result does not depend on a seed.
 
-    ``test`` is the share of each class's groups on the test side, where the set has no official test images: else these
-    are the test side. ``val`` is the share of the class's other groups on the validation side, which 0 leaves empty. No
-    group stands on two sides. A class without a group on each side raises ``DoesNotApply``.
+    No group has images in two splits.
+
+    Args:
+        data: the image set.
+        test: share of each class's groups for test, in [0, 1]. Unused if the set has official test images.
+        val: share of each class's remaining groups for validation, in [0, 1]; 0 leaves validation empty.
+
+    Returns:
+        Ascending image indices of ``train``, ``val`` and ``test``; the arrays are read-only.
+
+    Raises:
+        DoesNotApply: a class has too few groups for all splits.
     """
-    ids, group = np.unique(data.groups, return_inverse=True)
-    side = np.full(len(ids), -1)
+    group_ids, group = np.unique(data.groups, return_inverse=True)
+    split_of = np.full(len(group_ids), -1)
     names: tuple[Split, ...] = ("test", "val", "train")
     official = data.official_test
     if official is not None:
-        side[group[official]] = names.index("test")
+        split_of[group[official]] = names.index("test")
     for c in range(len(data.classes)):
-        own = np.unique(group[data.labels == c])
-        free = np.random.default_rng(derive_seed(0, "three sides", data.name, c)).permutation(own[side[own] < 0])
+        class_groups = np.unique(group[data.labels == c])
+        rng = np.random.default_rng(derive_seed(0, "three sides", data.name, c))
+        free = rng.permutation(class_groups[split_of[class_groups] < 0])
         tested = round(test * len(free)) if official is None else 0
         parts = np.split(free, [tested, tested + round(val * (len(free) - tested))])
         for number, part in enumerate(parts):
-            side[part] = number
-        if not all(np.any(side[own] == number) for number in range(3) if names[number] != "val" or val > 0):
+            split_of[part] = number
+        needed = [number for number, name in enumerate(names) if name != "val" or val > 0]
+        if not all(np.any(split_of[class_groups] == number) for number in needed):
             shares = f"test = {test}" if official is None else "the official test images"
             raise DoesNotApply(
-                f"data set {data.name}: class {data.classes[c]!r} has {len(own)} groups of images, which {shares} "
-                f"and val = {val} do not share out to training, validation and test; change these shares"
+                f"data set {data.name}: class {data.classes[c]!r} has {len(class_groups)} groups of images, which "
+                f"{shares} and val = {val} do not share out to training, validation and test; change these shares"
             )
-    sides = {name: np.flatnonzero(side[group] == number) for number, name in enumerate(names)}
-    for indices in sides.values():
-        indices.flags.writeable = False  # whoever asks again is given the same
-    return MappingProxyType(sides)
+    splits = {name: np.flatnonzero(split_of[group] == number) for number, name in enumerate(names)}
+    for indices in splits.values():
+        indices.flags.writeable = False  # the cache returns the same arrays to every caller
+    return MappingProxyType(splits)

@@ -1,4 +1,4 @@
-"""Pickles of others, read without running anything in them: containers, numbers, text and numpy arrays come out."""
+"""Read untrusted pickles without running code: only containers, numbers, text and numpy arrays are allowed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 
 
 def load_pickle(path: Path) -> Any:
-    """The value in a pickle of Python 2 or 3 (text of Python 2 as Latin-1), its arrays made here from checked bytes.
+    """Load a pickle of Python 2 or 3. Text of Python 2 is read as Latin-1; arrays are built from checked bytes.
 
-    A pickle that asks for anything but containers, numbers, text and arrays of numbers or text raises ``InputError``,
-    as does one that is damaged.
+    Args:
+        path: the pickle.
+
+    Raises:
+        InputError: the pickle is damaged, or asks for anything but containers, numbers, text and arrays of these.
     """
     try:
         with path.open("rb") as file:
             return _Unpickler(file, encoding="latin1").load()
     except _Refused as error:
         raise InputError(
-            f"pickle {path} asks for {error}, which data do not need and which may run code: it was not read; "
+            f"pickle {path} asks for {error}, which may run code and is not data: it was not read; "
             f"get the file from its publisher"
         ) from None
     except OSError as error:
-        raise InputError(f"pickle {path} cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # what is damaged can break an unpickler in any way
+        raise InputError(f"pickle {path} cannot be read ({os_reason(error)})") from None
+    except Exception as error:  # a damaged file can raise anything in an unpickler
         reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise InputError(f"pickle {path} is damaged or no pickle ({reason}); get it again") from None
+        raise InputError(f"pickle {path} is damaged or not a pickle ({reason}); get it again") from None
 
 
 class _Refused(Exception):
-    """A name that pickles of data have no need of."""
+    """The pickle asks for a name that is not allowed."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -48,7 +51,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Maker:
-    """Stands for a name of numpy or Python; called, it makes data. A pickle has no way to change it."""
+    """Replaces a function of numpy or Python in a pickle. It returns data only, and a pickle cannot change it."""
 
     __slots__ = ("_make",)
     _make: Callable[..., Any]
@@ -67,7 +70,7 @@ class _Maker:
 
 
 class _Type:
-    """A pickled dtype: code and byte order; ``dtype`` makes the real one, of numbers, text or bytes only."""
+    """A pickled dtype. ``dtype`` is the real one; it allows numbers, text and bytes only."""
 
     __slots__ = ("code", "order")
 
@@ -95,7 +98,7 @@ class _Type:
 
 
 class _Array(np.ndarray[Any, np.dtype[Any]]):
-    """An array whose state is checked before numpy sees it."""
+    """An array whose state is checked before numpy reads it."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, kind, fortran, raw = state[-4:]
@@ -106,11 +109,11 @@ class _Array(np.ndarray[Any, np.dtype[Any]]):
 
 
 def _checked(shape: Any, kind: Any, raw: Any) -> np.dtype[Any]:
-    """The dtype of an array of so many bytes."""
+    """Check that an array's shape, type and bytes agree, and return its dtype."""
     if not isinstance(kind, _Type) or not isinstance(raw, bytes | bytearray):
-        raise pickle.UnpicklingError("an array not made of bytes")
+        raise pickle.UnpicklingError("an array that is not made of bytes")
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise pickle.UnpicklingError("an array of no shape")
+        raise pickle.UnpicklingError("an array without a shape")
     if math.prod(shape) * kind.dtype.itemsize != len(raw):
         raise pickle.UnpicklingError(f"an array of {len(raw)} bytes whose shape is {shape}")
     return kind.dtype
@@ -132,7 +135,7 @@ def _scalar(kind: Any, raw: Any) -> Any:
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("bytes that are no Latin-1 text")
+        raise pickle.UnpicklingError("bytes that are not Latin-1 text")
     return text.encode("latin1")
 
 

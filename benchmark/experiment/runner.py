@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.data import ImageSet
-from benchmark.data.published import Published, data_set, open_data_set
+from benchmark.data.published import PublishedDataset, data_set, open_data_set
 from benchmark.errors import DoesNotApply, InputError
 from benchmark.methods import METHODS, Method, TransferContext
 from benchmark.recipes.recipe import Recipe, load_recipe, recipe_names
@@ -91,7 +91,7 @@ class Plan:
         else:
             asked = (given[section].get("backbone") for section in ("teacher", "student"))
             preset = recipe.values(request.protocol, request.method, request.dataset, *asked)
-            if isinstance(loader, Published):
+            if isinstance(loader, PublishedDataset):
                 loader = dataclasses.replace(loader, needs={**loader.needs, **recipe.imported})
         filled: Mapping[str, Mapping[str, Any]] = {} if request.complete else preset
         default: dict[str, Any] = {

@@ -129,7 +129,7 @@ class EmbeddingCache:
                     padding=padding,
                     size=self._size,
                     device=self._device.torch,
-                ).cut(torch.arange(size, device=self._device.torch), Crops(*(part[chosen] for part in views)))
+                ).crop(torch.arange(size, device=self._device.torch), Crops(*(part[chosen] for part in views)))
                 rows = self._forward(pixels)[: len(own)].cpu()
                 known.update(zip(keys[start : start + size], rows.unbind(), strict=True))
                 if shown:

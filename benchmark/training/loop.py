@@ -138,8 +138,8 @@ def fit(
             for step in range(first, steps):
                 drawn = next(order)
                 index = torch.from_numpy(drawn).to(device.torch)
-                seen = images.draw(len(drawn), crops)
-                pixels = images.cut(index, seen)
+                seen = images.sample_crops(len(drawn), crops)
+                pixels = images.crop(index, seen)
                 with device.autocast():
                     outputs: Outputs = see(pixels)
                 taught: Outputs | None = None

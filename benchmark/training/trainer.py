@@ -221,8 +221,8 @@ class Trainer:
         drawn = torch.Generator().manual_seed(derive_seed(spec.seed, "crops"))
         every = torch.arange(len(pool), device=device)
         shown = crops if needs.trains != "nothing" else 1
-        seen = [Crops.plain(len(pool)), *(images.sample_crops(len(pool), drawn) for _ in range(1, shown))]
-        views = torch.stack([images.cut(every, view) for view in seen], 1)
+        seen = [Crops.plain(len(pool)), *(images.sample_padded_crops(len(pool), drawn) for _ in range(1, shown))]
+        views = torch.stack([images.crop(every, view) for view in seen], 1)
         guides = self._guide(teacher, data, normalisation).crops(pool, seen, views) if needs.teacher else None
         plain = self.embed(teacher, data, pool).clone() if needs.train_embeddings else None
         queries = ImageLoader(data, tasks.query.ravel(), normalisation, padding=0, size=size, device=device)

@@ -13,8 +13,9 @@ from benchmark.bridges.learn2learn.methods import load_learn2learn
 from benchmark.bridges.learn2learn.tasksets import as_taskset, image_set, taskset
 from benchmark.data import ImageSet
 from benchmark.data.class_splits import load_class_split
+from benchmark.data.dataset_store import import_dataset
 from benchmark.data.episodes import sample_episodes
-from benchmark.data.published import Published, data_set
+from benchmark.data.published import PublishedDataset, data_set
 from benchmark.data.unpickling import load_pickle
 from benchmark.errors import InputError
 from benchmark.experiment.runner import Plan, Request
@@ -69,7 +70,7 @@ def test_episode_statistics_agree_with_learn2learns_sampler(tiny: ImageSet) -> N
     l2l = load_learn2learn()
     classes, count = tiny.splits["test"], 1500
     ours = sample_episodes(tiny, classes, way=5, shot=1, query=3, episodes=count, seed=0)
-    novel = tiny.where(classes)
+    novel = tiny.indices_of(classes)
     labels = tiny.labels[novel]
     meta = l2l.data.MetaDataset(torch.utils.data.TensorDataset(torch.zeros(len(novel)), torch.from_numpy(labels)))
     pick = l2l.data.transforms.FusedNWaysKShots(meta, n=5, k=4)
@@ -150,9 +151,9 @@ def test_files_that_learn2learn_keeps_are_imported_as_they_are(tmp_path: Path, n
             path.write_bytes(pickle.dumps(again))
         entry, place = datasets.TieredImagenet, tmp_path
     published = data_set(name)
-    assert isinstance(published, Published)
+    assert isinstance(published, PublishedDataset)
     with layouts.small():
-        published.import_from(tmp_path / "root", tmp_path, {}, workers=1, progress=Silent())
+        import_dataset(published, tmp_path / "root", tmp_path, {}, workers=1, progress=Silent())
         data = published(tmp_path / "root")
     for mode, part in (("train", "train"), ("validation", "val"), ("test", "test")):
         theirs = entry(str(place), mode=mode)
@@ -161,5 +162,5 @@ def test_files_that_learn2learn_keeps_are_imported_as_they_are(tmp_path: Path, n
             picture, label = theirs[index]
             pixels = picture.permute(1, 2, 0) if isinstance(picture, torch.Tensor) else picture
             by_label.setdefault(int(label), []).append(np.asarray(pixels).astype(np.uint8).tobytes())
-        ours = [[image.tobytes() for image in data.images[data.where([c])]] for c in data.splits[part]]
+        ours = [[image.tobytes() for image in data.images[data.indices_of([c])]] for c in data.splits[part]]
         assert sorted(map(sorted, by_label.values())) == sorted(map(sorted, ours))

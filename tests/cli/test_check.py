@@ -59,7 +59,7 @@ def test_what_cannot_be_checked_is_one_line(call: Call, tmp_path: Path, words: l
     done = call("check", *words)
     if words == ["cub"]:  # a data set that is not here breaks the rules that read it, with what to type
         assert done.returncode == 1
-        assert "python -m benchmark data fetch cub" in done.stdout
+        assert "python -m benchmark data download cub" in done.stdout
         return
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""Data sets as a user meets them: on the command line."""
+"""The ``data`` commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def records(text: str) -> dict[str, object]:
     return dict(record)
 
 
-def test_cub_from_its_folder_to_a_number(call: Call, cub: Path) -> None:
+def test_cub_is_imported_and_run(call: Call, cub: Path) -> None:
     missing = call("run", "--protocol", "fewshot-5way1shot", "--method", "refilled", "--dataset", "cub")
     assert missing.returncode == 2
     typed = "python -m benchmark data import cub --from PATH"
@@ -73,8 +73,8 @@ def test_cub_from_its_folder_to_a_number(call: Call, cub: Path) -> None:
         ("incremental-1step-1exemplars", {"training_images": 300, "exemplars_held": 100}),
     ],
 )
-def test_official_test_images_are_judged(call: Call, cub: Path, protocol: str, facts: dict[str, int]) -> None:
-    """With no validation images all 2 training images of each of the 200 classes train, and 1 of each is judged."""
+def test_official_test_images_are_evaluated(call: Call, cub: Path, protocol: str, facts: dict[str, int]) -> None:
+    """Without validation images, 2 images of each of the 200 classes train and 1 is evaluated."""
     assert call("data", "import", "cub", "--from", str(cub.parent), "--set", "size=16").returncode == 0
     words = ["run", "--protocol", protocol, "--method", "ce" if "distill" in protocol else "replay", "--dataset", "cub"]
     alike = ["--set", "teacher.backbone=conv4-16", "--set", "student.backbone=conv4-16"]
@@ -82,15 +82,15 @@ def test_official_test_images_are_judged(call: Call, cub: Path, protocol: str, f
     assert ran.returncode == 0, ran.stderr
     record = records(ran.stdout)
     assert record["n"] == (100 if "distill" in protocol else 200)
-    found = record["facts"]
-    assert isinstance(found, dict)
-    assert {name: found[name] for name in facts} == facts
+    recorded = record["facts"]
+    assert isinstance(recorded, dict)
+    assert {name: recorded[name] for name in facts} == facts
     refused = call(*words, *SMOKE, *alike, "--set", "protocol.val=0", "--set", "protocol.split=val")
     assert refused.returncode == 2
     assert "protocol.val = 0 leaves none" in refused.stderr
 
 
-def test_a_folder_is_a_data_set(call: Call, tmp_path: Path) -> None:
+def test_folder_is_a_data_set(call: Call, tmp_path: Path) -> None:
     layouts.write_folder(tmp_path / "my photos", classes=12)
     words = ["run", "--protocol", "distill-same", "--method", "kd", "--dataset", "folder:my photos", "--json"]
     ran = call(*words, *SMOKE, "--dry-run")
@@ -109,7 +109,7 @@ def test_a_folder_is_a_data_set(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").exists()
 
 
-def test_list_verify_and_remove(call: Call, cub: Path, tmp_path: Path) -> None:
+def test_list_verify_and_remove_an_import(call: Call, cub: Path, tmp_path: Path) -> None:
     def state(name: str) -> str:
         done = call("data", "list")
         assert done.returncode == 0
@@ -152,9 +152,9 @@ def test_list_verify_and_remove(call: Call, cub: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["data", "import", "tiny"], "data set tiny is embedded"),
-        (["data", "fetch", "glyphs"], "data set glyphs is embedded"),
+        (["data", "download", "glyphs"], "data set glyphs is embedded"),
         (["data", "import", "cob"], "did you mean 'cub'"),
-        (["data", "import", "cub"], "the files of cub are not there; type: python -m benchmark data fetch cub"),
+        (["data", "import", "cub"], "the files of cub are not there; type: python -m benchmark data download cub"),
         (
             ["data", "import", "cub", "--from", "nowhere"],
             "nowhere does not exist; --from names the folder CUB_200_2011",
@@ -162,15 +162,15 @@ def test_list_verify_and_remove(call: Call, cub: Path, tmp_path: Path) -> None:
         (["data", "import", "cub", "--set", "size"], "not of the form name=value"),
         (["data", "import", "cub", "--set", "size=1", "--set", "size=2"], "each name once"),
         (["data", "import", "cub", "--workers", "0"], "--workers"),
-        (["data", "fetch", "miniimagenet"], "cannot be fetched by a program"),
-        (["data", "fetch", "cub", "--offline"], "--offline asks for nothing"),
+        (["data", "download", "miniimagenet"], "cannot be downloaded by a program"),
+        (["data", "download", "cub", "--offline"], "--offline asks for nothing"),
         (["data", "verify", "cub"], "not imported; type"),
         (["data", "show", "miniimagenet"], "not imported; type: python -m benchmark data import miniimagenet --from"),
         (["run", "--protocol", "distill-same", "--method", "kd", "--dataset", "folder:nowhere"], "cannot be read"),
-        (["data", "import", "folder:.", "--data", "/dev/null/x"], "no set of images"),
+        (["data", "import", "folder:.", "--data", "/dev/null/x"], "not a set of images"),
     ],
 )
-def test_bad_requests_are_one_clear_line(call: Call, words: list[str], message: str) -> None:
+def test_wrong_request_is_one_line_of_error(call: Call, words: list[str], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -187,14 +187,14 @@ def test_bad_requests_are_one_clear_line(call: Call, words: list[str], message: 
         ["data", "show", "reaching"],
     ],
 )
-def test_offline_is_one_promise_whatever_would_break_it(
+def test_offline_refuses_a_data_set_that_uses_the_network(
     call: Call, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    """A data set of another package that asks the network: refused, with --offline alone."""
-    asked = []
+    """A plug-in's data set that uses the network is refused with --offline only."""
+    offline = []
 
     def reaching(root: Path) -> None:
-        asked.append(is_offline())
+        offline.append(is_offline())
         socket.create_connection(("127.0.0.1", 9))
 
     monkeypatch.setattr(DATASETS, "_slots", dict(DATASETS._slots))
@@ -206,20 +206,22 @@ def test_offline_is_one_promise_whatever_would_break_it(
     )
     with pytest.raises(OSError, match="refused"):
         call(*words)
-    assert asked == [True, False]
+    assert offline == [True, False]
 
 
-def test_offline_is_an_option_of_every_command_that_might_ask(call: Call) -> None:
-    for words in (["run"], ["verify"], ["data", "fetch"], ["data", "import"], ["data", "show"]):
+def test_every_command_that_may_use_the_network_has_offline(call: Call) -> None:
+    for words in (["run"], ["verify"], ["data", "download"], ["data", "import"], ["data", "show"]):
         assert "--offline" in call(*words, "--help").stdout
 
 
-def test_fetch_tells_the_steps_before_the_error(call: Call) -> None:
-    lines = call("data", "fetch", "tieredimagenet").stderr.splitlines()
+@pytest.mark.parametrize("command", ["download", "fetch"])
+def test_download_prints_the_steps_before_the_error(call: Call, command: str) -> None:
+    """``fetch`` is the former name of the command."""
+    lines = call("data", command, "tieredimagenet").stderr.splitlines()
     assert [line[:2] for line in lines[:-1] if line[0].isdigit()] == ["1.", "2.", "3."]
 
 
-def test_a_data_root_that_cannot_be_written_is_told(call: Call, cub: Path) -> None:
+def test_unwritable_data_root_is_reported(call: Call, cub: Path) -> None:
     done = call("data", "import", "cub", "--from", str(cub), "--data", "/dev/null/x")
     assert done.returncode == 2
     assert "cannot keep data sets in /dev/null/x/sets" in done.stderr.splitlines()[-1]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmark.data import ImageSet
-from benchmark.data.published import Published, data_set
+from benchmark.data.dataset_store import import_dataset
+from benchmark.data.published import PublishedDataset, data_set
 from benchmark.errors import InputError
 from benchmark.experiment import runner
 from benchmark.experiment.runner import Plan, Request
@@ -54,10 +55,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in recipe_names():
             recipe = load_recipe(name)
             published = data_set(recipe.dataset)
-            assert isinstance(published, Published)
+            assert isinstance(published, PublishedDataset)
             settings = {key: str(value) for key, value in recipe.imported.items()}
             source = sources / recipe.dataset.partition("-")[0]
-            published.import_from(root, source, settings, workers=2, progress=Silent())
+            import_dataset(published, root, source, settings, workers=2, progress=Silent())
     return root
 
 

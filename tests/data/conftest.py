@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.published import Published, data_set
+from benchmark.data.dataset_store import import_dataset
+from benchmark.data.published import PublishedDataset, data_set
 from benchmark.system.progress import Silent
 
 from . import layouts
@@ -34,6 +35,6 @@ def root(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     with layouts.small():
         for name, source in SOURCES.items():
             published = data_set(name)
-            assert isinstance(published, Published)
-            published.import_from(folder, sources / source, {}, workers=2, progress=Silent())
+            assert isinstance(published, PublishedDataset)
+            import_dataset(published, folder, sources / source, {}, workers=2, progress=Silent())
     return folder

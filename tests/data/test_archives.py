@@ -43,7 +43,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_archives_are_unpacked_whole(tmp_path: Path, name: str) -> None:
+def test_extract_unpacks_every_format(tmp_path: Path, name: str) -> None:
     archive = tmp_path / name
     if name.endswith(".zip"):
         write_zip(archive, ("set/", b"", stat.S_IFDIR), *((n, content, 0) for n, content in FILES.items()))
@@ -55,7 +55,7 @@ def test_archives_are_unpacked_whole(tmp_path: Path, name: str) -> None:
     assert tree(tmp_path / "out") == {n.removeprefix("./"): content for n, content in FILES.items()}
 
 
-def test_several_archives_share_a_folder(tmp_path: Path) -> None:
+def test_extract_unpacks_several_archives_into_one_folder(tmp_path: Path) -> None:
     write_zip(tmp_path / "a.zip", ("a/x", b"1", 0))
     write_zip(tmp_path / "b.zip", ("b/x", b"2", 0))
     extract([tmp_path / "a.zip", tmp_path / "b.zip"], tmp_path / "out", Silent())
@@ -104,7 +104,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_archives_leave_nothing_behind(tmp_path: Path, name: str) -> None:
+def test_extract_refuses_hostile_archives_and_writes_nothing(tmp_path: Path, name: str) -> None:
     write, message = HOSTILE[name]
     (tmp_path / "in").mkdir()
     archive = write(tmp_path / "in")
@@ -117,7 +117,7 @@ def test_hostile_archives_leave_nothing_behind(tmp_path: Path, name: str) -> Non
     assert not list((tmp_path / "place").iterdir())
 
 
-def test_a_size_that_a_header_lies_about_is_counted_as_written(tmp_path: Path) -> None:
+def test_extract_counts_written_bytes_not_the_headers(tmp_path: Path) -> None:
     write_zip(tmp_path / "x.zip", ("a", bytes(9 << 20), 0))
     content = (tmp_path / "x.zip").read_bytes()
     small = content.replace((9 << 20).to_bytes(4, "little"), (10).to_bytes(4, "little"))
@@ -129,7 +129,7 @@ def test_a_size_that_a_header_lies_about_is_counted_as_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_damaged_archives_are_told(tmp_path: Path, name: str) -> None:
+def test_extract_refuses_damaged_archives(tmp_path: Path, name: str) -> None:
     archive = tmp_path / name
     content = bytes(i * 7 % 251 for i in range(100_000))
     if name.endswith(".zip"):
@@ -144,7 +144,7 @@ def test_damaged_archives_are_told(tmp_path: Path, name: str) -> None:
         assert not (tmp_path / "out").exists()
 
 
-def test_a_zip_file_that_needs_a_password_is_told(tmp_path: Path) -> None:
+def test_extract_refuses_encrypted_archives(tmp_path: Path) -> None:
     write_zip(tmp_path / "x.zip", ("a", b"secret", 0))
     content = bytearray((tmp_path / "x.zip").read_bytes())
     content[content.index(b"PK\x03\x04") + 6] |= 1

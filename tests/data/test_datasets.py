@@ -32,16 +32,16 @@ RULES = contract_of("dataset").rules
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
-def test_every_rule_is_kept(name: str, root: Path, sources: Path) -> None:
+def test_dataset_passes_every_check(name: str, root: Path, sources: Path) -> None:
     name = name.replace("PATH", str(sources / "photos"))
     with subject(name, "dataset", root) as (_, checked):
         reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
     data = data_set(name)(root)
-    if data.origin is not None:  # a small edition, too small for any protocol
+    if data.import_info is not None:  # a small edition, too small for any protocol
         del reasons["It is large enough for one of the protocols at the least"]
     assert not any(reasons.values()), reasons
     assert data.fingerprint == FINGERPRINTS.get(name, data.fingerprint)
-    assert np.bincount(data.labels, minlength=len(data.classes)).min() >= (20 if data.origin is None else 1)
+    assert np.bincount(data.labels, minlength=len(data.classes)).min() >= (20 if data.import_info is None else 1)
 
 
 def odd(tiny: ImageSet, **changes: Any) -> Any:
@@ -82,22 +82,24 @@ def speckled(tiny: ImageSet) -> Any:
         (lambda t: {"groups": t.labels}, "It is large enough", "it carries no protocol"),
     ],
 )
-def test_every_rule_can_be_broken(tiny: ImageSet, tmp_path: Path, changes: Any, rule: str, reason: str) -> None:
+def test_dataset_that_breaks_a_check_fails_it(
+    tiny: ImageSet, tmp_path: Path, changes: Any, rule: str, reason: str
+) -> None:
     (name,) = (name for name in RULES if name.startswith(rule))
     changed = changes(tiny) if changes else {}
     entry = undocumented if changes is None else (lambda root: tiny) if "name_" in changed else odd(tiny, **changed)
     with DATASETS.override("odd", entry), subject("odd", "dataset", tmp_path) as (_, checked):
-        told = broken(RULES[name], checked)
-    assert re.search(reason, str(told)), told
+        failure = broken(RULES[name], checked)
+    assert re.search(reason, str(failure)), failure
 
 
-def test_a_data_set_that_is_nothing_odd_breaks_none(tiny: ImageSet, tmp_path: Path) -> None:
+def test_plain_dataset_passes_every_check(tiny: ImageSet, tmp_path: Path) -> None:
     with DATASETS.override("odd", odd(tiny)), subject("odd", "dataset", tmp_path) as (_, checked):
-        reasons = {name: told for name, rule in RULES.items() if (told := broken(rule, checked))}
+        reasons = {name: failure for name, rule in RULES.items() if (failure := broken(rule, checked))}
     assert [name.split()[0] for name in reasons] == ["Importing"], "this module imports NumPy"
 
 
-def test_glyphs_are_split_by_script(tmp_path: Path) -> None:
+def test_glyphs_splits_separate_scripts(tmp_path: Path) -> None:
     data = DATASETS.get("glyphs").entry(tmp_path)
     index = json.loads((FOLDER / "glyphs.json").read_text())
     scripts = {split: {index["classes"][c]["superclass"] for c in classes} for split, classes in data.splits.items()}
@@ -109,7 +111,7 @@ def test_glyphs_are_split_by_script(tmp_path: Path) -> None:
     assert np.bincount(data.labels).min() >= 40
 
 
-def test_emoji_are_many(tmp_path: Path) -> None:
+def test_emoji_has_enough_images_and_groups(tmp_path: Path) -> None:
     data = DATASETS.get("emoji").entry(tmp_path)
     assert len(data.images) >= 7_500
     assert len(data.classes) >= 70
@@ -118,7 +120,7 @@ def test_emoji_are_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_assets_are_small_and_their_sources_named(name: str) -> None:
+def test_assets_are_small_and_name_their_sources(name: str) -> None:
     assert (FOLDER / f"{name}.webp").stat().st_size <= 8 * 2**20
     sources = (FOLDER / "SOURCES.md").read_text()
     index = json.loads((FOLDER / f"{name}.json").read_text())
@@ -127,7 +129,7 @@ def test_assets_are_small_and_their_sources_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("filename", ["glyphs.webp", "glyphs.json", "SHA256SUMS"])
-def test_a_damaged_asset_is_named(tmp_path: Path, filename: str) -> None:
+def test_damaged_asset_is_named(tmp_path: Path, filename: str) -> None:
     for path in FOLDER.glob("*"):
         if path.is_file():
             shutil.copy(path, tmp_path)
@@ -150,12 +152,12 @@ def test_contact_sheet_shows_every_class(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet)
     assert pixels.shape[0] == 18 * len(data.classes)
-    assert np.array_equal(pixels[:16, 230:246], data.images[data.where([data.splits["train"][0]])[0]])
+    assert np.array_equal(pixels[:16, 230:246], data.images[data.indices_of([data.splits["train"][0]])[0]])
     with pytest.raises(InputError, match="cannot write"):
         draw_contact_sheet(data, tmp_path / "missing" / "sheet.png")
 
 
-def test_the_synthetic_set_is_each_callers_own() -> None:
+def test_tiny_gives_every_caller_its_own_images() -> None:
     """It is drawn once: who writes into its images must not change anybody else's."""
     first, second = (DATASETS.get("tiny").entry(Path()) for _ in range(2))
     first.images[:] = 0

@@ -1,4 +1,4 @@
-"""Against a server on this machine that can break off, lie, fail and answer for parts of a file."""
+"""Downloads from a local server that can break off, send wrong content, fail and send parts of a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.data.download import Download, fetch
+from benchmark.data.download import Download, download_file
 from benchmark.errors import InputError
 from benchmark.system.network import offline
 from benchmark.system.progress import Silent
@@ -22,14 +22,14 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """``plan``: what to do with each request in turn, the last for ever."""
+    """Answers requests by ``plan``, one entry for each request; the last entry answers all further requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.plan: list[dict[str, Any]] = [{}]
-        self.asked: list[dict[str, str | None]] = []
+        self.requests: list[dict[str, str | None]] = []
 
     @property
     def download(self) -> Download:
@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append({name: self.headers.get(name) for name in ("Range", "If-Range")})
+        self.server.requests.append({name: self.headers.get(name) for name in ("Range", "If-Range")})
         plan = self.server.plan.pop(0) if len(self.server.plan) > 1 else self.server.plan[0]
         content, tag = plan.get("content", CONTENT), plan.get("tag", '"one"')
         wanted = self.headers.get("Range")
@@ -69,130 +69,128 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content[start : plan.get("stop", len(content))])
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
+        yield running
+        running.shutdown()
         thread.join()
 
 
 def get(server: Server, folder: Path, **options: Any) -> Path:
-    return fetch(server.download, folder, Silent(), **{"pause": 0.0, **options})
+    return download_file(server.download, folder, Silent(), **{"pause": 0.0, **options})
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".set.tgz.lock"}
 
 
-def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
+def test_download_happens_once(server: Server, tmp_path: Path) -> None:
     path = get(server, tmp_path / "new" / "folder")
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == {"set.tgz"}
     assert get(server, path.parent) == path
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_broken_connection_is_gone_on_with_from_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_download_resumes_after_a_broken_connection(server: Server, tmp_path: Path) -> None:
     server.plan = [{"stop": 300_000}, {"stop": 700_000}, {}]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert [asked["Range"] for asked in server.asked] == [None, "bytes=300000-", "bytes=700000-"]
+    assert [request["Range"] for request in server.requests] == [None, "bytes=300000-", "bytes=700000-"]
     assert names(tmp_path) == {"set.tgz"}
 
 
-def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
+def test_download_resumes_in_a_later_call(server: Server, tmp_path: Path) -> None:
     server.plan = [{"stop": 400_000}, {"status": 500}]
-    with pytest.raises(InputError, match=r"answers 500 .* goes on from there; or get the file by hand as"):
+    with pytest.raises(InputError, match=r"answers 500 .* repeat the command to continue, or get the file by hand as"):
         get(server, tmp_path)
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
     assert not (tmp_path / "set.tgz").exists()
-    server.asked.clear()
+    server.requests.clear()
     server.plan = [{}]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert server.asked == [{"Range": "bytes=400000-", "If-Range": '"one"'}]
+    assert server.requests == [{"Range": "bytes=400000-", "If-Range": '"one"'}]
 
 
 @pytest.mark.parametrize("plan", [{"tag": '"two"'}, {"ranges": False}])
-def test_another_edition_and_a_server_without_parts_start_afresh(
-    server: Server, tmp_path: Path, plan: dict[str, Any]
-) -> None:
+def test_download_starts_afresh_if_it_cannot_resume(server: Server, tmp_path: Path, plan: dict[str, Any]) -> None:
     server.plan = [{"stop": 400_000}, plan]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
-def test_without_an_edition_nothing_is_joined(server: Server, tmp_path: Path) -> None:
+def test_download_never_joins_parts_of_unknown_editions(server: Server, tmp_path: Path) -> None:
     server.plan = [{"stop": 400_000, "tag": ""}, {"tag": ""}]
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert [asked["Range"] for asked in server.asked] == [None, None]
+    assert [request["Range"] for request in server.requests] == [None, None]
 
 
-def test_a_part_that_is_whole_is_only_checked(server: Server, tmp_path: Path) -> None:
+def test_complete_part_is_only_verified(server: Server, tmp_path: Path) -> None:
     (tmp_path / "set.tgz.part").write_bytes(CONTENT)
     (tmp_path / "set.tgz.part.json").write_text(json.dumps({"edition": '"one"'}))
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert names(tmp_path) == {"set.tgz"}
 
 
-def test_a_part_longer_than_the_file_starts_afresh(server: Server, tmp_path: Path) -> None:
+def test_part_longer_than_the_file_is_discarded(server: Server, tmp_path: Path) -> None:
     (tmp_path / "set.tgz.part").write_bytes(CONTENT + b"more")
     (tmp_path / "set.tgz.part.json").write_text(json.dumps({"edition": '"one"'}))
     assert get(server, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_gives_the_file_no_name(server: Server, tmp_path: Path) -> None:
+def test_download_with_a_wrong_checksum_is_deleted(server: Server, tmp_path: Path) -> None:
     server.plan = [{"content": b"<html>Sign in</html>"}]
-    with pytest.raises(InputError, match=r"not the published file set.tgz .* thrown away: get the file by hand"):
+    with pytest.raises(InputError, match=r"did not send the published file set.tgz .* deleted: get the file by hand"):
         get(server, tmp_path)
     assert names(tmp_path) == set()
     server.plan = [{}]
     assert get(server, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_dead_link_is_not_tried_again(server: Server, tmp_path: Path) -> None:
+def test_dead_link_is_not_retried(server: Server, tmp_path: Path) -> None:
     server.plan = [{"status": 404}]
     with pytest.raises(InputError, match="answers 404"):
         get(server, tmp_path)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot fetch http://127\.0\.0\.1:1/x"):
-        fetch(Download("http://127.0.0.1:1/x", "x", MD5), tmp_path, Silent(), pause=0.0)
+def test_unreachable_server_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot download http://127\.0\.0\.1:1/x"):
+        download_file(Download("http://127.0.0.1:1/x", "x", MD5), tmp_path, Silent(), pause=0.0)
 
 
-def test_offline_asks_nothing(server: Server, tmp_path: Path) -> None:
+def test_offline_download_sends_no_request(server: Server, tmp_path: Path) -> None:
     with offline(), pytest.raises(InputError, match="--offline"):
         get(server, tmp_path)
-    assert server.asked == []
+    assert server.requests == []
     get(server, tmp_path)
-    server.asked.clear()
+    server.requests.clear()
     with offline():
         assert get(server, tmp_path).read_bytes() == CONTENT
         (tmp_path / "set.tgz").write_bytes(CONTENT[:-1])
         with pytest.raises(InputError, match=r"has md5 .*, published is .*: remove it"):
             get(server, tmp_path)
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_an_interrupted_fetch_keeps_its_part(server: Server, tmp_path: Path) -> None:
+def test_interrupted_download_keeps_its_part(server: Server, tmp_path: Path) -> None:
     class Interrupted(Silent):
         def advance(self, done: int, facts: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fetch(server.download, tmp_path, Interrupted())
+        download_file(server.download, tmp_path, Interrupted())
     assert names(tmp_path) == {"set.tgz.part", "set.tgz.part.json"}
     assert 0 < (tmp_path / "set.tgz.part").stat().st_size < len(CONTENT)
     assert get(server, tmp_path).read_bytes() == CONTENT
-    assert server.asked[-1]["Range"] is not None
+    assert server.requests[-1]["Range"] is not None
 
 
-def test_a_folder_that_cannot_be_written_is_told(server: Server) -> None:
+def test_unwritable_folder_is_reported(server: Server) -> None:
     with pytest.raises(InputError, match=r"cannot keep set\.tgz in /dev/null/x .* --data"):
         get(server, Path("/dev/null/x"))

@@ -8,7 +8,7 @@ from benchmark.data.episodes import sample_disjoint_episodes, sample_episodes
 from benchmark.errors import InputError
 
 
-def test_episodes_are_what_they_say(tiny: ImageSet) -> None:
+def test_episodes_have_distinct_classes_images_and_groups(tiny: ImageSet) -> None:
     episodes = sample_episodes(tiny, tiny.splits["test"], way=4, shot=3, query=7, episodes=300, seed=5)
     assert episodes.classes.shape == (300, 4)
     assert episodes.support.shape == (300, 4, 3)
@@ -22,15 +22,15 @@ def test_episodes_are_what_they_say(tiny: ImageSet) -> None:
         assert not set(tiny.groups[support].flat) & set(tiny.groups[query].flat)
 
 
-def test_draws_are_uniform(tiny: ImageSet) -> None:
+def test_episodes_draw_images_uniformly(tiny: ImageSet) -> None:
     episodes = sample_episodes(tiny, tiny.splits["test"], way=2, shot=1, query=4, episodes=6000, seed=0)
     for drawn, expected in ((episodes.support, 2 * 6000), (episodes.query, 8 * 6000)):
-        counts = np.bincount(drawn.ravel(), minlength=len(tiny.labels))[tiny.where(tiny.splits["test"])]
+        counts = np.bincount(drawn.ravel(), minlength=len(tiny.labels))[tiny.indices_of(tiny.splits["test"])]
         mean = expected / len(counts)
         assert np.abs(counts - mean).max() < 5 * np.sqrt(mean)
 
 
-def test_stream_follows_the_seed(tiny: ImageSet) -> None:
+def test_episodes_depend_on_the_seed(tiny: ImageSet) -> None:
     def draw(seed: int) -> str:
         return sample_episodes(tiny, tiny.splits["test"], way=3, shot=1, query=5, episodes=50, seed=seed).hash
 
@@ -48,12 +48,12 @@ def test_stream_follows_the_seed(tiny: ImageSet) -> None:
         (5, 10**6, "lower the shots"),
     ],
 )
-def test_impossible_numbers_are_told(tiny: ImageSet, way: int, shot: int, message: str) -> None:
+def test_impossible_episodes_are_refused(tiny: ImageSet, way: int, shot: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_episodes(tiny, tiny.splits["test"], way=way, shot=shot, query=9, episodes=10, seed=0)
 
 
-def test_groups_are_shared_out_where_any_support_would_leave_too_few_queries(tiny: ImageSet) -> None:
+def test_support_uses_few_groups_if_groups_are_scarce(tiny: ImageSet) -> None:
     """24 images in 12 groups of a class: 12 support images of as many groups would leave no query."""
     drawn = sample_episodes(tiny, tiny.splits["test"], way=3, shot=12, query=9, episodes=400, seed=2)
     for support, query in zip(drawn.support.reshape(-1, 12), drawn.query.reshape(-1, 9), strict=True):
@@ -61,11 +61,11 @@ def test_groups_are_shared_out_where_any_support_would_leave_too_few_queries(tin
         assert len(set(query)) == 9
         assert not set(tiny.groups[support]) & set(tiny.groups[query])
         assert len(set(tiny.groups[support])) <= 7
-    counts = np.bincount(drawn.support.ravel(), minlength=len(tiny.labels))[tiny.where(tiny.splits["test"])]
+    counts = np.bincount(drawn.support.ravel(), minlength=len(tiny.labels))[tiny.indices_of(tiny.splits["test"])]
     assert np.abs(counts - counts.mean()).max() < 5 * np.sqrt(counts.mean())
 
 
-def test_the_most_that_a_class_can_carry_is_found() -> None:
+def test_episodes_reach_the_largest_possible_shot() -> None:
     """Groups of 120, 5, 5, ... as in a real class: the large one is support or query, never both."""
     labels = np.repeat([0, 1], 155)
     groups = np.concatenate(
@@ -81,7 +81,7 @@ def test_the_most_that_a_class_can_carry_is_found() -> None:
         sample_episodes(data, (0, 1), way=2, shot=22, query=15, episodes=1, seed=0)
 
 
-def test_disjoint_episodes_share_no_image_and_use_the_images_up(tiny: ImageSet) -> None:
+def test_disjoint_episodes_use_every_image_at_most_once(tiny: ImageSet) -> None:
     """6 classes of 24 images, 8 an episode: 18 rounds of a class, so at least 3 episodes of 5 classes."""
     drawn = sample_disjoint_episodes(tiny, tiny.splits["test"], way=5, shot=1, query=7, seed=3)
     used = np.concatenate([drawn.support.ravel(), drawn.query.ravel()])
@@ -92,7 +92,7 @@ def test_disjoint_episodes_share_no_image_and_use_the_images_up(tiny: ImageSet) 
         assert (tiny.labels[support] == classes[:, None]).all()
         assert (tiny.labels[query] == classes[:, None]).all()
         assert not set(tiny.groups[support].flat) & set(tiny.groups[query].flat)
-    left = [24 - np.isin(used, tiny.where([c])).sum() for c in tiny.splits["test"]]
+    left = [24 - np.isin(used, tiny.indices_of([c])).sum() for c in tiny.splits["test"]]
     assert sum(count >= 8 for count in left) < 5
     hashes = {
         sample_disjoint_episodes(tiny, tiny.splits["test"], way=2, shot=1, query=3, seed=s).hash for s in (0, 0, 1)

@@ -6,7 +6,7 @@ import pytest
 from benchmark.data.herding import herd
 
 
-def test_herding_is_the_greedy_search() -> None:
+def test_herd_is_the_greedy_search() -> None:
     rows = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     mean = unit.mean(0)
@@ -20,5 +20,5 @@ def test_herding_is_the_greedy_search() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 4, 9])
-def test_no_image_is_chosen_twice(count: int) -> None:
+def test_herd_chooses_no_image_twice(count: int) -> None:
     assert sorted(herd(np.ones((4, 3), np.float32), count)) == list(range(min(count, 4)))

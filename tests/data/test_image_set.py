@@ -23,7 +23,7 @@ def make(**changes: Any) -> ImageSet:
     return ImageSet(**{**values, **changes})
 
 
-def test_fingerprint_follows_every_part() -> None:
+def test_fingerprint_depends_on_every_part() -> None:
     base = make().fingerprint
     assert make().fingerprint == base
     images = np.zeros((6, 4, 4, 3), np.uint8)
@@ -37,23 +37,25 @@ def test_fingerprint_follows_every_part() -> None:
     assert base not in prints
 
 
-def test_fingerprint_follows_orders_official_test_images_and_the_hash_of_mapped_pixels() -> None:
+def test_fingerprint_depends_on_orders_official_test_and_import() -> None:
     flags = np.array([False, True] * 3)
     changes: list[dict[str, Any]] = [
         {}, {"orders": {"distillation": (0, 1, 2)}}, {"orders": {"incremental": (0, 1, 2)}},
         {"orders": {"distillation": (2, 1, 0)}}, {"official_test": flags}, {"official_test": ~flags},
-        {"origin": ImportInfo("1234")}, {"origin": ImportInfo("1235")},
+        {"import_info": ImportInfo("1234")}, {"import_info": ImportInfo("1235")},
     ]  # fmt: skip
     assert len({make(**change).fingerprint for change in changes}) == len(changes)
     assert (
-        make(origin=ImportInfo("1234", "size=9", {"a": 1}), split_name="x").fingerprint
-        == make(origin=ImportInfo("1234"), images=np.ones((6, 4, 4, 3), np.uint8)).fingerprint
+        make(import_info=ImportInfo("1234", "size=9", {"a": 1}), split_name="x").fingerprint
+        == make(import_info=ImportInfo("1234"), images=np.ones((6, 4, 4, 3), np.uint8)).fingerprint
     )
 
 
-def test_label_and_description_tell_form_and_split() -> None:
-    assert make().label == make(origin=ImportInfo("1234")).label == "sample"
-    data = make(origin=ImportInfo("1234", "size=9", {"crop": True}), split_name="half", official_test=np.arange(6) > 3)
+def test_label_and_description_name_variant_and_split() -> None:
+    assert make().label == make(import_info=ImportInfo("1234")).label == "sample"
+    data = make(
+        import_info=ImportInfo("1234", "size=9", {"crop": True}), split_name="half", official_test=np.arange(6) > 3
+    )
     assert data.label == "sample+size=9"
     described = data.describe()
     assert {k: described[k] for k in ("split", "official_test_images", "crop")} == {
@@ -85,23 +87,23 @@ def test_label_and_description_tell_form_and_split() -> None:
         ),
     ],
 )
-def test_wrong_parts_are_refused(change: dict[str, Any], message: str) -> None:
+def test_image_set_refuses_wrong_parts(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make(**change)
 
 
-def test_splits_and_classes() -> None:
+def test_indices_and_splits_are_returned() -> None:
     data = make()
-    assert data.where([2, 0]).tolist() == [0, 1, 4, 5]
+    assert data.indices_of([2, 0]).tolist() == [0, 1, 4, 5]
     assert data.split("test") == (2,)
     with pytest.raises(InputError, match="'val'; it has train, test"):
         data.split("val")
 
 
-def test_held_out_images_share_no_group_with_training(tiny: ImageSet) -> None:
+def test_hold_out_separates_groups(tiny: ImageSet) -> None:
     task = hold_out(tiny, tiny.splits["train"], 0.25)
     both = np.sort(np.concatenate([task.train, task.held_out]))
-    assert both.tolist() == tiny.where(tiny.splits["train"]).tolist()
+    assert both.tolist() == tiny.indices_of(tiny.splits["train"]).tolist()
     assert not set(tiny.groups[task.train]) & set(tiny.groups[task.held_out])
     assert len(task.held_out) == len(both) // 4
     assert set(task.labels(task.train)) == set(range(18))
@@ -109,12 +111,12 @@ def test_held_out_images_share_no_group_with_training(tiny: ImageSet) -> None:
     assert hold_out(tiny, tiny.splits["train"], 0.2).key != task.key
 
 
-def test_a_task_numbers_classes_by_its_own_order(tiny: ImageSet) -> None:
+def test_task_labels_follow_the_order_of_its_classes(tiny: ImageSet) -> None:
     task = hold_out(tiny, (7, 3), 0.1)
     assert set(tiny.labels[task.train[task.labels(task.train) == 0]]) == {7}
     assert set(tiny.labels[task.train[task.labels(task.train) == 1]]) == {3}
 
 
-def test_a_class_without_training_images_is_refused() -> None:
+def test_hold_out_refuses_a_class_without_training_images() -> None:
     with pytest.raises(InputError, match="'c' has no image left"):
         hold_out(make(groups=np.array([0, 1, 2, 3, 4, 4])), (0, 2), 0.6)

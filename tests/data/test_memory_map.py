@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import memory_map
-from benchmark.data.memory_map import MapWriter, chunk_rows, open_mapped, read_index, verify
+from benchmark.data.memory_map import MapWriter, chunk_rows, open_mapped, read_index, verify_checksums
 from benchmark.errors import InputError
 from benchmark.system.progress import Silent
 
@@ -24,7 +24,7 @@ def _four_images_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_map, "_CHUNK_BYTES", 4 * 8 * 8 * 3 + 5)
 
 
-def finish(writer: MapWriter, target: Path, **changes: Any) -> memory_map.Index:
+def finish(writer: MapWriter, target: Path, **changes: Any) -> memory_map.MapIndex:
     values: dict[str, Any] = {
         "name": "sample", "classes": ("a", "b"), "labels": np.arange(11) % 2, "groups": np.arange(11) // 2,
         "official_test": None, "settings": {"size": 8}, "facts": {"form": "x"},
@@ -32,7 +32,7 @@ def finish(writer: MapWriter, target: Path, **changes: Any) -> memory_map.Index:
     return writer.finish(target, **{**values, **changes})
 
 
-def write(folder: Path, target: Path, **changes: Any) -> memory_map.Index:
+def write(folder: Path, target: Path, **changes: Any) -> memory_map.MapIndex:
     writer = MapWriter(folder, SHAPE)
     for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[writer.resume(KEYS) :]:
         writer.append(pixels, key)
@@ -45,7 +45,7 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
-def test_what_is_written_is_opened(tmp_path: Path, whole: Path) -> None:
+def test_written_set_is_opened(tmp_path: Path, whole: Path) -> None:
     opened = open_mapped(whole)
     assert isinstance(opened.images, np.memmap)
     assert not opened.images.flags.writeable
@@ -57,7 +57,7 @@ def test_what_is_written_is_opened(tmp_path: Path, whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {"images.npy", "annotations.npz", "index.json"}
     assert not (tmp_path / "part").exists()
     assert np.array_equal(np.load(whole / "images.npy"), IMAGES)
-    assert verify(whole, Silent()) == read_index(whole)
+    assert verify_checksums(whole, Silent()) == read_index(whole)
     flags = np.arange(11) > 5
     write(tmp_path / "part", tmp_path / "other", official_test=flags)
     found = open_mapped(tmp_path / "other").official_test
@@ -65,7 +65,7 @@ def test_what_is_written_is_opened(tmp_path: Path, whole: Path) -> None:
     assert np.array_equal(found, flags)
 
 
-def test_the_hash_of_the_pixels_follows_pixels_and_shape(tmp_path: Path, whole: Path) -> None:
+def test_pixel_hash_depends_on_pixels_and_shape(tmp_path: Path, whole: Path) -> None:
     index = read_index(whole)
     assert index is not None
     assert write(tmp_path / "part", tmp_path / "again").pixels == index.pixels
@@ -84,12 +84,12 @@ def test_opening_reads_no_pixels(whole: Path, monkeypatch: pytest.MonkeyPatch) -
     (whole / "images.npy").write_bytes(content)
     open_mapped(whole)
     with pytest.raises(InputError, match=r"images\.npy is damaged \(images 4 to 7 are not those recorded\); remove it"):
-        verify(whole, Silent())
+        verify_checksums(whole, Silent())
 
 
 @pytest.mark.parametrize("filename", ["images.npy", "annotations.npz", "index.json"])
 @pytest.mark.parametrize("harm", ["gone", "short", "empty", "header"])
-def test_damage_is_told_with_file_and_remedy(whole: Path, filename: str, harm: str) -> None:
+def test_damaged_import_is_named_with_the_remedy(whole: Path, filename: str, harm: str) -> None:
     path = whole / filename
     content = path.read_bytes()
     if harm == "gone":
@@ -101,7 +101,7 @@ def test_damage_is_told_with_file_and_remedy(whole: Path, filename: str, harm: s
     assert "\n" not in str(caught.value)
 
 
-def test_another_format_is_told(whole: Path) -> None:
+def test_index_of_another_version_is_refused(whole: Path) -> None:
     values = json.loads((whole / "index.json").read_text())
     (whole / "index.json").write_text(json.dumps({**values, "format": 99}))
     with pytest.raises(InputError, match="another version"):
@@ -112,7 +112,7 @@ def test_another_format_is_told(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3])
-def test_a_writer_goes_on_where_one_broke_off(tmp_path: Path, whole: Path, done: int) -> None:
+def test_writer_resumes_an_interrupted_one(tmp_path: Path, whole: Path, done: int) -> None:
     first = MapWriter(tmp_path / "part", SHAPE)
     assert first.resume(KEYS) == 0
     for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[:done]:
@@ -136,7 +136,7 @@ def test_a_writer_goes_on_where_one_broke_off(tmp_path: Path, whole: Path, done:
 @pytest.mark.parametrize(
     ("keys", "kept"), [(KEYS, 2), (["one", "new", "three"], 1), (["new", "two", "three"], 0), (["one"], 1)]
 )
-def test_only_chunks_made_from_the_same_are_kept(tmp_path: Path, keys: list[str], kept: int) -> None:
+def test_resume_keeps_only_chunks_of_the_same_inputs(tmp_path: Path, keys: list[str], kept: int) -> None:
     writer = MapWriter(tmp_path / "part", SHAPE)
     writer.resume(KEYS)
     for pixels, key in zip(CHUNKS[:2], KEYS, strict=False):
@@ -151,7 +151,7 @@ def test_only_chunks_made_from_the_same_are_kept(tmp_path: Path, keys: list[str]
     assert MapWriter(tmp_path / "part", (11, 8, 4, 3)).resume(keys) == 0
 
 
-def test_what_is_not_finished_cannot_be_named(tmp_path: Path) -> None:
+def test_writer_refuses_to_finish_an_incomplete_set(tmp_path: Path) -> None:
     writer = MapWriter(tmp_path / "part", SHAPE)
     writer.resume(KEYS)
     writer.append(CHUNKS[0], "one")

@@ -10,7 +10,7 @@ from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
 
 
-def test_three_sides_hold_every_image_once_and_no_group_twice(tiny: ImageSet) -> None:
+def test_split_by_group_has_every_image_once_and_separates_groups(tiny: ImageSet) -> None:
     """12 groups of 2 images per class: 0.4 of them are 5 for test, 0.2 of the other 7 is 1 for validation."""
     sides = split_by_group(tiny, test=0.4, val=0.2)
     assert sorted(np.concatenate(list(sides.values()))) == list(range(len(tiny.labels)))
@@ -22,7 +22,7 @@ def test_three_sides_hold_every_image_once_and_no_group_twice(tiny: ImageSet) ->
         assert not set(tiny.groups[side]) & set(tiny.groups[others])
 
 
-def test_sides_follow_name_and_shares_alone(tiny: ImageSet) -> None:
+def test_split_by_group_depends_on_name_and_shares_alone(tiny: ImageSet) -> None:
     base = split_by_group(tiny, test=0.4, val=0.2)
     negative = split_by_group(dataclasses.replace(tiny, images=255 - tiny.images), test=0.4, val=0.2)
     assert all(np.array_equal(images, negative[name]) for name, images in base.items())
@@ -32,7 +32,7 @@ def test_sides_follow_name_and_shares_alone(tiny: ImageSet) -> None:
     assert set(base["val"]) < set(more["val"])
 
 
-def test_a_group_of_two_classes_stays_where_the_first_has_it(tiny: ImageSet) -> None:
+def test_split_by_group_keeps_a_group_of_two_classes_together(tiny: ImageSet) -> None:
     groups = tiny.groups.copy()
     first, second = (np.unique(tiny.groups[tiny.labels == c]) for c in (0, 1))
     for a, b in zip(first[:6], second[:6], strict=True):
@@ -45,7 +45,7 @@ def test_a_group_of_two_classes_stays_where_the_first_has_it(tiny: ImageSet) -> 
         assert of_first.tolist() == images[tiny.labels[images] == 0].tolist()
 
 
-def test_official_test_images_are_the_test_side(tiny: ImageSet) -> None:
+def test_split_by_group_uses_official_test_images(tiny: ImageSet) -> None:
     """In place of a share of each class's groups; the others are shared out to training and validation."""
     flags = tiny.groups % 12 < 3
     data = dataclasses.replace(tiny, official_test=flags)
@@ -61,14 +61,14 @@ def test_official_test_images_are_the_test_side(tiny: ImageSet) -> None:
         split_by_group(dataclasses.replace(tiny, official_test=flags & (tiny.labels != 7)), test=0.4, val=0.2)
 
 
-def test_without_a_share_for_validation_all_others_train(tiny: ImageSet) -> None:
+def test_split_by_group_without_validation_trains_on_the_rest(tiny: ImageSet) -> None:
     sides = split_by_group(tiny, test=0.4, val=0)
     assert len(sides["val"]) == 0
     assert sides["test"].tolist() == split_by_group(tiny, test=0.4, val=0.2)["test"].tolist()
     assert sorted([*sides["train"], *sides["test"]]) == list(range(len(tiny.labels)))
 
 
-def test_a_class_that_cannot_be_shared_out_is_refused(tiny: ImageSet) -> None:
+def test_split_by_group_refuses_a_class_of_too_few_groups(tiny: ImageSet) -> None:
     groups = tiny.groups.copy()
     groups[tiny.labels == 4] %= 2
     groups[tiny.labels == 4] += groups.max() + 1

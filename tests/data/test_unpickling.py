@@ -34,7 +34,7 @@ def load(path: Path, content: bytes) -> Any:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
-def test_arrays_come_out_as_they_went_in(tmp_path: Path, protocol: int, array: Any) -> None:
+def test_load_pickle_returns_equal_arrays(tmp_path: Path, protocol: int, array: Any) -> None:
     for value in (array, [array, {"again": array}]):
         out = load(tmp_path / "x", pickle.dumps(value, protocol))
         found = out if value is array else out[1]["again"]
@@ -44,14 +44,14 @@ def test_arrays_come_out_as_they_went_in(tmp_path: Path, protocol: int, array: A
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_values_come_out_as_they_went_in(tmp_path: Path, protocol: int) -> None:
+def test_load_pickle_returns_equal_values(tmp_path: Path, protocol: int) -> None:
     value = {"a": [1, -(2**70), 2.5, None, True], "b": ("text", b"bytes \xff", b""), 3: {"nested": {}}}
     assert load(tmp_path / "x", pickle.dumps(value, protocol)) == value
     assert load(tmp_path / "x", pickle.dumps(collections.OrderedDict(a=1, b=2), protocol)) == {"a": 1, "b": 2}
     assert load(tmp_path / "x", pickle.dumps([np.int64(5), np.float32(0.5)], protocol)) == [5, 0.5]
 
 
-def test_pickles_of_python_2_are_read_as_latin_1(tmp_path: Path) -> None:
+def test_load_pickle_reads_python_2_text_as_latin_1(tmp_path: Path) -> None:
     content = python2_pickle({"data": ARRAYS[0], "names": ["caf\xe9"]})
     assert b"numpy.core.multiarray" in content
     out = load(tmp_path / "x", content)
@@ -102,7 +102,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", list(hostile(Path())))
-def test_hostile_pickles_do_nothing_and_are_told(tmp_path: Path, kind: str) -> None:
+def test_load_pickle_refuses_hostile_pickles(tmp_path: Path, kind: str) -> None:
     marker = tmp_path / "touched"
     with pytest.raises(InputError, match=r"pickle .*x (asks for|is damaged)") as caught:
         load(tmp_path / "x", hostile(marker)[kind])
@@ -110,7 +110,7 @@ def test_hostile_pickles_do_nothing_and_are_told(tmp_path: Path, kind: str) -> N
     assert not marker.exists()
 
 
-def test_what_a_pickle_asks_for_is_named(tmp_path: Path) -> None:
+def test_load_pickle_names_the_refused_function(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"asks for (posix|nt)\.system, .* may run code"):
         load(tmp_path / "x", hostile(tmp_path / "y")["system"])
     with pytest.raises(InputError, match="cannot be read"):
@@ -118,23 +118,23 @@ def test_what_a_pickle_asks_for_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [python2_pickle, pickle.dumps])
-def test_damaged_pickles_are_told_and_never_anything_else(tmp_path: Path, write: Any) -> None:
+def test_load_pickle_raises_only_input_errors_for_damaged_files(tmp_path: Path, write: Any) -> None:
     content = write({"data": ARRAYS[0], "labels": [1, 2, 3], "names": ["a", "b"]})
     for length in range(len(content)):
         with pytest.raises(InputError, match="damaged"):
             load(tmp_path / "x", content[:length])
     draws = random.Random(0)
-    told = 0
+    refused = 0
     for _ in range(400):
         changed = bytearray(content)
         changed[draws.randrange(len(changed))] = draws.randrange(256)
         try:
             load(tmp_path / "x", bytes(changed))
         except InputError:
-            told += 1
-    assert told > 50
+            refused += 1
+    assert refused > 50
 
 
-def test_an_html_page_saved_as_a_pickle_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="damaged or no pickle"):
+def test_load_pickle_refuses_an_html_page(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="damaged or not a pickle"):
         load(tmp_path / "x", b"<!DOCTYPE html><html>Sign in</html>")

@@ -100,7 +100,7 @@ def test_impossible_protocols_are_told_with_the_numbers(
 
 
 def test_too_few_classes_are_told(tiny: ImageSet) -> None:
-    kept = tiny.where(range(3))
+    kept = tiny.indices_of(range(3))
     small = dataclasses.replace(
         tiny, images=tiny.images[kept], labels=tiny.labels[kept], groups=tiny.groups[kept],
         classes=tiny.classes[:3], splits={"train": (0, 1, 2)},
@@ -134,7 +134,7 @@ def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, 
         assert set(task.labels(task.train)) == set(task.labels(task.held_out)) == set(range(len(task.classes)))
     assert np.bincount(student.labels(student.train)).tolist() == [2] * len(student.classes)
     every = set(teacher.train) | set(teacher.held_out) | set(teacher_val.held_out)
-    assert every == set(data.where(teacher.classes))
+    assert every == set(data.indices_of(teacher.classes))
 
 
 def test_the_number_of_classes_may_be_set(tmp_path: Path, tiny: ImageSet) -> None:

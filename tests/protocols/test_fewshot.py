@@ -50,7 +50,7 @@ def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
 def test_shuffled_training_labels_leave_no_more_than_the_floor(tmp_path: Path) -> None:
     made = plan(tmp_path, overrides=(*LEARNT, "teacher.steps=2"))
     labels = made.data.labels.copy()
-    base = made.data.where(made.data.splits["train"])
+    base = made.data.indices_of(made.data.splits["train"])
     labels[base] = np.random.default_rng(0).permutation(labels[base])
     made.data = ImageSet(**{**vars_of(made.data), "labels": labels})
     found = result(tmp_path, made)
@@ -70,7 +70,7 @@ def test_novel_pixels_change_neither_teacher_nor_student(tmp_path: Path) -> None
     """Poisoned test images leave both networks as they are, bit for bit."""
     made = plan(tmp_path, "refilled", limit_steps=3)
     clean = result(tmp_path / "clean", made)
-    novel = made.data.where(made.data.splits["test"])
+    novel = made.data.indices_of(made.data.splits["test"])
     poisoned = made.data.images.copy()
     poisoned[novel] = 255 - poisoned[novel]
     made.data = ImageSet(**{**vars_of(made.data), "images": poisoned})

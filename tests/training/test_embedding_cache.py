@@ -52,7 +52,9 @@ def drawn(data: ImageSet, count: int, seed: int) -> tuple[np.ndarray, Crops]:
     """Views of few images, so that some come twice."""
     images = np.random.default_rng(seed).integers(3, 6, count)
     generator = torch.Generator().manual_seed(seed)
-    return images, ImageLoader(data, images[:1], PLAIN, padding=PADDING, device=DEVICE.torch).draw(count, generator)
+    return images, ImageLoader(data, images[:1], PLAIN, padding=PADDING, device=DEVICE.torch).sample_crops(
+        count, generator
+    )
 
 
 def directly(data: ImageSet, net: Network, images: np.ndarray, views: Crops) -> Tensor:

@@ -127,7 +127,7 @@ def test_training_learns_and_the_teacher_keeps_still(tiny: ImageSet) -> None:
 
 def test_shuffled_labels_fall_to_chance(tiny: ImageSet) -> None:
     shuffled = dataclasses.replace(tiny, labels=tiny.labels.copy())
-    chosen = tiny.where(tiny.splits["train"][:8])
+    chosen = tiny.indices_of(tiny.splits["train"][:8])
     order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0)).numpy()
     shuffled.labels[chosen] = tiny.labels[chosen][order]
     student, _, _, task = train(shuffled, Training(steps=150, batch_size=32))

@@ -98,7 +98,7 @@ def taskset(data: ImageSet, episodes: Episodes) -> Any:
                 one.transforms.append(lambda pair, way=place // images.shape[1]: (pair[0], way))
             return described
 
-    by_label = {int(c): data.where([c]).tolist() for c in np.unique(data.labels)}
+    by_label = {int(c): data.indices_of([c]).tolist() for c in np.unique(data.labels)}
     labels = dict(enumerate(data.labels.tolist()))
     pictures = l2l.data.MetaDataset(Pictures(), labels_to_indices=by_label, indices_to_labels=labels)
     load = l2l.data.transforms.LoadData(pictures)
@@ -116,7 +116,7 @@ def image_set(name: str, parts: Mapping[str, Any], *, size: int) -> ImageSet:
     import numpy as np
 
     from benchmark.data import ImageSet
-    from benchmark.data.importing import Form, decode
+    from benchmark.data.importing import ImageFormat, decode
 
     if set(parts) != {"train", "val", "test"}:
         raise InputError(f"data set {name} needs the parts train, val and test, got {', '.join(parts) or 'none'}")
@@ -128,7 +128,7 @@ def image_set(name: str, parts: Mapping[str, Any], *, size: int) -> ImageSet:
         own = []
         for index in range(len(dataset)):
             picture, label = dataset[index]
-            images.append(decode(np.asarray(picture.convert("RGB")), Form(size), name=f"{part} {index}"))
+            images.append(decode(np.asarray(picture.convert("RGB")), ImageFormat(size), name=f"{part} {index}"))
             own.append(int(label))
         known, positions = np.unique(own, return_inverse=True)
         labels.append(positions + len(classes))

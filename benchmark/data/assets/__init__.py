@@ -18,7 +18,16 @@ FOLDER = Path(__file__).parent
 
 
 def load_asset(name: str, *, flip_invariant: bool, folder: Path = FOLDER) -> ImageSet:
-    """The embedded set ``name``. A file that is missing or differs from its checksum raises ``InputError``."""
+    """Load an embedded image set.
+
+    Args:
+        name: the set's name.
+        flip_invariant: True if a mirrored image still belongs to its class.
+        folder: the folder of sheet, index and checksums.
+
+    Raises:
+        InputError: a file is missing or differs from its checksum.
+    """
     sheet, index = _verified(folder, f"{name}.webp"), json.loads(_verified(folder, f"{name}.json"))
     images = _tiles(sheet, index)
     if hashlib.sha256(images.tobytes()).hexdigest() != index["pixels_sha256"]:

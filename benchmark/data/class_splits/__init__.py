@@ -12,13 +12,28 @@ from benchmark.errors import InputError
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """A split by name: class names of ``train``, ``val`` and ``test``."""
+    """A named split of classes.
+
+    Attributes:
+        name: the split's name.
+        classes: class names of ``train``, ``val`` and ``test``.
+    """
 
     name: str
     classes: Mapping[str, tuple[str, ...]]
 
     def indices(self, known: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """The split by position in ``known``; a class that is not there raises ``InputError``."""
+        """Return the split as class indices.
+
+        Args:
+            known: names of all classes, in order.
+
+        Returns:
+            Ascending positions in ``known`` for each part.
+
+        Raises:
+            InputError: a class of the split is not in ``known``.
+        """
         position = {name: c for c, name in enumerate(known)}
         missing = [name for names in self.classes.values() for name in names if name not in position]
         if missing:
@@ -27,6 +42,6 @@ class ClassSplit:
 
 
 def load_class_split(name: str) -> ClassSplit:
-    """The split that ships as ``name.json`` beside this file."""
+    """Load the split that ships as ``name.json`` beside this file."""
     values = json.loads(Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8"))
     return ClassSplit(name, {part: tuple(values[part]) for part in ("train", "val", "test")})

@@ -1,6 +1,6 @@
-"""One file per data set: a function of the data root that returns an ``ImageSet``, or a ``Published`` that is one.
+"""One file for each data set: a function from the data root to an ``ImageSet``, or a ``PublishedDataset``.
 
-These files import numpy inside their functions only, so that listing the data sets stays instant.
+The files import numpy only inside their functions, so that listing the data sets is instant.
 """
 
 from __future__ import annotations
@@ -11,4 +11,4 @@ from typing import Any
 from benchmark.registry import Registry
 
 DATASETS: Registry[Callable[..., Any]] = Registry("data set", package="benchmark.data.sets", group="benchmark.datasets")
-"""Loaders, called with the data root; under a name with fields, what makes one from the fields by keyword."""
+"""Loaders, called with the data root. The entry of a name with fields makes a loader from its fields, by keyword."""

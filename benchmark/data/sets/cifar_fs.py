@@ -1,4 +1,4 @@
-"""CIFAR-FS: CIFAR-100 for few-shot learning, classes split at random."""
+"""CIFAR-FS: CIFAR-100 with a random class split, for few-shot learning."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ _FOLDERS = "cifar100/splits/bertinetto"
 
 
 def read(folder: Path, settings: Any) -> ImageList:
-    """Pickles or batches as ``read_either``, or an image file each in ``cifar100/data``, as learn2learn unpacks it."""
+    """Read learn2learn's image files in ``cifar100/data`` if they are there, else as ``read_either``.
+
+    Args:
+        folder: the folder of the files.
+        settings: import settings; there are none.
+    """
     import numpy as np
 
-    from benchmark.data.importing import Form, ImageList, expect_per_class
+    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
 
     if not (folder / _FOLDERS).is_dir():
         return read_either("CIFAR_FS", split)(folder, settings)
     classes = tuple(sorted(name for names in split().classes.values() for name in names))
     files = [sorted((folder / "cifar100/data" / name).glob("*.png")) for name in classes]
-    listing = ImageList(
+    image_list = ImageList(
         [path for paths in files for path in paths],
         np.repeat(np.arange(len(classes)), [len(paths) for paths in files]),
         classes,
-        Form(32),
+        ImageFormat(32),
         facts={"source_form": "image files"},
     )
-    return expect_per_class(listing, sum(cifar100.PER_CLASS.values()), folder)
+    return expect_per_class(image_list, sum(cifar100.PER_CLASS.values()), folder)
 
 
 CIFAR_FS = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""CUB-200-2011, with its official test images and the four ways in which few-shot papers split its classes."""
+"""CUB-200-2011 with its official test images and the four class splits of few-shot papers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.download import Download
-from benchmark.data.published import Published, Resize, Resized
+from benchmark.data.published import PublishedDataset, Resize, ResizeSettings
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.importing import ImageList
-    from benchmark.data.memory_map import Index
+    from benchmark.data.memory_map import MapIndex
 
 CLASSES, IMAGES, TRAINING_IMAGES = 200, 11_788, 5_994
 
 
 @dataclass(frozen=True)
-class Settings(Resized):
-    """``crop``: keep what lies in the bird's bounding box alone."""
+class Settings(ResizeSettings):
+    """Import settings of CUB.
+
+    Attributes:
+        crop: keep only the bird's bounding box.
+    """
 
     resize: Resize = "centre"
     crop: bool = False
@@ -30,16 +34,21 @@ class Settings(Resized):
 
 @dataclass(frozen=True)
 class Cropped(Settings):
-    """As FEAT has it: cropped to the bounding box."""
+    """Import settings of FEAT's CUB: cropped to the bounding box."""
 
     crop: bool = True
 
 
 def read(folder: Path, settings: Any) -> ImageList:
-    """All images by id, with class, official side and bounding box from the four tables beside them."""
+    """Read the official files: images, and the tables of classes, official test images and bounding boxes.
+
+    Args:
+        folder: the folder of ``images.txt``.
+        settings: import settings.
+    """
     import numpy as np
 
-    from benchmark.data.importing import Form, ImageList
+    from benchmark.data.importing import ImageFormat, ImageList
     from benchmark.errors import InputError
 
     tables = {
@@ -68,30 +77,35 @@ def read(folder: Path, settings: Any) -> ImageList:
         [folder / "images" / tables["images"][i][0] for i in ids],
         labels,
         tuple(tables["classes"][c][0] for c in classes),
-        Form(settings.size, resize=settings.resize),
+        ImageFormat(settings.size, resize=settings.resize),
         boxes=np.stack([left, top, left + width, top + height], 1) if settings.crop else None,
         official_test=~training,
     )
 
 
 def read_feat(folder: Path, settings: Any) -> ImageList:
-    """FEAT's lists with images cropped beforehand, where these are, and the official tables elsewhere.
+    """Read FEAT's lists and cropped images, or the official files if ``images.txt`` is there.
 
-    ``train.csv``, ``val.csv`` and ``test.csv``, in ``split`` or in the folder itself: a line of column names, then a
-    file, its class and 28 attributes a line. The files are in ``images``, with or without a folder for each class.
+    The lists are ``train.csv``, ``val.csv`` and ``test.csv``, in ``split`` or in the folder itself. Each has a line of
+    column names; every further line has a file, its class and 28 attributes. The files are in ``images``, with or
+    without a folder for each class.
+
+    Args:
+        folder: the folder of the files.
+        settings: import settings.
     """
     import csv
 
     import numpy as np
 
-    from benchmark.data.importing import Form, ImageList
+    from benchmark.data.importing import ImageFormat, ImageList
     from benchmark.errors import InputError
 
     if (folder / "images.txt").exists():
         return read(folder, settings)
     lists = folder / "split" if (folder / "split").is_dir() else folder
     classes: list[str] = []
-    found: list[tuple[str, str]] = []
+    files_and_classes: list[tuple[str, str]] = []
     sources = []
     split = by_list("cub-feat")(None)
     for part, names in split.classes.items():
@@ -102,28 +116,28 @@ def read_feat(folder: Path, settings: Any) -> ImageList:
         except (OSError, ValueError, csv.Error) as error:
             raise InputError(f"file {sources[-1]} cannot be read ({error}); get it again") from None
         if columns[:2] != ["filename", "label"] or any(len(row) < 2 or row[0] != Path(row[0]).name for row in rows):
-            raise InputError(f"file {sources[-1]} is no list of filename, label and attributes; get it again")
+            raise InputError(f"file {sources[-1]} is not a list of filename, label and attributes; get it again")
         if {row[1] for row in rows} != set(names):
             raise InputError(f"file {sources[-1]} does not have the {len(names)} classes of {split.name}; get it again")
         classes += names
-        found += [(row[0], row[1]) for row in rows]
-    if len(found) != IMAGES:
-        raise InputError(f"the lists in {lists} name {len(found)} images, not {IMAGES}; get them again")
+        files_and_classes += [(row[0], row[1]) for row in rows]
+    if len(files_and_classes) != IMAGES:
+        raise InputError(f"the lists in {lists} name {len(files_and_classes)} images, not {IMAGES}; get them again")
     classes.sort()
     position = {name: c for c, name in enumerate(classes)}
-    flat = (folder / "images" / found[0][0]).exists()
+    flat = (folder / "images" / files_and_classes[0][0]).exists()
     return ImageList(
-        [folder / "images" / ("" if flat else name) / file for file, name in found],
-        np.array([position[name] for _, name in found]),
+        [folder / "images" / ("" if flat else name) / file for file, name in files_and_classes],
+        np.array([position[name] for _, name in files_and_classes]),
         tuple(classes),
-        Form(settings.size, resize=settings.resize),
+        ImageFormat(settings.size, resize=settings.resize),
         tuple(sources),
         facts={"source_form": "cropped images, lists of FEAT"},
     )
 
 
 def _table(path: Path, columns: int) -> dict[str, list[str]]:
-    """The rows of a table of words, by their first."""
+    """Read a table of words: the first word of each row to the others."""
     from benchmark.errors import InputError
 
     try:
@@ -136,25 +150,30 @@ def _table(path: Path, columns: int) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def by_rule(name: str, first: int) -> Callable[[Index], ClassSplit]:
-    """Even numbers train, those that leave 1 when divided by 4 val, 3 test; classes are numbered from ``first``."""
+def by_rule(name: str, first: int) -> Callable[[MapIndex], ClassSplit]:
+    """Make a split by class number: even numbers train; number % 4 == 1 is val and number % 4 == 3 is test.
 
-    def split(index: Index) -> ClassSplit:
+    Args:
+        name: the split's name.
+        first: number of the first class.
+    """
+
+    def split(index: MapIndex) -> ClassSplit:
         from benchmark.data.class_splits import ClassSplit
 
-        side = ("train", "val", "train", "test")
+        part_of = ("train", "val", "train", "test")
         parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         for number, class_ in enumerate(index.classes, first):
-            parts[side[number % 4]].append(class_)
+            parts[part_of[number % 4]].append(class_)
         return ClassSplit(name, {part: tuple(names) for part, names in parts.items()})
 
     return split
 
 
-def by_list(name: str) -> Callable[[Index | None], ClassSplit]:
-    """The split that ships under that name."""
+def by_list(name: str) -> Callable[[MapIndex | None], ClassSplit]:
+    """Make a split from the class list that ships under this name."""
 
-    def split(index: Index | None) -> ClassSplit:
+    def split(index: MapIndex | None) -> ClassSplit:
         from benchmark.data.class_splits import load_class_split
 
         return load_class_split(name)
@@ -162,8 +181,8 @@ def by_list(name: str) -> Callable[[Index | None], ClassSplit]:
     return split
 
 
-def orders(index: Index) -> Mapping[str, tuple[int, ...]]:
-    """Distillation: as numbered (arXiv 2205.01915); incremental: drawn with seed 1993."""
+def orders(index: MapIndex) -> Mapping[str, tuple[int, ...]]:
+    """Return the class orders: by number for distillation (arXiv 2205.01915), random of seed 1993 for incremental."""
     import numpy as np
 
     count = len(index.classes)
@@ -171,7 +190,7 @@ def orders(index: Index) -> Mapping[str, tuple[int, ...]]:
     return {"distillation": tuple(range(count)), "incremental": tuple(drawn.tolist())}
 
 
-CUB = Published(
+CUB = PublishedDataset(
     name="cub",
     about="CUB-200-2011: 11,788 photos of 200 bird species; official test images; classes split as cub-closerlook.",
     Settings=Settings,

@@ -1,4 +1,4 @@
-"""FC100: CIFAR-100 for few-shot learning, superclasses kept apart."""
+"""FC100: CIFAR-100 split by superclass, for few-shot learning."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmark.data.sets.cifar100 import CIFAR100, read_either
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.memory_map import Index
+    from benchmark.data.memory_map import MapIndex
 
 
-def split(index: Index | None = None) -> ClassSplit:
-    """60, 20 and 20 classes of 12, 4 and 4 superclasses."""
+def split(index: MapIndex | None = None) -> ClassSplit:
+    """Load the split: 60, 20 and 20 classes of 12, 4 and 4 superclasses."""
     from benchmark.data.class_splits import load_class_split
 
     return load_class_split("fc100")

@@ -1,4 +1,4 @@
-"""Any folder of images in folders of their classes."""
+"""Any folder with one subfolder of images for each class."""
 
 from __future__ import annotations
 
@@ -8,101 +8,110 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.published import Published, Resized, default_workers
+from benchmark.data.published import PublishedDataset, ResizeSettings
 from benchmark.data.sets import DATASETS
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key, derive_seed
 from benchmark.system.progress import Progress
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.importing import ImageList
-    from benchmark.data.memory_map import Index
+    from benchmark.data.memory_map import MapIndex
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SPLIT_FILE = "splits.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Published):
-    """A folder of the user's, imported when it is first asked for, and again when what it lists has changed."""
+class Folder(PublishedDataset):
+    """A folder of the user. It is imported on first use, and again if its files have changed.
+
+    Attributes:
+        source: the folder.
+    """
 
     source: Path
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
-        """Image files by class, both in order of their names."""
+        """Image files of each class. Classes and files are sorted by name."""
         try:
             folders = sorted(path for path in self.source.iterdir() if path.is_dir() and path.name[0] != ".")
-            found = {
+            files_by_class = {
                 folder.name: sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
                 for folder in folders
             }
         except OSError as error:
-            raise InputError(f"folder {self.source} cannot be read ({error.strerror or error})") from None
-        empty = [name for name, files in found.items() if not files]
-        if empty or len(found) < 2:
-            what = f"class folder {empty[0]!r} holds no image" if empty else "it has fewer than two class folders"
-            raise InputError(f"{self.source} is no set of images: {what}; put each image at CLASS/IMAGE in it")
-        return found
+            raise InputError(f"folder {self.source} cannot be read ({os_reason(error)})") from None
+        empty = [name for name, files in files_by_class.items() if not files]
+        if empty or len(files_by_class) < 2:
+            reason = f"class folder {empty[0]!r} holds no image" if empty else "it has fewer than two class folders"
+            raise InputError(f"{self.source} is not a set of images: {reason}; put each image at CLASS/IMAGE in it")
+        return files_by_class
 
     @cached_property
-    def listed(self) -> str:
-        """A hash of what the folder lists: names, sizes and times of all image files."""
+    def files_hash(self) -> str:
+        """Hash of names, sizes and modification times of all image files."""
         stats = [(path, path.stat()) for paths in self.files.values() for path in paths]
         return content_key([[path.parent.name, path.name, s.st_size, s.st_mtime_ns] for path, s in stats])
 
-    def folder(self, root: Path) -> Path:
-        """By what the folder lists, so that it is found wherever the folder has gone."""
-        return root / "sets" / f"folder-{self.source.name}-{self.listed[:12]}"
+    def import_folder(self, root: Path) -> Path:
+        """Return the folder of the import. It is named after the files, so that a moved folder finds its import."""
+        return root / "sets" / f"folder-{self.source.name}-{self.files_hash[:12]}"
 
-    def ready(self, root: Path, progress: Progress) -> Path:
-        """The import, made where there is none."""
-        found = self.found(root)
-        if found is None:
-            self.import_from(root, None, {}, workers=default_workers(), progress=progress)
-            found = self.folder(root)
-        return found
+    def require_import(self, root: Path, progress: Progress) -> Path:
+        """Return the folder of the import; import the set if that is missing."""
+        from benchmark.data.dataset_store import default_workers, import_dataset
 
-    def form(self, index: Index) -> str:
-        """Begins with the hash of the pixels: other folders may have the same name."""
-        return "+".join(filter(None, (index.pixels[:8], super().form(index))))
+        if self.find_import(root) is None:
+            import_dataset(self, root, None, {}, workers=default_workers(), progress=progress)
+        return self.import_folder(root)
+
+    def variant(self, index: MapIndex) -> str:
+        """Return the hash of the pixels and the settings: other folders may have the same name."""
+        return "+".join(filter(None, (index.pixels[:8], super().variant(index))))
 
     def state(self, root: Path) -> str:
-        """Needs no import of its own accord."""
+        """Return ``imported when used``."""
         return "imported when used"
 
-    def _place(self, root: Path, source: Path | None, part: Path, progress: Progress) -> Path:
-        if source is not None:
+    def source_path(self, root: Path, given: Path | None) -> Path:
+        """Return the folder itself; ``--from`` is refused."""
+        if given is not None:
             raise InputError(f"--from does not go with {self.name}: the name says where it is")
         return self.source
+
+    def locate(self, source: Path) -> Path | None:
+        """Return ``source``."""
+        return source
 
 
 @DATASETS.register("folder:{path:text}")
 def folder(path: str) -> Folder:
-    """Any folder of images at CLASS/IMAGE, classes split by splits.json in it, or at random: 60 / 20 / 20 %."""
+    """Any folder of images at CLASS/IMAGE. Classes are split by its splits.json, or at random: 60 / 20 / 20 %."""
     source = Path(path).expanduser().resolve()
     name = f"folder:{source.name}"
 
     def read(place: Path, settings: Any) -> ImageList:
         import numpy as np
 
-        from benchmark.data.importing import Form, ImageList
+        from benchmark.data.importing import ImageFormat, ImageList
 
-        files = made.files
+        files = dataset.files
         labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])
-        pictures = [path for paths in files.values() for path in paths]
-        return ImageList(pictures, labels, tuple(files), Form(settings.size, resize=settings.resize))
+        images = [path for paths in files.values() for path in paths]
+        return ImageList(images, labels, tuple(files), ImageFormat(settings.size, resize=settings.resize))
 
-    made = Folder(
-        name=name, about=folder.__doc__ or "", Settings=Resized, path="", holds=(), read=read,
+    dataset = Folder(
+        name=name, about=folder.__doc__ or "", Settings=ResizeSettings, path="", holds=(), read=read,
         split=lambda index: _split(name, source / SPLIT_FILE, index.classes), source=source,
     )  # fmt: skip
-    return made
+    return dataset
 
 
 def _split(name: str, path: Path, classes: tuple[str, ...]) -> ClassSplit:
-    """The split in the file, ``{"train": [class names], "val": [...], "test": [...]}``, or one drawn by the name."""
+    """Read the split file if it exists, else draw a random split that depends on the name."""
     import numpy as np
 
     from benchmark.data.class_splits import ClassSplit
@@ -117,8 +126,7 @@ def _split(name: str, path: Path, classes: tuple[str, ...]) -> ClassSplit:
             ) from None
         return ClassSplit(SPLIT_FILE, parts)
     order = np.random.default_rng(derive_seed(0, "class split", name)).permutation(len(classes))
-    drawn = [classes[c] for c in order]
-    away = round(0.2 * len(drawn))
-    return ClassSplit(
-        "drawn", {"train": tuple(drawn[2 * away :]), "val": tuple(drawn[:away]), "test": tuple(drawn[away : 2 * away])}
-    )
+    shuffled = [classes[c] for c in order]
+    fifth = round(0.2 * len(shuffled))
+    val, test, train = shuffled[:fifth], shuffled[fifth : 2 * fifth], shuffled[2 * fifth :]
+    return ClassSplit("drawn", {"train": tuple(train), "val": tuple(val), "test": tuple(test)})

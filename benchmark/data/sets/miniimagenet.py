@@ -1,4 +1,4 @@
-"""miniImageNet, in any of the four forms that it is passed on in."""
+"""miniImageNet, from any of its four common forms."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.published import Published, Resized
+from benchmark.data.published import PublishedDataset, ResizeSettings
 from benchmark.data.sets import DATASETS
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.importing import ImageList, Picture
-    from benchmark.data.memory_map import Index
+    from benchmark.data.importing import ImageList, RawImage
+    from benchmark.data.memory_map import MapIndex
 
 PER_CLASS = 600
 LISTS_MD5 = {
@@ -22,48 +22,56 @@ LISTS_MD5 = {
     "val": "ce315ce99b41fbf84fa6acd69315d918",
     "test": "5b89df877c6cbe5d291e43118a2a9591",
 }
-"""Of the csv files as Ravi and Larochelle published them."""
+"""MD5 of the csv files of Ravi and Larochelle."""
 
-Found = tuple[str, "Picture"]
-"""Class and image."""
+LabelledImage = tuple[str, "RawImage"]
+"""Class name and raw image."""
 
 
 def read(folder: Path, settings: Any) -> ImageList:
-    """600 images of each of 100 classes, from whichever form is there."""
+    """Read 600 images of each of 100 classes from the form that is there.
+
+    Args:
+        folder: the folder of the files.
+        settings: import settings.
+    """
     import numpy as np
 
-    from benchmark.data.importing import Form, ImageList, expect_per_class
+    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
 
     parts = split().classes
     classes = tuple(name for names in parts.values() for name in names)
     position = {name: c for c, name in enumerate(classes)}
     form = next(form for form, (marks, _) in FORMS.items() if (folder / marks["train"][0]).exists())
     marks, reader = FORMS[form]
-    pictures: list[Picture] = []
+    images: list[RawImage] = []
     labels: list[int] = []
     sources: list[Path] = []
     facts: dict[str, Any] = {"source_form": form}
     for part, names in parts.items():
         path = next((folder / mark for mark in marks[part] if (folder / mark).is_file()), None)
         if path is None:
-            raise InputError(f"file {folder / marks[part][0]} is missing; get it, then give the same command again")
+            raise InputError(f"file {folder / marks[part][0]} is missing; get it, then repeat the command")
         sources.append(path)
-        for name, picture in reader(folder, path):
+        for name, image in reader(folder, path):
             if name not in names:
-                raise InputError(f"file {path} has images of {name!r}, no class of miniImageNet's {part} split")
-            pictures.append(picture)
+                raise InputError(f"file {path} has images of {name!r}, which is not in miniImageNet's {part} split")
+            images.append(image)
             labels.append(position[name])
     if form == "csv":
         facts["published_lists"] = all(_md5(folder / f"{part}.csv") == md5 for part, md5 in LISTS_MD5.items())
-    listing = ImageList(
-        pictures, np.asarray(labels, np.int64), classes, Form(settings.size, resize=settings.resize),
+    image_list = ImageList(
+        images, np.asarray(labels, np.int64), classes, ImageFormat(settings.size, resize=settings.resize),
         tuple(sources), facts=facts,
     )  # fmt: skip
-    return expect_per_class(listing, PER_CLASS, folder)
+    return expect_per_class(image_list, PER_CLASS, folder)
 
 
-def _from_csv(folder: Path, path: Path) -> Iterator[Found]:
-    """Rows ``filename,label``, files in ``images``; or ``class_name,image_name``, files in folders of their class."""
+def _from_csv(folder: Path, path: Path) -> Iterator[LabelledImage]:
+    """Read a csv file with one of two sets of columns.
+
+    ``filename,label``: the files are in ``images``. ``class_name,image_name``: they are in one folder for each class.
+    """
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -75,23 +83,23 @@ def _from_csv(folder: Path, path: Path) -> Iterator[Found]:
             yield row["label"], folder / "images" / _plain(row["filename"], path)
     elif {"class_name", "image_name"} <= columns:
         first = Path(_plain(rows[0]["class_name"], path)) / _plain(rows[0]["image_name"], path)
-        places = (folder, folder / "images", folder / "train")
-        place = next((place for place in places if (place / first).exists()), folder)
+        candidates = (folder, folder / "images", folder / "train")
+        parent = next((candidate for candidate in candidates if (candidate / first).exists()), folder)
         for row in rows:
-            yield row["class_name"], place / _plain(row["class_name"], path) / _plain(row["image_name"], path)
+            yield row["class_name"], parent / _plain(row["class_name"], path) / _plain(row["image_name"], path)
     else:
         raise InputError(f"file {path} has columns {sorted(columns)}, not filename,label or class_name,image_name")
 
 
 def _plain(name: str | None, path: Path) -> str:
-    """A name that is no path."""
+    """Return ``name`` if it is a plain file name, not a path."""
     if not name or name != Path(name).name or name in (".", ".."):
-        raise InputError(f"file {path} names an image or class {name!r}, which is no plain name; get it again")
+        raise InputError(f"file {path} names an image or class {name!r}, which is not a plain name; get it again")
     return name
 
 
-def _from_cache(folder: Path, path: Path) -> Iterator[Found]:
-    """``image_data``: M x 84 x 84 x 3, and ``class_dict``: rows by class."""
+def _from_cache(folder: Path, path: Path) -> Iterator[LabelledImage]:
+    """Read a pickle of ``image_data``, M x 84 x 84 x 3, and ``class_dict``, the rows of each class."""
     from benchmark.data.unpickling import load_pickle
 
     values = load_pickle(path)
@@ -104,10 +112,10 @@ def _from_cache(folder: Path, path: Path) -> Iterator[Found]:
         raise InputError(f"pickle {path} is not of this form ({type(error).__name__}: {error}); get it again") from None
 
 
-def _from_category_split(folder: Path, path: Path) -> Iterator[Found]:
-    """``data``: M x 84 x 84 x 3, ``labels``: M numbers, and ``catname2label``: number by class.
+def _from_category_split(folder: Path, path: Path) -> Iterator[LabelledImage]:
+    """Read a pickle of ``data``, M x 84 x 84 x 3, ``labels``, M numbers, and ``catname2label``, class name to number.
 
-    The files of ``train_phase_val`` and ``train_phase_test`` hold more images of training classes and are not read.
+    ``train_phase_val`` and ``train_phase_test`` hold further images of training classes; they are not read.
     """
     from benchmark.data.unpickling import load_pickle
 
@@ -134,7 +142,7 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-FORMS: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Callable[[Path, Path], Iterator[Found]]]] = {
+FORMS: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Callable[[Path, Path], Iterator[LabelledImage]]]] = {
     "csv": ({part: (f"{part}.csv",) for part in LISTS_MD5}, _from_csv),
     "cache": (
         {
@@ -153,20 +161,20 @@ FORMS: Mapping[str, tuple[Mapping[str, tuple[str, ...]], Callable[[Path, Path], 
         _from_category_split,
     ),
 }
-"""By name: the files of each part of the classes, and how to read them. The first file marks the form."""
+"""For each form, the possible files of each part and their reader. The first training file identifies the form."""
 
 
-def split(index: Index | None = None) -> ClassSplit:
-    """64, 16 and 20 classes, as Ravi and Larochelle (ICLR 2017)."""
+def split(index: MapIndex | None = None) -> ClassSplit:
+    """Load the split of Ravi and Larochelle (ICLR 2017): 64, 16 and 20 classes."""
     from benchmark.data.class_splits import load_class_split
 
     return load_class_split("miniimagenet")
 
 
-MINIIMAGENET = Published(
+MINIIMAGENET = PublishedDataset(
     name="miniimagenet",
     about="miniImageNet: 60,000 photos, 84 x 84 RGB; 64 / 16 / 20 classes as Ravi and Larochelle 2017.",
-    Settings=Resized,
+    Settings=ResizeSettings,
     path="a folder with train.csv, val.csv, test.csv and the images, or with the pickles",
     holds=tuple(marks["train"][0] for marks, _ in FORMS.values()),
     read=read,

@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Le
 
 from benchmark.data.download import Download
-from benchmark.data.published import Published, Resized
+from benchmark.data.published import PublishedDataset, ResizeSettings
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.importing import ImageList
-    from benchmark.data.memory_map import Index
+    from benchmark.data.memory_map import MapIndex
 
 PARTS = ("images_background", "images_evaluation")
 PER_CLASS = 20
-TURNS = 4
+QUARTER_TURNS = 4
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
 
 @dataclass(frozen=True)
-class Settings(Resized):
-    """28 pixels are usual in few-shot learning; the drawings have 105.
+class Settings(ResizeSettings):
+    """Import settings of Omniglot.
 
-    ``rotations``: a character turned by 90, 180 and 270 degrees is three further classes, on the side of the first, as
-    Snell et al. (NeurIPS 2017, arXiv 1703.05175) and most papers since have it.
+    Attributes:
+        size: side of the stored images in pixels. Few-shot papers use 28; the drawings have 105.
+        rotations: add three classes for each character, rotated by 90, 180 and 270 degrees. They stay in the split of
+            their character, as in Snell et al. (NeurIPS 2017, arXiv 1703.05175) and most later papers.
     """
 
     size: Annotated[int, Ge(8), Le(1024)] = 28
@@ -36,52 +38,59 @@ class Settings(Resized):
 
 
 def read(folder: Path, settings: Any) -> ImageList:
-    """All drawings of both parts, by alphabet and character."""
+    """Read all drawings of both parts. A class is a character of an alphabet.
+
+    Args:
+        folder: the folder of ``images_background`` and ``images_evaluation``.
+        settings: import settings.
+    """
     import numpy as np
 
-    from benchmark.data.importing import Form, ImageList, expect_per_class
+    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
     from benchmark.errors import InputError
 
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise InputError(f"{folder} holds no folder {missing[0]}; unpack {missing[0]}.zip there")
-    found: dict[str, list[Path]] = {}
+    by_character: dict[str, list[Path]] = {}
     for part in PARTS:
         for path in sorted((folder / part).glob("*/*/*.png")):
-            found.setdefault(f"{path.parent.parent.name}/{path.parent.name}", []).append(path)
-    files = [path for paths in found.values() for path in paths]
-    labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found.values()])
-    form = Form(settings.size, channels=1, resize=settings.resize)
-    turns = range(TURNS if settings.rotations else 1)
-    listing = ImageList(
+            by_character.setdefault(f"{path.parent.parent.name}/{path.parent.name}", []).append(path)
+    files = [path for paths in by_character.values() for path in paths]
+    labels = np.repeat(np.arange(len(by_character)), [len(paths) for paths in by_character.values()])
+    turns = range(QUARTER_TURNS if settings.rotations else 1)
+    image_list = ImageList(
         files * len(turns),
-        np.concatenate([labels + turn * len(found) for turn in turns]),
-        tuple(_turned(name, turn) for turn in turns for name in found),
-        form,
-        turns=np.repeat(turns, len(files)),
+        np.concatenate([labels + turn * len(by_character) for turn in turns]),
+        tuple(_class_name(character, turn) for turn in turns for character in by_character),
+        ImageFormat(settings.size, channels=1, resize=settings.resize),
+        rotations=np.repeat(turns, len(files)),
     )
-    return expect_per_class(listing, PER_CLASS, folder)
+    return expect_per_class(image_list, PER_CLASS, folder)
 
 
-def _turned(name: str, turn: int) -> str:
-    return f"{name}/turned {90 * turn}" if turn else name
+def _class_name(character: str, turn: int) -> str:
+    return f"{character}/turned {90 * turn}" if turn else character
 
 
-def split(index: Index) -> ClassSplit:
-    """1,028, 172 and 423 characters, as Vinyals et al. (NeurIPS 2016, arXiv 1606.04080), with their rotations."""
+def split(index: MapIndex) -> ClassSplit:
+    """Load the split of Vinyals et al. (NeurIPS 2016, arXiv 1606.04080) and add rotated classes, if imported.
+
+    It has 1,028, 172 and 423 characters.
+    """
     from benchmark.data.class_splits import ClassSplit, load_class_split
 
-    drawn = load_class_split("omniglot-vinyals")
+    characters = load_class_split("omniglot-vinyals")
     if not index.settings.get("rotations", False):
-        return drawn
+        return characters
     parts = {
-        part: tuple(_turned(name, turn) for turn in range(TURNS) for name in names)
-        for part, names in drawn.classes.items()
+        part: tuple(_class_name(name, turn) for turn in range(QUARTER_TURNS) for name in names)
+        for part, names in characters.classes.items()
     }
     return ClassSplit("omniglot-vinyals-rotations", parts)
 
 
-OMNIGLOT = Published(
+OMNIGLOT = PublishedDataset(
     name="omniglot",
     about="Omniglot: 32,460 drawings of 1,623 characters, 28 x 28 grey; 1,028 / 172 / 423 as Vinyals et al. 2016.",
     Settings=Settings,
@@ -97,7 +106,7 @@ OMNIGLOT = Published(
     ),
     steps=(
         "Get images_background.zip and images_evaluation.zip from https://github.com/brendenlake/omniglot (python/).",
-        "python -m benchmark data import omniglot --from FOLDER, FOLDER being where both are",
+        "python -m benchmark data import omniglot --from FOLDER (FOLDER: the folder of both files)",
     ),
 )
 DATASETS.register("omniglot")(OMNIGLOT)

@@ -39,7 +39,7 @@ def tiny(root: Path) -> ImageSet:
 
 @functools.cache
 def _patterns() -> npt.NDArray[np.uint8]:
-    """The images: drawn once in a process, since smoke runs ask for them again and again."""
+    """Draw the images. The result is cached, because smoke runs load the set many times."""
     import numpy as np
 
     rng = np.random.default_rng(20_22)
