@@ -1,4 +1,4 @@
-"""The data sets that ship with the suite, for tests that run over every one of them."""
+"""Names of the data sets that ship with the suite."""
 
 from __future__ import annotations
 

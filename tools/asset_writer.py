@@ -1,4 +1,4 @@
-"""Writes one embedded image data set (sheet, index, checksums, sources) and contact sheets for looking at it."""
+"""Writes one embedded image data set (sheet, index, checksums, sources) and its contact sheets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ SECTION_TITLES = ("glyphs", "emoji")
 
 @dataclass(frozen=True)
 class AssetClass:
-    """One class of the data set: its name, the coarser class it belongs to and its split."""
+    """One class of the data set.
+
+    Attributes:
+        name: the class name.
+        superclass: name of the coarser class that contains it.
+        split: ``train``, ``val`` or ``test``.
+    """
 
     name: str
     superclass: str
@@ -34,7 +40,14 @@ class AssetClass:
 
 @dataclass(frozen=True)
 class AssetImage:
-    """One tile: ``label`` indexes the classes, ``group`` ties images that must stay on one side of an episode."""
+    """One tile.
+
+    Attributes:
+        pixels: uint8, SIDE x SIDE x C.
+        label: index of the class.
+        group: id shared by near-duplicates.
+        source: designer or typeface.
+    """
 
     pixels: Pixels
     label: int
@@ -43,13 +56,13 @@ class AssetImage:
 
 
 def quantise(pixels: Pixels, levels: int) -> Pixels:
-    """Round to ``levels`` evenly spread values; 0 and 255 stay exact."""
+    """Round pixels to ``levels`` evenly spaced values; 0 and 255 stay exact."""
     steps = np.rint(pixels.astype(np.float64) * (levels - 1) / 255.0)
     return np.rint(steps * 255.0 / (levels - 1)).astype(np.uint8)
 
 
 def tile_sheet(tiles: Pixels, columns: int, gap: int = 0) -> Pixels:
-    """Lay N x H x W x C tiles in rows of ``columns`` on white."""
+    """Place N x H x W x C tiles in rows of ``columns`` on white, ``gap`` pixels apart."""
     count, height, width, channels = tiles.shape
     rows = max(1, math.ceil(count / columns))
     sheet = np.full((rows * (height + gap), columns * (width + gap), channels), 255, dtype=np.uint8)
@@ -60,7 +73,7 @@ def tile_sheet(tiles: Pixels, columns: int, gap: int = 0) -> Pixels:
 
 
 def save_contact_sheet(path: Path, tiles: Pixels, columns: int, scale: int = 1) -> None:
-    """Save tiles as one PNG for looking at."""
+    """Save tiles as one PNG, ``scale`` times enlarged."""
     sheet = tile_sheet(tiles, columns, gap=2)
     if sheet.shape[2] == 1:
         sheet = np.repeat(sheet, 3, axis=2)
@@ -70,7 +83,7 @@ def save_contact_sheet(path: Path, tiles: Pixels, columns: int, scale: int = 1) 
 
 
 def write_asset(folder: Path, name: str, classes: Sequence[AssetClass], images: Iterable[AssetImage]) -> Pixels:
-    """Write ``NAME.webp`` and ``NAME.json``, ordered by class, then source, then group; return the tiles."""
+    """Write ``NAME.webp`` and ``NAME.json``, sorted by class, source and group, and return the sorted tiles."""
     ordered = sorted(images, key=lambda image: (image.label, image.source, image.group, image.pixels.tobytes()))
     tiles = np.stack([image.pixels for image in ordered])
     sources = sorted({image.source for image in ordered})
@@ -109,11 +122,11 @@ def write_checksums(folder: Path) -> None:
 
 
 def write_sources_section(folder: Path, title: str, body: str) -> None:
-    """Replace the section ``title`` of ``SOURCES.md``, keeping the other data set's section as it is."""
+    """Replace the section ``title`` of ``SOURCES.md``. The other data set's section stays unchanged."""
     path = folder / "SOURCES.md"
     old = path.read_text(encoding="utf-8") if path.exists() else ""
-    found = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", old, flags=re.MULTILINE | re.DOTALL)
-    sections: dict[str, str] = {key: text.strip() for key, text in found} | {title: body.strip()}
+    existing = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", old, flags=re.MULTILINE | re.DOTALL)
+    sections: dict[str, str] = {key: text.strip() for key, text in existing} | {title: body.strip()}
     parts = ["# Sources and licences of the embedded images"]
     parts += [f"## {key}\n\n{sections[key]}" for key in SECTION_TITLES if key in sections]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

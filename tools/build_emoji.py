@@ -37,17 +37,17 @@ LEVELS = 64
 CLASS_CAP = 220
 LEAST_IMAGES = 30
 LEAST_GROUPS = 6
-# Mean absolute difference (of 255) under which two drawings of a class count as one picture.
+# Two drawings of a class whose mean absolute difference (of 255) is smaller are near-duplicates.
 NEAR_DUPLICATE = 3.0
-# A drawing is scaled to fill the tile, but its frame is not cut below this share of the designer's frame.
+# Smallest side of the scaled part of a drawing, as a share of the designer's frame.
 LEAST_SIDE = 0.7
 SPLIT_SHARES = (("test", 0.20), ("val", 0.16))
-# Validation and test classes carry episodes of this many shots and queries.
+# Validation and test classes have enough images for this many shots and queries.
 SHOTS, QUERIES = 5, 15
 SKIPPED_SUBGROUPS = {"skin-tone"}
 
 MAN, WOMAN, PERSON = "1f468", "1f469", "1f9d1"
-# Emoji that differ from another one only in the gender of who is shown.
+# Emoji that differ from another one only in the gender of the person.
 SAME_BUT_GENDER = {
     MAN: PERSON,
     WOMAN: PERSON,
@@ -73,7 +73,15 @@ FAMILY, CHILD = "1f46a", "1f9d2"
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji without skin tone: code points (no variation selector), readable name, subgroup and group."""
+    """One emoji without skin tone.
+
+    Attributes:
+        code: code points, without variation selector.
+        name: readable name.
+        subgroup: Unicode subgroup, the class.
+        group: Unicode group, the superclass.
+        image: file name in the data source package.
+    """
 
     code: str
     name: str
@@ -97,18 +105,18 @@ def group_key(code: str) -> str:
 def read_emoji(folder: Path, names: dict[str, str]) -> list[Emoji]:
     """Read the emoji list of the data source package."""
     rows = json.loads((folder / "package" / "emoji.json").read_text(encoding="utf-8"))
-    found = []
+    emoji = []
     for row in sorted(rows, key=lambda item: item["sort_order"]):
         code = str(row["unified"]).lower().replace("-fe0f", "")
         if row["subcategory"] in SKIPPED_SUBGROUPS:
             continue
         name = names.get(code, str(row["name"]).lower())
-        found.append(Emoji(code, name, row["subcategory"], row["category"], row["image"]))
-    return found
+        emoji.append(Emoji(code, name, row["subcategory"], row["category"], row["image"]))
+    return emoji
 
 
 def files_by_code(folder: Path, suffix: str) -> dict[str, Path]:
-    """Picture files whose names are code points, by code without variation selector."""
+    """Return image files by the code points in their names, without variation selector."""
     return {path.stem.lower().replace("-fe0f", ""): path for path in sorted(folder.glob(f"*{suffix}"))}
 
 
@@ -136,7 +144,7 @@ def slug(name: str) -> str:
 
 
 def designers(folders: dict[str, Path]) -> dict[str, Callable[[Emoji], Image.Image | None]]:
-    """For each designer a function that opens the drawing of an emoji, None where there is none."""
+    """Return for each designer a function that opens the drawing of an emoji, or returns None if there is none."""
     openmoji = files_by_code(folders["openmoji"] / "package" / "color" / "svg", ".svg")
     fluent_3d = files_by_code(folders["@lobehub/fluent-emoji-3d"] / "package" / "assets", ".webp")
     flat = {path.stem: path for path in (folders["fluentui-emoji"] / "package" / "icons" / "flat").glob("*.svg")}
@@ -164,10 +172,10 @@ def designers(folders: dict[str, Path]) -> dict[str, Callable[[Emoji], Image.Ima
 
 
 def draw_all(emoji: list[Emoji], folders: dict[str, Path]) -> Iterator[tuple[Emoji, str, Pixels]]:
-    """Every drawing of every emoji, blank ones left out."""
+    """Yield every drawing of every emoji, except blank ones."""
     for designer, draw in designers(folders).items():
         for item in emoji:
-            # The 3D package's country flags are not of Microsoft's set: left out.
+            # Skip the Fluent packages' country flags: Microsoft's set has none.
             if designer.startswith("fluent") and item.group == "Flags" and item.subgroup != "flag":
                 continue
             picture = draw(item)
@@ -213,7 +221,7 @@ def cap_class(images: list[AssetImage], cap: int) -> list[AssetImage]:
 
 
 def drop_pictures_of_two_classes(by_class: dict[str, list[AssetImage]]) -> None:
-    """Take out drawings that stand, pixel by pixel, for emoji of different classes: their label is no fact."""
+    """Drop drawings that equal a drawing of another class: their label is ambiguous."""
     holders: dict[bytes, set[str]] = defaultdict(set)
     for name, drawn in by_class.items():
         for image in drawn:
@@ -222,19 +230,19 @@ def drop_pictures_of_two_classes(by_class: dict[str, list[AssetImage]]) -> None:
         by_class[name] = [image for image in drawn if len(holders[image.pixels.tobytes()]) == 1]
 
 
-def carries_episodes(images: list[AssetImage]) -> bool:
-    """Whether the class has queries left when support images block their whole groups, whichever they are."""
+def has_enough_for_episodes(images: list[AssetImage]) -> bool:
+    """Return whether any SHOTS support images leave QUERIES images of other groups."""
     sizes = sorted(Counter(image.group for image in images).values())
     return sum(sizes[:-SHOTS]) >= QUERIES
 
 
 def split_of(chosen: dict[str, list[AssetImage]]) -> dict[str, str]:
-    """Split by class: names in the order of their digests, test and validation shares first.
+    """Assign each class to a split: by the digest of its name, test and validation first.
 
-    Classes too small for episodes go to training.
+    Classes that are too small for episodes go to training.
     """
-    judged = [name for name, images in chosen.items() if carries_episodes(images)]
-    ordered = sorted(judged, key=lambda name: hashlib.sha256(f"emoji split {name}".encode()).hexdigest())
+    testable = [name for name, images in chosen.items() if has_enough_for_episodes(images)]
+    ordered = sorted(testable, key=lambda name: hashlib.sha256(f"emoji split {name}".encode()).hexdigest())
     result = dict.fromkeys(chosen, "train")
     start = 0
     for split, share in SPLIT_SHARES:
@@ -245,7 +253,7 @@ def split_of(chosen: dict[str, list[AssetImage]]) -> dict[str, str]:
 
 
 def sources_text(pins: list[SourcePackage], counts: dict[str, int]) -> str:
-    """The section of SOURCES.md on this data set."""
+    """Return the section of SOURCES.md about this data set."""
     table = (TOOLS / "emoji_sources.md").read_text(encoding="utf-8").strip()
     rows = [f"| {pin.name} | {pin.version} | {pin.licence} |" for pin in pins]
     drawn = [f"| {name} | {count} |" for name, count in sorted(counts.items())]
@@ -255,7 +263,7 @@ def sources_text(pins: list[SourcePackage], counts: dict[str, int]) -> str:
 
 
 def openmoji_names(folder: Path) -> dict[str, str]:
-    """Unicode's short names by code points, as the OpenMoji package lists them."""
+    """Return Unicode's short names by code points, from the OpenMoji package."""
     rows: list[dict[str, Any]] = json.loads((folder / "package/data/openmoji.json").read_text(encoding="utf-8"))
     return {str(row["hexcode"]).lower().replace("-fe0f", ""): str(row["annotation"]) for row in rows}
 

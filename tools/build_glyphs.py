@@ -45,7 +45,7 @@ def draw_pool(script: Script, faces: list[Typeface]) -> Pool:
 
 
 def build_script(script: Script, faces: list[Typeface], first_label: int) -> tuple[list[AssetClass], list[AssetImage]]:
-    """Choose the images of one script; characters with too few good ones are left out."""
+    """Choose the images of one script. Characters with too few good images are dropped."""
     pool = drop_outliers(draw_pool(script, faces))
     chosen = choose(pool, len(script.characters), PER_CLASS)
     counts = np.bincount(pool.labels[chosen], minlength=len(script.characters))
@@ -70,7 +70,7 @@ def build_script(script: Script, faces: list[Typeface], first_label: int) -> tup
 
 
 def sources_text(used: dict[tuple[str, str], set[str]], pins: list[SourcePackage]) -> str:
-    """The section of SOURCES.md on this data set: packages, licences and the families taken from them."""
+    """Return the section of SOURCES.md about this data set: packages, licences and their used families."""
     intro = (TOOLS / "glyph_sources.md").read_text(encoding="utf-8").strip()
     rows = []
     for pin in sorted(pins, key=lambda item: (item.kind, item.name)):
@@ -91,10 +91,10 @@ def build(cache: Path, out: Path, sheets: Path | None) -> None:
     images: list[AssetImage] = []
     used: dict[tuple[str, str], set[str]] = defaultdict(set)
     for script in SCRIPTS:
-        own = [face for face in faces if face.script is script]
-        new_classes, new_images = build_script(script, own, len(classes))
+        script_faces = [face for face in faces if face.script is script]
+        new_classes, new_images = build_script(script, script_faces, len(classes))
         taken = {image.source for image in new_images}
-        for face in own:
+        for face in script_faces:
             if face.family in taken:
                 used[face.file.package.kind, face.file.package.name].add(face.family)
         classes += new_classes
@@ -107,9 +107,9 @@ def build(cache: Path, out: Path, sheets: Path | None) -> None:
     if sheets is not None:
         labels = np.sort(np.array([image.label for image in images]))
         for script in SCRIPTS:
-            own_labels = [label for label, item in enumerate(classes) if item.superclass == script.name]
-            for block in range(0, len(own_labels), 16):
-                picked = np.flatnonzero(np.isin(labels, own_labels[block : block + 16]))
+            script_labels = [label for label, item in enumerate(classes) if item.superclass == script.name]
+            for block in range(0, len(script_labels), 16):
+                picked = np.flatnonzero(np.isin(labels, script_labels[block : block + 16]))
                 save_contact_sheet(sheets / f"glyphs_{script.name}_{block // 16}.png", tiles[picked], PER_CLASS // 2)
 
 

@@ -1,9 +1,9 @@
 """The characters of the glyph data set, by script, and the split each script belongs to.
 
-Characters that look alike across scripts or cases appear once: capital A stands for Greek and Cyrillic A too, capital
-S for small s, and so on; O, 0, I and l are left out, since Hebrew samekh and Arabic alef are in the test split. Thai
-ro rua is left out for looking like S in typefaces without loops, obsolete kho khuat and kho khon for their likeness to
-others.
+Characters that look alike across scripts or cases appear once: capital A also stands for Greek and Cyrillic A, capital
+S for small s, and so on. O, 0, I and l are left out because Hebrew samekh and Arabic alef are in the test split. Thai
+ro rua is left out because it looks like S in typefaces without loops. Obsolete kho khuat and kho khon are left out
+because they look like other characters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Script:
-    """A script: its characters, its split and how Unicode names start that are shortened in class names."""
+    """One script.
+
+    Attributes:
+        name: the script's name.
+        split: ``train``, ``val`` or ``test``.
+        characters: its characters, one class each.
+        prefixes: beginnings of Unicode names that class names leave out.
+    """
 
     name: str
     split: str
@@ -35,7 +42,7 @@ SCRIPTS = (
 
 
 def class_name(script: Script, character: str) -> str:
-    """The class name, such as ``hebrew alef``, ``latin capital a`` or ``digit 4``."""
+    """Return the class name, such as ``hebrew alef``, ``latin capital a`` or ``digit 4``."""
     if script.name == "digit":
         return f"digit {character}"
     words = unicodedata.name(character)

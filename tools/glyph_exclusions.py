@@ -12,7 +12,7 @@ EXCLUDED_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-# Left out after looking at the drawn tiles: pictures, copies of other fonts, capitals in place of small letters.
+# Found by looking at the tiles: pictures, copies of other fonts, capitals in place of small letters.
 EXCLUDED_FAMILIES = frozenset(
     {
         "Because We Build",
@@ -29,14 +29,14 @@ EXCLUDED_FAMILIES = frozenset(
     }
 )
 
-# Typefaces of blotted letters in which narrow letters are no longer readable.
+# Typefaces whose blots make narrow letters unreadable.
 BLOTTED = ("Rubik Bubbles", "Rubik Dirt", "Rubik Distressed", "Rubik Moonrocks", "Rubik Wet Paint")
 NARROW = "\N{HEBREW LETTER YOD}\N{HEBREW LETTER VAV}\N{HEBREW LETTER FINAL NUN}"
 
 # Typefaces that draw Cyrillic de and el like Greek delta and lamda.
 PEAKED = ("eurofurence classic light", "eurofurence light", "monofur", "unifur")
 
-# Single glyphs left out after looking: (family, character).
+# Single glyphs found by looking at the tiles: (family, character).
 EXCLUDED_GLYPHS = frozenset(
     {(family, character) for family in BLOTTED for character in NARROW}
     | {("PatchStencil", character) for character in "יןך"}

@@ -19,7 +19,7 @@ from glyph_exclusions import EXCLUDED_FAMILIES, EXCLUDED_WORDS
 from source_packages import SourcePackage, relative_name
 
 SUFFIXES = (".ttf", ".otf", ".woff2", ".woff")
-# Words of a family name that tell the cut, not the design.
+# Words of a family name that name the cut, not the design.
 CUT_WORDS = re.compile(
     r"\b(regular|light|medium|bold|thin|black|heavy|book|roman|normal|demi|semi|extra|ultra|condensed|narrow|extended"
     r"|cond|unicode|web|std|pro|otf|ttf|v\d+|\d+pt)\b"
@@ -29,7 +29,7 @@ SLANTED = re.compile(r"italic|oblique|slanted|backslant|kursiv|leftie|reverse", 
 DRAW_SIZE = 96
 # Longest side in pixels of a glyph as long as the font's median glyph of the script.
 MEDIAN_SIDE = 25.0
-# A glyph's size relative to the median counts only in part, so small letters stay a little smaller.
+# A glyph's relative size counts only in part, so that small letters stay a little smaller.
 SIZE_EXPONENT = 0.35
 SIDE_LIMITS = (15.0, 28.0)
 LEAST_COVERAGE = 0.5
@@ -39,7 +39,19 @@ logging.getLogger("fontTools").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class FontFile:
-    """One font file and what is needed to choose among files of a family."""
+    """One font file.
+
+    Attributes:
+        path: the file.
+        place: its path inside the package.
+        package: the package.
+        family: name of the family.
+        cut: name of the cut, such as ``Bold``.
+        weight: weight class; 400 is regular.
+        width: width class; 5 is normal.
+        italic: True for italic or slanted fonts.
+        characters: code points that the font draws.
+    """
 
     path: Path
     place: str
@@ -53,7 +65,7 @@ class FontFile:
 
     @property
     def preference(self) -> tuple[object, ...]:
-        """Sort key: plain width, weight nearest to regular, Debian first, then by place."""
+        """Sort key: normal width, weight nearest to regular, plain cut, Debian first, then by name."""
         plain = not re.search(r"regular|book|roman|normal", self.cut, re.IGNORECASE)
         suffix = SUFFIXES.index(self.path.suffix.lower())
         width, weight = abs(self.width - 5), abs(self.weight - 400)
@@ -62,7 +74,7 @@ class FontFile:
 
 @dataclass(frozen=True)
 class Typeface:
-    """A family's file for one script."""
+    """The font file of a family for one script."""
 
     script: Script
     family: str
@@ -70,18 +82,18 @@ class Typeface:
 
 
 def family_key(family: str) -> str:
-    """Family name without cut words, case, blanks and punctuation."""
+    """Return the family name without cut words, case, spaces and punctuation."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[-_]", " ", family).lower()
     return re.sub(r"[^a-z0-9]+", "", CUT_WORDS.sub(" ", words)) or re.sub(r"\W+", "", family.lower())
 
 
 def is_excluded(family: str) -> bool:
-    """Whether the family holds no plain letters (symbols, barcodes, ...) or was left out after looking."""
+    """Return whether the family has no plain letters (symbols, barcodes, ...) or is in the list of exclusions."""
     return family in EXCLUDED_FAMILIES or bool(EXCLUDED_WORDS.search(family))
 
 
 def read_font(path: Path, folder: Path, package: SourcePackage) -> FontFile | None:
-    """Read names, style and coverage; None for colour fonts and files that are no usable fonts."""
+    """Read names, style and coverage. Return None for colour fonts and unusable files."""
     try:
         font = TTFont(path, lazy=True)
         if any(table in font for table in ("COLR", "CBDT", "SVG ", "sbix")):
@@ -102,7 +114,7 @@ def read_font(path: Path, folder: Path, package: SourcePackage) -> FontFile | No
 
 
 def web_files(package: SourcePackage, folder: Path) -> Iterator[FontFile]:
-    """The upright files of a web font package: one per character subset, of the weight nearest to regular."""
+    """Yield the upright files of a web font package: one for each character subset, with weight nearest to regular."""
     about = json.loads((folder / "package" / "metadata.json").read_text(encoding="utf-8"))
     weight = min(about["weights"], key=lambda item: abs(item - 400))
     for path in sorted((folder / "package" / "files").glob(f"*-{weight}-normal.woff2")):
@@ -111,7 +123,7 @@ def web_files(package: SourcePackage, folder: Path) -> Iterator[FontFile]:
 
 
 def debian_files(package: SourcePackage, folder: Path) -> Iterator[FontFile]:
-    """The upright font files of a Debian package."""
+    """Yield the upright font files of a Debian package."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
             font = read_font(path, folder, package)
@@ -120,13 +132,13 @@ def debian_files(package: SourcePackage, folder: Path) -> Iterator[FontFile]:
 
 
 def font_files(package: SourcePackage, folder: Path) -> Iterator[FontFile]:
-    """The package's upright text fonts."""
+    """Return the package's upright text fonts."""
     read = web_files if package.kind == "npm" else debian_files
     return (font for font in read(package, folder) if not is_excluded(font.family))
 
 
 def typefaces(files: list[FontFile]) -> list[Typeface]:
-    """For each script one file per family, in the order of script and family."""
+    """Return one file for each script and family, in this order."""
     result = []
     for script in SCRIPTS:
         codes = {ord(character) for character in script.characters}
@@ -142,7 +154,7 @@ def typefaces(files: list[FontFile]) -> list[Typeface]:
 
 
 def crop(font: ImageFont.FreeTypeFont, character: str) -> Pixels | None:
-    """The glyph's ink (255 is full ink), cropped to its outline; None if it has none."""
+    """Draw the glyph's ink (255 is full ink), cropped to its outline. Return None if it has no ink."""
     left, top, right, bottom = font.getbbox(character)
     width, height = int(right - left) + 8, int(bottom - top) + 8
     if not (8 < width < 20 * DRAW_SIZE and 8 < height < 20 * DRAW_SIZE):
@@ -154,7 +166,7 @@ def crop(font: ImageFont.FreeTypeFont, character: str) -> Pixels | None:
 
 
 def draw_typeface(face: Typeface) -> dict[str, Pixels]:
-    """Draw the script's characters as dark-on-white tiles; characters drawn by the same picture are left out."""
+    """Draw the script's characters as dark-on-white tiles. Characters with equal glyphs are dropped."""
     try:
         font = ImageFont.truetype(face.file.path, DRAW_SIZE, layout_engine=ImageFont.Layout.BASIC)
         covered = [item for item in face.script.characters if ord(item) in face.file.characters]
@@ -172,7 +184,7 @@ def draw_typeface(face: Typeface) -> dict[str, Pixels]:
 
 
 def fit(ink: Pixels, median: float) -> Pixels:
-    """Scale the cropped glyph to its place in a white tile."""
+    """Scale the cropped glyph and centre it in a white tile."""
     longest = max(ink.shape)
     side = float(np.clip(MEDIAN_SIDE * (longest / median) ** SIZE_EXPONENT, *SIDE_LIMITS))
     height, width = (max(1, round(extent * side / longest)) for extent in ink.shape)

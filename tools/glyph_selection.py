@@ -1,4 +1,4 @@
-"""Chooses tiles: throws out wrong glyphs and twin typefaces, then takes the most varied typefaces per character."""
+"""Chooses tiles: drops wrong glyphs and duplicate typefaces, then takes the most varied typefaces of each character."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Matrix = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 NEIGHBOURS = 15
-# A typeface stays if this share of its glyphs has LEAST_VOTE of its neighbours from the glyph's own class.
+# A typeface stays if this share of its glyphs has at least LEAST_VOTE neighbours of the glyph's class.
 LEAST_AGREEMENT = 0.6
 LEAST_VOTE = 3 / NEIGHBOURS
-# A script with more typefaces than this can afford to be strict.
+# A script with more typefaces than this uses the stricter limits.
 MANY_FACES = 150
-# A glyph stays if at least this share of its neighbours is of its own class (few typefaces, many typefaces).
+# A glyph stays if at least this share of its neighbours has its class (few typefaces, many typefaces).
 LEAST_IMAGE_VOTES = (3 / NEIGHBOURS, 7 / NEIGHBOURS)
-# Of many typefaces the share nearest to others of their kind is kept, the odd ones are left out.
+# Share of many typefaces that is kept: those nearest to others.
 COMMON_SHARE = 0.85
 # Typefaces nearer than this (mean feature distance over shared glyphs) are one design.
 TWIN_DISTANCE = 0.16
@@ -31,19 +31,25 @@ INK_LIMITS = (0.015, 0.62)
 
 @dataclass(frozen=True)
 class Pool:
-    """All tiles of one script: ``labels`` index its characters, ``faces`` its typefaces."""
+    """All N tiles of one script.
+
+    Attributes:
+        tiles: N x SIDE x SIDE.
+        labels: N indices of characters.
+        faces: N indices of typefaces.
+    """
 
     tiles: Pixels
     labels: Indices
     faces: Indices
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> Pool:
-        """The tiles that ``keep`` marks."""
+        """Return the tiles that ``keep`` marks."""
         return Pool(self.tiles[keep], self.labels[keep], self.faces[keep])
 
 
 def pooled(maps: Matrix, size: int) -> Matrix:
-    """Mean over size x size blocks."""
+    """Average ``maps`` (N x H x W) over size x size blocks."""
     count, height, width = maps.shape
     blocks = maps.reshape(count, height // size, size, width // size, size)
     return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
@@ -56,7 +62,7 @@ def unit(rows: Matrix) -> Matrix:
 
 
 def features(tiles: Pixels) -> Matrix:
-    """Coarse ink plus stroke directions, each scaled to length one."""
+    """Compute features of tiles: coarse ink and stroke directions, each scaled to length one."""
     ink = 1.0 - tiles.astype(np.float32) / 255.0
     down, across = (part.astype(np.float32) for part in np.gradient(ink, axis=(1, 2)))
     strength, angle = np.hypot(down, across), np.arctan2(down, across) % np.pi
@@ -71,7 +77,7 @@ def features(tiles: Pixels) -> Matrix:
 
 
 def votes(pool: Pool) -> npt.NDArray[np.float64]:
-    """For each tile the share of its nearest tiles of other typefaces that are of its class."""
+    """Compute for each tile the share of its nearest tiles of other typefaces that have its class."""
     rows = features(pool.tiles)
     result = np.zeros(len(rows))
     for start in range(0, len(rows), 1024):
@@ -84,7 +90,7 @@ def votes(pool: Pool) -> npt.NDArray[np.float64]:
 
 
 def drop_outliers(pool: Pool) -> Pool:
-    """Drop tiles with hardly any or nearly only ink, then typefaces and tiles that other typefaces do not confirm."""
+    """Drop tiles with too little or too much ink, then typefaces and tiles that other typefaces do not confirm."""
     ink = 1.0 - pool.tiles.mean(axis=(1, 2)) / 255.0
     pool = pool.subset((ink > INK_LIMITS[0]) & (ink < INK_LIMITS[1]))
     agreed = votes(pool) >= LEAST_VOTE
@@ -96,7 +102,7 @@ def drop_outliers(pool: Pool) -> Pool:
 
 
 def face_distances(pool: Pool, faces: Indices, classes: int) -> Matrix:
-    """Mean feature distance of each two typefaces over the glyphs both have."""
+    """Compute the mean feature distance of every two typefaces over their common glyphs."""
     rows = features(pool.tiles)
     position = {int(face): index for index, face in enumerate(faces)}
     total = np.zeros((len(faces), len(faces)), dtype=np.float32)
@@ -111,7 +117,7 @@ def face_distances(pool: Pool, faces: Indices, classes: int) -> Matrix:
 
 
 def drop_twins(distance: Matrix, sizes: Indices) -> list[int]:
-    """Keep of each set of nearly equal typefaces the one with most glyphs (the first of equals)."""
+    """Keep one of each set of nearly equal typefaces: the one with most glyphs, or the first of these."""
     kept: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda item: (-int(sizes[item]), item)):
         if all(distance[index, other] >= TWIN_DISTANCE for other in kept):
@@ -120,7 +126,7 @@ def drop_twins(distance: Matrix, sizes: Indices) -> list[int]:
 
 
 def drop_odd(distance: Matrix, wanted: int) -> list[int]:
-    """Of many typefaces leave out those far from their fifth neighbour."""
+    """Drop typefaces that are far from their fifth neighbour, if there are many."""
     count = len(distance)
     if count <= MANY_FACES:
         return list(range(count))
@@ -130,7 +136,7 @@ def drop_odd(distance: Matrix, wanted: int) -> list[int]:
 
 
 def rank(distance: Matrix) -> list[int]:
-    """Order typefaces for variety: the most central first, then always the one farthest from those before."""
+    """Sort typefaces for variety: the most central first, then always the one farthest from all earlier ones."""
     order = [int(np.argmin(distance.sum(axis=1)))]
     nearest = distance[order[0]].copy()
     while len(order) < len(distance):
@@ -141,9 +147,9 @@ def rank(distance: Matrix) -> list[int]:
 
 
 def choose(pool: Pool, classes: int, wanted: int) -> Indices:
-    """Indices of the chosen tiles: per class ``wanted`` at most, in the typefaces' order.
+    """Choose at most ``wanted`` tiles of each class, in the order of the typefaces, and return their indices.
 
-    Near-duplicates of a class and pictures that stand for two classes are left out.
+    Near-duplicates within a class and tiles that equal a tile of another class are dropped.
     """
     faces, sizes = np.unique(pool.faces, return_counts=True)
     distance = face_distances(pool, faces, classes)

@@ -1,4 +1,4 @@
-"""Fetches the pinned source packages and unpacks them; nothing inside a package is ever run."""
+"""Downloads the pinned source packages and unpacks them. It runs nothing inside a package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ TOOLS = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class SourcePackage:
-    """One pinned package: ``kind`` is ``debian`` or ``npm``; ``sha256`` is that of the archive."""
+    """One pinned package.
+
+    Attributes:
+        kind: ``debian`` or ``npm``.
+        name: name in the registry.
+        version: pinned version.
+        sha256: hash of the archive.
+        licence: licence of the fonts or drawings.
+    """
 
     kind: str
     name: str
@@ -28,7 +36,7 @@ class SourcePackage:
 
     @property
     def archive_name(self) -> str:
-        """The archive's name as the registry's own client writes it (Debian: up to the architecture)."""
+        """File name that the registry's client gives the archive."""
         if self.kind == "npm":
             return f"{self.slug}-{self.version}.tgz"
         return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
@@ -40,16 +48,16 @@ def read_pins(path: Path) -> list[SourcePackage]:
     return [SourcePackage(*line.split("\t")) for line in lines if line and not line.startswith("#")]
 
 
-def fetch(package: SourcePackage, cache: Path) -> Path:
-    """Bring the package's archive into the cache (unless there) and check its digest."""
+def download(package: SourcePackage, cache: Path) -> Path:
+    """Download the package's archive into the cache, unless it is there, and check its digest."""
     folder = cache / package.kind
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / package.archive_name
     if not archive.exists():
-        wanted = f"{package.name}{'@' if package.kind == 'npm' else '='}{package.version}"
-        command = ["npm", "pack", "--silent", "--ignore-scripts", wanted]
+        pinned = f"{package.name}{'@' if package.kind == 'npm' else '='}{package.version}"
+        command = ["npm", "pack", "--silent", "--ignore-scripts", pinned]
         if package.kind == "debian":
-            command = ["apt-get", "download", "-qq", wanted]
+            command = ["apt-get", "download", "-qq", pinned]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != package.sha256:
@@ -58,12 +66,12 @@ def fetch(package: SourcePackage, cache: Path) -> Path:
 
 
 def unpack(package: SourcePackage, cache: Path) -> Path:
-    """Fetch and unpack one package; return the folder with its files."""
+    """Download and unpack one package and return the folder of its files."""
     target = cache / "unpacked" / package.kind / f"{package.slug}_{package.version.replace(':', '_')}"
     done = target / ".unpacked"
     if done.exists():
         return target
-    archive = fetch(package, cache)
+    archive = download(package, cache)
     target.mkdir(parents=True, exist_ok=True)
     if package.kind == "debian":
         subprocess.run(["dpkg-deb", "--extract", str(archive), str(target)], check=True)
@@ -75,5 +83,5 @@ def unpack(package: SourcePackage, cache: Path) -> Path:
 
 
 def relative_name(path: Path, folder: Path) -> str:
-    """The file's place inside its package, with forward slashes."""
+    """Return the file's path inside its package, with forward slashes."""
     return str(PurePosixPath(path.relative_to(folder)))

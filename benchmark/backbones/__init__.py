@@ -1,6 +1,6 @@
-"""Networks by name. One file per family; each yields named taps: stage maps and a pooled embedding.
+"""Networks by name, one file for each family. A backbone returns named stage maps and a pooled embedding.
 
-A row here is a name and where to find its constructor, so that names are known without importing torch.
+A row here names a constructor without importing it, so that listing networks does not import torch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 
 
 class Constructor(Protocol):
-    """Builds a backbone for images of ``channels`` x ``size`` x ``size``; the fields of the name follow by keyword."""
+    """Builds a backbone."""
 
-    def __call__(self, *, channels: int, size: int, **fields: Any) -> Backbone: ...
+    def __call__(self, *, channels: int, size: int, **fields: Any) -> Backbone:
+        """Build the backbone.
+
+        Args:
+            channels: channels of the images.
+            size: side of the images in pixels.
+            **fields: fields of the name, such as ``depth``.
+        """
+        ...
 
 
 BACKBONES: Registry[Constructor] = Registry("backbone", group="benchmark.backbones")
@@ -42,7 +50,7 @@ BACKBONES.register_lazy(
 BACKBONES.register_lazy(
     "resnet{depth}x4",
     "benchmark.backbones.resnet:resnet_x4",
-    help="The same, four times as wide.",
+    help="As resnet{depth}, four times as wide.",
     examples=("resnet8x4", "resnet32x4"),
 )
 BACKBONES.register_lazy(
@@ -60,7 +68,7 @@ BACKBONES.register_lazy(
 BACKBONES.register_lazy(
     "mobilenetv1-x{width:decimal}",
     "benchmark.backbones.mobilenet:MobileNetV1",
-    help="Depthwise separable convolutions, so many times the paper's channels (for 224 x 224).",
+    help="Depthwise separable convolutions, the paper's channels times the width (for 224 x 224).",
     examples=("mobilenetv1-x1", "mobilenetv1-x0.75", "mobilenetv1-x0.5", "mobilenetv1-x0.25"),
 )
 BACKBONES.register_lazy(
@@ -76,12 +84,12 @@ BACKBONES.register_lazy(
 )
 
 PRETRAINED: Registry[Callable[..., Any]] = Registry("pretrained teacher", group="benchmark.pretrained")
-"""Teachers that are not trained here: functions of the name's fields that return a ``pretrained.Pretrained``."""
+"""Pretrained teachers: functions of the name's fields that return a ``pretrained.Pretrained``."""
 
 PRETRAINED.register_lazy(
     "efficientnet-lite0",
     "benchmark.backbones.efficientnet:efficientnet_lite0",
-    help="EfficientNet-Lite0 of ImageNet's 1000 classes, weights and all (extra `pretrained`).",
+    help="EfficientNet-Lite0 with weights for ImageNet's 1000 classes (extra `pretrained`).",
 )
 PRETRAINED.register_lazy(
     "timm:{name:text}@{path:text}.safetensors",
@@ -91,5 +99,5 @@ PRETRAINED.register_lazy(
 PRETRAINED.register_lazy(
     "{path:text}.safetensors",
     "benchmark.backbones.checkpoint:checkpoint",
-    help="A teacher trained here: the file that it is kept in.",
+    help="A teacher that this suite trained: its weights file.",
 )

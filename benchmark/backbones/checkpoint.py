@@ -1,4 +1,4 @@
-"""Networks that this suite has trained, from the files that its teachers are kept in."""
+"""Teachers that this suite trained, from their weights files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from benchmark.errors import InputError
 
 
 def checkpoint(*, path: str) -> Pretrained:
-    """The network in ``path``.safetensors, whose header says what it is, as ``training.TeacherStore`` writes it."""
+    """Open a teacher's weights file. Its header describes the network, as ``training.TeacherStore`` writes it.
+
+    Args:
+        path: the file without its ending ``.safetensors``.
+
+    Raises:
+        InputError: the file is not a teacher of this suite.
+    """
     file = WeightsFile.at(f"{path}.safetensors")
     try:
         facts = json.loads(file.metadata()["benchmark"])
-        backbone, classes, sees = facts["recipe"]["backbone"], len(facts["classes"]), facts["input"]
-        channels, size = int(sees["channels"]), int(sees["size"])
-        mean, std = (tuple(map(float, sees[name])) for name in ("mean", "std"))
-        data = str(sees["data"])
+        backbone, classes, network_input = facts["recipe"]["backbone"], len(facts["classes"]), facts["input"]
+        channels, size = int(network_input["channels"]), int(network_input["size"])
+        mean, std = (tuple(map(float, network_input[name])) for name in ("mean", "std"))
+        data = str(network_input["data"])
     except (KeyError, TypeError, ValueError):
         raise InputError(
-            f"{file.path} does not say which network it holds, as the teachers trained here do; a timm model's "
-            f"weights are named with it, as in timm:resnet50@{file.path.name}"
+            f"{file.path} does not say which network it holds; only teachers trained by this suite do. For a "
+            f"timm model, name the model too: timm:resnet50@{file.path.name}"
         ) from None
 
     def load(size: int) -> Network:

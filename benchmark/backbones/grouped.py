@@ -1,4 +1,4 @@
-"""Networks of one architecture as one network of so many times the channels: one call serves them all."""
+"""Several networks of one architecture as one network with grouped convolutions: one forward pass serves all."""
 
 from __future__ import annotations
 
@@ -13,68 +13,92 @@ from benchmark.backbones.network import Network, Outputs
 
 
 class GroupedNetwork:
-    """Copies of T networks as one ``network``, whose convolutions are grouped so that no channel meets another's.
+    """T networks as one network whose convolutions are grouped, so that their channels never mix.
 
-    Channels, features and parameters of the members follow each other. What works on each channel by itself (batch
-    norm, pooling, ReLU) does not know of it. ``ValueError``: the members differ in architecture or one of their modules
-    is none of Conv2d, BatchNorm2d and Linear but has parameters.
+    Channels, features and parameters of the networks are concatenated in order. Modules that treat every channel
+    separately (batch norm, pooling, ReLU) need no change.
+
+    Args:
+        networks: T networks of one architecture.
+
+    Attributes:
+        networks: the T networks; they keep their weights until ``copy_back``.
+        network: the grouped network.
+
+    Raises:
+        ValueError: the architectures differ, or a module with parameters is not Conv2d, BatchNorm2d or Linear.
     """
 
-    def __init__(self, members: Sequence[Network]) -> None:
-        if len({repr(member) for member in members}) != 1:
+    def __init__(self, networks: Sequence[Network]) -> None:
+        if len({repr(network) for network in networks}) != 1:
             raise ValueError("networks of different architecture do not stand side by side")
-        self.members = members
-        self.network = copy.deepcopy(members[0])
-        for name, module in members[0].named_modules():
+        self.networks = networks
+        self.network = copy.deepcopy(networks[0])
+        for name, module in networks[0].named_modules():
             if any(True for _ in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
-                self.network.set_submodule(name, _widened(module, len(members)))
-        self.network.load_state_dict(_joined([member.state_dict() for member in members]), assign=True)
+                self.network.set_submodule(name, _grouped(module, len(networks)))
+        self.network.load_state_dict(_concatenated([network.state_dict() for network in networks]), assign=True)
         memory_format: Any = torch.channels_last
         self.network.to(memory_format=memory_format)
 
     def __call__(self, images: Tensor) -> list[Outputs]:
-        """Embedding and logits, in float32 at the least and without stages, of every member on its own images.
+        """Run every network on its own images.
 
-        images: T x B x C x H x W.
+        Args:
+            images: T x B x C x H x W.
+
+        Returns:
+            Embeddings and logits of each network in at least float32, without stages.
         """
         pixels = images.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
         outputs = self.network(pixels)
-        count = len(self.members)
+        count = len(self.networks)
         embeddings, logits = (
             x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (count, -1)).unbind(1)
             for x in (outputs.embedding, outputs.logits)
         )
-        return [Outputs({}, *own) for own in zip(embeddings, logits, strict=True)]
+        return [Outputs({}, *each) for each in zip(embeddings, logits, strict=True)]
 
     @torch.no_grad()
     def check(self, images: Tensor) -> None:
-        """Raise ``ValueError`` unless the last member gives on its images (T x B x C x H x W) what it gives alone.
+        """Check that the last network gives the same logits alone and in the group.
 
-        Sees what no list of modules can: a ``forward`` that works across channels. Leaves the network in eval mode.
+        This finds a ``forward`` that works across channels. The grouped network is left in eval mode.
+
+        Args:
+            images: T x B x C x H x W.
+
+        Raises:
+            ValueError: the logits differ.
         """
         self.network.eval()
-        alone = self.members[-1]
+        alone = self.networks[-1]
         training = alone.training
-        expected, found = alone.eval()(images[-1]).logits, self(images)[-1].logits
+        expected, grouped = alone.eval()(images[-1]).logits, self(images)[-1].logits
         alone.train(training)
         # far above rounding, even of TensorFloat-32
-        if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()), equal_nan=True):
+        if not torch.allclose(grouped, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()), equal_nan=True):
             raise ValueError(f"{type(alone.backbone).__name__} mixes channels of networks that stand side by side")
 
     def reload_heads(self) -> None:
-        """Take over the heads of the members anew."""
-        self.network.head.load_state_dict(_joined([member.head.state_dict() for member in self.members]))
+        """Copy the networks' heads into the grouped network."""
+        self.network.head.load_state_dict(_concatenated([network.head.state_dict() for network in self.networks]))
 
     def copy_back(self) -> None:
-        """Copy parameters and buffers to the members."""
-        count = len(self.members)
+        """Copy the grouped network's parameters and buffers into the networks."""
+        count = len(self.networks)
         parts = {name: x.chunk(count) if x.ndim else [x] * count for name, x in self.network.state_dict().items()}
-        for number, member in enumerate(self.members):
-            member.load_state_dict({name: part[number] for name, part in parts.items()})
+        for number, network in enumerate(self.networks):
+            network.load_state_dict({name: part[number] for name, part in parts.items()})
 
 
-class _Linears(nn.Module):
-    """Linear layers side by side: features B x T*D to outputs B x T*K."""
+class GroupedLinear(nn.Module):
+    """T linear layers on T groups of features.
+
+    Args:
+        layer: one of the layers, for its shape: D to K features.
+        count: number of layers (T).
+    """
 
     def __init__(self, layer: nn.Linear, count: int) -> None:
         super().__init__()
@@ -85,6 +109,7 @@ class _Linears(nn.Module):
             self.bias = nn.Parameter(torch.empty(count * layer.out_features, device="meta"))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map features B x T*D to outputs B x T*K."""
         x = features.unflatten(1, (self.count, -1)).transpose(0, 1)
         outputs = x @ self.weight.unflatten(0, (self.count, -1)).transpose(1, 2)
         if self.bias is not None:
@@ -92,11 +117,11 @@ class _Linears(nn.Module):
         return outputs.transpose(0, 1).flatten(1)
 
 
-def _widened(module: nn.Module, count: int) -> nn.Module:
-    """A module that does for ``count`` networks what ``module`` does for one, its weights yet to come."""
-    # exactly these: a subclass may compute anything
+def _grouped(module: nn.Module, count: int) -> nn.Module:
+    """The grouped form of ``count`` modules like ``module``, without weights."""
+    # exact types: a subclass may compute anything
     if type(module) is nn.Linear:
-        return _Linears(module, count)
+        return GroupedLinear(module, count)
     if type(module) is nn.BatchNorm2d:
         return nn.BatchNorm2d(
             count * module.num_features,
@@ -122,7 +147,7 @@ def _widened(module: nn.Module, count: int) -> nn.Module:
     raise ValueError(f"networks with a {type(module).__name__} do not stand side by side")
 
 
-def _joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _concatenated(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {
         name: torch.cat([state[name] for state in states]) if first.ndim else first.clone()
         for name, first in states[0].items()

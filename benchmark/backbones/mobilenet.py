@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.backbones.network import Backbone, initialise, run_stages
 from benchmark.errors import InputError
 
 STAGES = (64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024)
-"""Channels of the blocks; the first block of every stage but the first halves the size."""
+"""Channels of the blocks of each stage. The first block of every stage but the first halves the size."""
 
 
 class MobileNetV1(Backbone):
-    """Depthwise separable convolutions, ``width`` times the paper's channels; made for 224 x 224 images.
+    """Depthwise separable convolutions for 224 x 224 images, as in REFILLED's code.
 
-    Stages ``stage1`` to ``stage5`` are the outputs at 1/2, 1/4, ... 1/32 of the image's size (of a 32 x 32 image the
-    last is one pixel); the embedding is the mean over the last one. As in REFILLED's code.
+    Stages ``stage1`` to ``stage5`` are the outputs at 1/2, 1/4, ... 1/32 of the image's size (one pixel in ``stage5``
+    for 32 x 32 images). The embedding is the spatial mean of the last stage.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels; any size is accepted.
+        width: factor of the paper's channels.
     """
 
     def __init__(self, *, channels: int, size: int, width: float) -> None:
@@ -30,17 +35,17 @@ class MobileNetV1(Backbone):
         for number, widths in enumerate(STAGES):
             layers: list[nn.Module] = []
             for block, full in enumerate(widths):
-                own = int(full * width)
+                out = int(full * width)
                 layers += _convolution(before, before, 3, 2 if number and not block else 1, groups=before)
-                layers += _convolution(before, own, 1, 1)
-                before = own
+                layers += _convolution(before, out, 1, 1)
+                before = out
             self.stages.append(nn.Sequential(*layers))
         self.dim = before
         initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(self.stem(images), self.stages)
+        """Map images B x C x H x W to ``(stages, embedding)``."""
+        stages = run_stages(self.stem(images), self.stages)
         return stages, stages["stage5"].mean((2, 3))
 
 

@@ -1,4 +1,4 @@
-"""What every network here is: a backbone with named taps and a linear head."""
+"""Networks: a backbone with named stages and a linear head."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network yields for a batch.
+    """The outputs of a network for a batch of B images.
 
-    stages: maps by name, B x C x H x W; embedding: B x D, the pooled penultimate features; logits: B x classes.
+    Attributes:
+        stages: maps by name, B x C x H x W each.
+        embedding: B x D, the pooled penultimate features.
+        logits: B x classes.
     """
 
     stages: dict[str, Tensor]
@@ -24,7 +27,14 @@ class Outputs:
     logits: Tensor
 
     def tap(self, name: str) -> Tensor:
-        """A stage by name, ``embedding`` or ``logits``; an unknown name raises ``KeyError`` with those there are."""
+        """Return one output.
+
+        Args:
+            name: name of a stage, ``embedding`` or ``logits``.
+
+        Raises:
+            KeyError: the network has no such output.
+        """
         if name == "embedding":
             return self.embedding
         if name == "logits":
@@ -34,12 +44,16 @@ class Outputs:
         return self.stages[name].float()
 
     def float(self) -> Outputs:
-        """The same in float32: what relation losses need after a forward pass in lower precision; maps when tapped."""
+        """Return embedding and logits in float32, as relation losses need them. ``tap`` converts stages."""
         return Outputs(self.stages, self.embedding.float(), self.logits.float())
 
 
 class Backbone(nn.Module):
-    """Maps images to ``(stages, embedding)``; ``dim`` is the embedding's length."""
+    """Maps images to ``(stages, embedding)``.
+
+    Attributes:
+        dim: length of the embedding.
+    """
 
     dim: int
 
@@ -47,19 +61,31 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-def tapped(features: Tensor, parts: Iterable[nn.Module]) -> dict[str, Tensor]:
-    """Features through one part after the other: the maps ``stage1``, ``stage2``, ..."""
+def run_stages(features: Tensor, modules: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """Pass features through modules in sequence and return the output of each.
+
+    Args:
+        features: input of the first module.
+        modules: the modules.
+
+    Returns:
+        Outputs by the names ``stage1``, ``stage2``, ...
+    """
     stages = {}
-    for number, part in enumerate(parts, 1):
-        features = part(features)
+    for number, module in enumerate(modules, 1):
+        features = module(features)
         stages[f"stage{number}"] = features
     return stages
 
 
 def initialise(backbone: nn.Module, slope: float = 0.0) -> None:
-    """Draw convolutions normal with variance 2 / ((1 + slope^2) fan-out), biases 0, for ReLU of that negative slope.
+    """Draw all convolutions from a normal distribution of variance 2 / ((1 + slope^2) fan-out); biases become 0.
 
-    He et al. 2015, arXiv 1502.01852. The fan-out is that of a group. Batch norm starts as torch has it, at scale 1.
+    He et al. 2015, arXiv 1502.01852. The fan-out is that of one group. Batch norm keeps torch's initial scale of 1.
+
+    Args:
+        backbone: the module to initialise.
+        slope: negative slope of the activation; 0 is ReLU.
     """
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
@@ -70,7 +96,12 @@ def initialise(backbone: nn.Module, slope: float = 0.0) -> None:
 
 
 class CosineHead(nn.Linear):
-    """Cosines between embedding and class rows, times a learnt scale: logits of LUCIR (Hou et al., CVPR 2019)."""
+    """Cosines between embedding and class rows, times a learnt scale: the head of LUCIR (Hou et al., CVPR 2019).
+
+    Args:
+        rows: classes x D, initial class rows.
+        scale: initial scale.
+    """
 
     def __init__(self, rows: Tensor, scale: float) -> None:
         super().__init__(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
@@ -78,7 +109,7 @@ class CosineHead(nn.Linear):
         self.scale = nn.Parameter(torch.tensor(scale, device=rows.device))
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Embeddings B x D to logits B x classes; a row of zeros has cosine 0 to everything."""
+        """Map embeddings B x D to logits B x classes. The cosine of a zero row is 0."""
         unit = nn.functional.normalize
         return self.scale * nn.functional.linear(unit(embedding, dim=1), unit(self.weight, dim=1))
 
@@ -87,12 +118,17 @@ class NormalisedHead(nn.Linear):
     """A linear head on L2-normalised embeddings."""
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Embeddings B x D to logits B x classes."""
+        """Map embeddings B x D to logits B x classes."""
         return super().forward(nn.functional.normalize(embedding, dim=1))
 
 
 class Network(nn.Module):
-    """A backbone and a linear head over ``classes`` classes."""
+    """A backbone and a linear head.
+
+    Args:
+        backbone: the backbone.
+        classes: number of classes.
+    """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -104,27 +140,40 @@ class Network(nn.Module):
         return Outputs(stages, embedding, self.head(embedding))
 
     def embed(self, images: Tensor) -> Tensor:
-        """The embedding alone: B x D."""
+        """Return the embedding, B x D, without logits."""
         embedding: Tensor = self.backbone(images)[1]
         return embedding
 
     def replace_head(self, classes: int, seed: int) -> None:
-        """Another head, over so many classes, drawn from ``seed`` alone."""
+        """Replace the head.
+
+        Args:
+            classes: number of classes of the new head.
+            seed: seed of its weights; the global generator is left unchanged.
+        """
         with _drawing_from(seed):
             self.head = nn.Linear(self.backbone.dim, classes)
 
     def reset_head(self) -> None:
-        """Draw the head's weights anew."""
+        """Draw new weights for the head."""
         self.head.reset_parameters()
 
     @property
     def parameter_count(self) -> int:
-        """Trainable numbers in backbone and head."""
+        """Number of parameters of backbone and head."""
         return sum(p.numel() for p in self.parameters())
 
 
 def build_network(name: str, *, channels: int, size: int, classes: int, seed: int) -> Network:
-    """The named backbone with a head, its weights drawn from ``seed`` alone, in channels_last."""
+    """Build a backbone with a head, in channels_last.
+
+    Args:
+        name: name of the backbone.
+        channels: channels of the images.
+        size: side of the images in pixels.
+        classes: number of classes.
+        seed: seed of the weights; the global generator is left unchanged.
+    """
     from benchmark.backbones import BACKBONES
 
     match = BACKBONES.get(name)
@@ -136,9 +185,9 @@ def build_network(name: str, *, channels: int, size: int, classes: int, seed: in
 
 @contextlib.contextmanager
 def _drawing_from(seed: int) -> Iterator[None]:
-    """Within, weights on the CPU are drawn from ``seed``; its generator is as before after it, all others always.
+    """Seed the CPU's global generator inside the context and restore its state afterwards.
 
-    ``torch.manual_seed`` seeds those of all devices, which takes far longer.
+    Unlike ``torch.manual_seed``, this leaves the generators of other devices alone, which is much faster.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

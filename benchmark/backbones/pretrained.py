@@ -1,4 +1,4 @@
-"""Teachers that come with weights, for classes of their own, and see images as they were trained to."""
+"""Pretrained teachers: trained networks with their own classes, input size and normalisation."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from benchmark.backbones.network import Backbone, Network
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained network: what identifies it, and how to load it.
+    """A trained network: its identity and how to load it.
 
-    name: as in tables and records, where it stands for these very weights; weights: the name of their file; sha256: of
-    its content; size: pixels of a side of its input; mean, std: of its input's channels, on the scale 0..1;
-    data: fingerprint of the data set it was trained on, where that is one of this suite; load: builds the network, with
-    its own head, for an input of such a size.
+    Attributes:
+        name: name in tables and records; it identifies these weights.
+        weights: name of the weights file.
+        sha256: hash of the file's content.
+        size: side of the network's input in pixels.
+        mean: mean of each input channel, on the scale 0..1.
+        std: standard deviation of each input channel, on the scale 0..1.
+        load: builds the network with its own head for an input of the given size.
+        data: fingerprint of the suite's data set that it was trained on; empty for others.
     """
 
     name: str
@@ -38,23 +43,30 @@ class Pretrained:
     data: str = ""
 
     def config(self) -> dict[str, Any]:
-        """All of it that determines a result, but its name and the size of its input, as plain JSON values."""
+        """Return everything else than name and size that determines a result, as JSON values."""
         return {"weights": self.sha256, "mean": list(self.mean), "std": list(self.std)}
 
     def network(self) -> Network:
-        """The network with its own head, for pixels on the scale 0..1 of any size."""
-        own = self.load(self.size)
-        network = Network(PreprocessedBackbone(own.backbone, self.size, self.mean, self.std), own.head.out_features)
-        network.head = own.head
+        """Load the network with its own head. It takes pixels on the scale 0..1 of any size."""
+        loaded = self.load(self.size)
+        backbone = PreprocessedBackbone(loaded.backbone, self.size, self.mean, self.std)
+        network = Network(backbone, loaded.head.out_features)
+        network.head = loaded.head
         memory_format: Any = torch.channels_last
         return network.to(memory_format=memory_format)
 
 
 class PreprocessedBackbone(Backbone):
-    """A backbone behind what its images went through when it was trained: channels, size and normalisation.
+    """A backbone with the preprocessing that it was trained with. It takes pixels on the scale 0..1.
 
-    Takes pixels on the scale 0..1. Grey images are repeated for a network of colours, colours averaged for one of grey;
-    another size is brought to its own by bicubic interpolation with antialiasing.
+    Grey images are repeated for a colour network; colours are averaged for a grey network. Other sizes are resized by
+    bicubic interpolation with antialiasing.
+
+    Args:
+        backbone: the backbone.
+        size: side of its input in pixels.
+        mean: mean of each input channel.
+        std: standard deviation of each input channel.
     """
 
     def __init__(self, backbone: Backbone, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -66,12 +78,12 @@ class PreprocessedBackbone(Backbone):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
+        """Map images B x C x H x W to ``(stages, embedding)``."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        channels, wanted = images.shape[1], mean.shape[1]
-        if channels != wanted and 1 not in (channels, wanted):
-            raise InputError(f"the pretrained network takes images of {wanted} channels, these have {channels}")
-        if wanted == 1 and channels > 1:
+        channels, expected = images.shape[1], mean.shape[1]
+        if channels != expected and 1 not in (channels, expected):
+            raise InputError(f"the pretrained network takes images of {expected} channels, these have {channels}")
+        if expected == 1 and channels > 1:
             images = images.mean(1, keepdim=True)
         if images.shape[2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
@@ -81,34 +93,63 @@ class PreprocessedBackbone(Backbone):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A safetensors file: nothing in it is executed when it is read."""
+    """A safetensors file. Reading it runs no code.
+
+    Attributes:
+        path: the file.
+        sha256: hash of its content.
+    """
 
     path: Path
     sha256: str
 
     @classmethod
     def at(cls, path: str) -> WeightsFile:
-        """The file at ``path``; one that cannot be read raises ``InputError``."""
-        found = Path(path).expanduser()
-        return cls(found, file_digest(found))
+        """Open a file.
+
+        Args:
+            path: path of the file; ``~`` is the user's home.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        file = Path(path).expanduser()
+        return cls(file, file_digest(file))
 
     def metadata(self) -> dict[str, str]:
-        """The text in its header; a file of another format raises ``InputError``."""
+        """Return the text in its header.
+
+        Raises:
+            InputError: the file has another format.
+        """
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 return file.metadata() or {}
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path} is no safetensors file ({error})") from None
+            raise InputError(f"{self.path} is not a safetensors file ({error})") from None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name; a file of another format raises ``InputError``."""
+        """Return all tensors by name.
+
+        Raises:
+            InputError: the file has another format.
+        """
         try:
             return safetensors.torch.load_file(self.path)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path} is no safetensors file ({error})") from None
+            raise InputError(f"{self.path} is not a safetensors file ({error})") from None
 
     def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-        """Load them into a module; names or shapes that are not its own raise ``InputError``."""
+        """Load tensors into a module.
+
+        Args:
+            module: the module.
+            tensors: the tensors by name.
+            what: name of the module, for the message.
+
+        Raises:
+            InputError: names or shapes are not the module's.
+        """
         try:
             module.load_state_dict(tensors)
         except RuntimeError as error:
@@ -117,9 +158,16 @@ class WeightsFile:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's content; one that cannot be read raises ``InputError``."""
+    """Return the sha256 of a file's content.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"cannot read the weights {path} ({error.strerror or error})") from None
+        raise InputError(f"cannot read the weights {path} ({os_reason(error)})") from None

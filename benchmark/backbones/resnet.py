@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.backbones.network import Backbone, initialise, run_stages
 from benchmark.errors import InputError
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, added to the input; where shapes differ it passes a 1 x 1 convolution."""
+    """Two 3 x 3 convolutions with batch norm and a shortcut, which is a 1 x 1 convolution if the shape changes."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -28,11 +28,17 @@ class _Block(nn.Module):
 
 
 class ResNet(Backbone):
-    """A stem and three groups of basic blocks, the second and third at half the size of the one before.
+    """A stem and three groups of basic blocks. The second and third group halve the size.
 
-    ``depth`` is 6 n + 2, with n blocks in a group. Stages ``stage1`` to ``stage3`` are the groups' outputs after ReLU,
-    as RepDistiller taps them; the embedding is the mean over the last map. Where a shortcut changes shape it is a 1 x 1
-    convolution; the first paper's CIFAR networks have none there, which makes them 2,752 parameters smaller.
+    Stages ``stage1`` to ``stage3`` are the groups' outputs after ReLU, as in RepDistiller. The embedding is the spatial
+    mean of the last stage. A shortcut that changes shape is a 1 x 1 convolution; the paper's CIFAR networks have none
+    there, which makes them 2,752 parameters smaller.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels; any size is accepted.
+        depth: number of layers, 6 n + 2 for n blocks in a group.
+        widths: channels of the stem and of the three groups.
     """
 
     def __init__(
@@ -55,11 +61,11 @@ class ResNet(Backbone):
         initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(self.stem(images), self.groups)
+        """Map images B x C x H x W to ``(stages, embedding)``."""
+        stages = run_stages(self.stem(images), self.groups)
         return stages, stages["stage3"].mean((2, 3))
 
 
 def resnet_x4(*, channels: int, size: int, depth: int) -> ResNet:
-    """The ``resnet{depth}x4`` of RepDistiller: groups four times as wide, the stem twice."""
+    """Build RepDistiller's ``resnet{depth}x4``: groups four times as wide, the stem twice as wide."""
     return ResNet(channels=channels, size=size, depth=depth, widths=(32, 64, 128, 256))

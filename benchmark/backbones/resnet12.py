@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.backbones.network import Backbone, initialise, run_stages
 from benchmark.errors import InputError
 
 WIDTHS = 64, 160, 320, 640
@@ -29,21 +29,25 @@ class _Block(nn.Module):
 
 
 class ResNet12(Backbone):
-    """Four residual blocks of 64, 160, 320 and 640 channels, as in MetaOptNet and FEAT; made for 84 x 84 images.
+    """Four residual blocks of 64, 160, 320 and 640 channels for 84 x 84 images, as in MetaOptNet and FEAT.
 
-    Stages ``stage1`` to ``stage4`` are the blocks' outputs; the embedding is the mean over the last map, 640 numbers.
-    Without DropBlock, as in Meta-Baseline (arXiv 2003.04390).
+    Stages ``stage1`` to ``stage4`` are the blocks' outputs. The embedding is the spatial mean of the last stage, 640
+    numbers. There is no DropBlock, as in Meta-Baseline (arXiv 2003.04390).
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels, at least 16.
     """
 
     def __init__(self, *, channels: int, size: int) -> None:
         super().__init__()
         if size < 16:
-            raise InputError(f"resnet12 takes images of 16 x 16 at the least, got {size} x {size}")
+            raise InputError(f"resnet12 takes images of at least 16 x 16, got {size} x {size}")
         self.blocks = nn.ModuleList(map(_Block, (channels, *WIDTHS[:-1]), WIDTHS))
         self.dim = WIDTHS[-1]
         initialise(self, SLOPE)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(images, self.blocks)
+        """Map images B x C x H x W to ``(stages, embedding)``."""
+        stages = run_stages(images, self.blocks)
         return stages, stages["stage4"].mean((2, 3))

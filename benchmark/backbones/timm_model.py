@@ -1,8 +1,7 @@
-"""Any model of timm (Wightman 2019, https://github.com/huggingface/pytorch-image-models) by its name there."""
+"""Any model of timm (Wightman 2019, https://github.com/huggingface/pytorch-image-models) by its name in timm."""
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import torch
@@ -10,16 +9,24 @@ from torch import Tensor, nn
 
 from benchmark.backbones.network import Backbone, Network
 from benchmark.backbones.pretrained import Pretrained, WeightsFile
-from benchmark.errors import InputError
+from benchmark.errors import InputError, did_you_mean
 from benchmark.system.optional_packages import load_extra
 
 
 class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
-    Stages ``stage1``, ``stage2``, ... are the maps that timm's ``forward_intermediates`` yields (those of a vision
-    transformer are its blocks'), the embedding is what its classifier would read. A model that does not take such
-    images, or yields no such maps, raises ``InputError``.
+    Stages ``stage1``, ``stage2``, ... are the maps of timm's ``forward_intermediates`` (the blocks of a vision
+    transformer). The embedding is the input of its classifier.
+
+    Args:
+        model: the timm model.
+        name: its name in timm, for messages.
+        channels: channels of the images.
+        size: side of the images in pixels.
+
+    Raises:
+        InputError: the model does not accept such images or has no such maps.
     """
 
     def __init__(self, model: nn.Module, name: str, *, channels: int, size: int) -> None:
@@ -35,19 +42,33 @@ class TimmBackbone(Backbone):
         self.train(training)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
+        """Map images B x C x H x W to ``(stages, embedding)``."""
         features, maps = self.model.forward_intermediates(images)
         stages = {f"stage{number}": features for number, features in enumerate(maps, 1)}
         return stages, self.model.forward_head(features, pre_logits=True)
 
 
 def timm_backbone(*, channels: int, size: int, name: str) -> TimmBackbone:
-    """The timm model ``name`` with weights drawn as timm draws them; nothing is downloaded."""
+    """Build a timm model with random initial weights. Nothing is downloaded.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels.
+        name: name of the model in timm.
+    """
     return TimmBackbone(_model(name, channels, size, classes=0), name, channels=channels, size=size)
 
 
 def timm_teacher(*, name: str, path: str) -> Pretrained:
-    """The timm model ``name`` with the weights in ``path``.safetensors; its input is as timm has it for that name."""
+    """Open a timm model with weights from a file. Its input size and statistics are timm's for that name.
+
+    Args:
+        name: name of the model in timm.
+        path: the weights file without its ending ``.safetensors``.
+
+    Raises:
+        InputError: the model or the file cannot be used.
+    """
     file = WeightsFile.at(f"{path}.safetensors")
     _, config = _timm(name)
     channels, size, _ = config.input_size
@@ -61,7 +82,7 @@ def timm_teacher(*, name: str, path: str) -> Pretrained:
         file.fill(model, tensors, f"timm:{name}")
         head = model.get_classifier()
         if not isinstance(head, nn.Linear):
-            raise InputError(f"timm:{name} has a head of another kind than one linear layer; take another model")
+            raise InputError(f"timm:{name} has a head that is not one linear layer; choose another model")
         model.reset_classifier(0)
         network = Network(TimmBackbone(model, name, channels=channels, size=size), len(weight))
         network.head = head
@@ -74,12 +95,13 @@ def timm_teacher(*, name: str, path: str) -> Pretrained:
 
 
 def _timm(name: str) -> tuple[Any, Any]:
-    """The library, and its configuration of a model that it knows."""
+    """Return timm and its configuration of a model."""
     timm = load_extra("timm", "timm", f"timm:{name}")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=2, cutoff=0.55)
-        hint = f"; did you mean {' or '.join(repr(f'timm:{found}') for found in near)}?" if near else ""
-        raise InputError(f"timm has no model {name!r}{hint}")
+        hint = did_you_mean(name, timm.list_models(), count=2, cutoff=0.55)
+        if hint.startswith("known:"):  # more than a thousand names
+            hint = "see timm.list_models()"
+        raise InputError(f"timm has no model {name!r}; {hint}")
     try:
         return timm, timm.get_pretrained_cfg(name)
     except RuntimeError as error:

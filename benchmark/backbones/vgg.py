@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.backbones.network import Backbone, initialise, run_stages
 from benchmark.errors import InputError
 
 WIDTHS = 64, 128, 256, 512, 512
@@ -13,17 +13,22 @@ WIDTHS = 64, 128, 256, 512, 512
 class VGG(Backbone):
     """Five blocks of 64, 128, 256, 512 and 512 channels, of one (vgg8) or two (vgg13) 3 x 3 convolutions each.
 
-    Max-pooling halves the size after each of the first three blocks; the last two share a size. The first block is the
-    stem; stages ``stage1`` to ``stage4`` are the others' outputs, numbered as RepDistiller's; the embedding is the mean
-    over the last map. One linear head follows in place of the paper's three layers.
+    Max-pooling halves the size after each of the first three blocks; the last two blocks share a size. The first block
+    is the stem. Stages ``stage1`` to ``stage4`` are the outputs of the others, numbered as in RepDistiller. The
+    embedding is the spatial mean of the last stage. One linear head replaces the paper's three layers.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels, at least 8.
+        depth: 8 or 13.
     """
 
     def __init__(self, *, channels: int, size: int, depth: int) -> None:
         super().__init__()
         if depth not in (8, 13):
-            raise InputError(f"vgg{depth} is not here; there are vgg8 and vgg13, and others as timm:vgg16_bn")
+            raise InputError(f"vgg{depth} does not exist; use vgg8 or vgg13, or another VGG of timm, as timm:vgg16_bn")
         if size < 8:
-            raise InputError(f"vgg{depth} takes images of 8 x 8 at the least, got {size} x {size}")
+            raise InputError(f"vgg{depth} takes images of at least 8 x 8, got {size} x {size}")
         self.blocks = nn.ModuleList()
         before = channels
         for number, width in enumerate(WIDTHS):
@@ -36,7 +41,7 @@ class VGG(Backbone):
         initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
+        """Map images B x C x H x W to ``(stages, embedding)``."""
         stem, *blocks = self.blocks
-        stages = tapped(stem(images), blocks)
+        stages = run_stages(stem(images), blocks)
         return stages, stages["stage4"].mean((2, 3))

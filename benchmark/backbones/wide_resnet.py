@@ -1,8 +1,8 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016, arXiv 1605.07146), in two families that are not to be mixed.
+"""Wide residual networks (Zagoruyko and Komodakis 2016, arXiv 1605.07146) of two different families.
 
-``wrn-{depth}-{width}`` is that of REFILLED's code, ``wrn-{depth}-{width}-rd`` that of RepDistiller, on whose numbers
-the distillation literature compares. Both have three groups of (depth - 4) / 6 blocks, 16, 32 and 64 times ``width``
-channels wide. Published results of one are not those of the other.
+``wrn-{depth}-{width}`` is the network of REFILLED's code. ``wrn-{depth}-{width}-rd`` is RepDistiller's, whose numbers
+the distillation literature compares. Do not compare published results of one family with the other. Both have three
+groups of (depth - 4) / 6 blocks with 16, 32 and 64 times ``width`` channels.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, tapped
+from benchmark.backbones.network import Backbone, initialise, run_stages
 from benchmark.errors import InputError
 
 DROPOUT = 0.3
 
 
 class _Block(nn.Module):
-    """REFILLED's: biases, dropout and stride at the second convolution, a shortcut that sees the raw input."""
+    """REFILLED's block: biases; dropout and stride at the second convolution; a shortcut from the raw input."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class _Block(nn.Module):
 
 
 class _BlockRD(nn.Module):
-    """RepDistiller's: no bias, no dropout, stride at the first convolution, a shortcut behind the first ReLU."""
+    """RepDistiller's block: no bias, no dropout, stride at the first convolution, a shortcut after the first ReLU."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -56,40 +56,46 @@ class _BlockRD(nn.Module):
 class WideResNet(Backbone):
     """The family of REFILLED's code: convolutions with bias, dropout 0.3, a last batch norm of momentum 0.9.
 
-    Stages ``stage1`` to ``stage3`` are the groups' outputs before the batch norm that follows, as RepDistiller taps its
-    own; the embedding is the mean over the last map after batch norm and ReLU.
+    Stages ``stage1`` to ``stage3`` are the groups' outputs before the next batch norm, as in RepDistiller. The
+    embedding is the spatial mean of the last stage after batch norm and ReLU.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images in pixels; any size is accepted.
+        depth: number of layers, 6 n + 4 for n blocks in a group.
+        width: factor of 16, 32 and 64 channels.
     """
 
     block: type[nn.Module] = _Block
     bias = True
     last_momentum = 0.9
-    """Of the running statistics after the last group, as torch counts it: nearly those of the last batch."""
+    """Momentum (as in torch) of the last batch norm: its running statistics are nearly those of the last batch."""
 
     def __init__(self, *, channels: int, size: int, depth: int, width: int) -> None:
         super().__init__()
         blocks, remainder = divmod(depth - 4, 6)
         if remainder or blocks < 1 or width < 1:
-            raise InputError(f"a wide ResNet has 6 n + 4 layers and a width of 1 at the least, not {depth} and {width}")
+            raise InputError(f"a wide ResNet has 6 n + 4 layers and a width of at least 1, not {depth} and {width}")
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=self.bias)
         self.groups = nn.ModuleList()
         before = 16
         for number in range(3):
-            own = 16 * 2**number * width
-            first = self.block(before, own, 2 if number else 1)
-            self.groups.append(nn.Sequential(first, *(self.block(own, own, 1) for _ in range(blocks - 1))))
-            before = own
+            out = 16 * 2**number * width
+            first = self.block(before, out, 2 if number else 1)
+            self.groups.append(nn.Sequential(first, *(self.block(out, out, 1) for _ in range(blocks - 1))))
+            before = out
         self.norm = nn.BatchNorm2d(before, momentum=self.last_momentum)
         self.dim = before
         initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(self.stem(images), self.groups)
+        """Map images B x C x H x W to ``(stages, embedding)``."""
+        stages = run_stages(self.stem(images), self.groups)
         return stages, F.relu(self.norm(stages["stage3"])).mean((2, 3))
 
 
 class WideResNetRD(WideResNet):
-    """The family of RepDistiller: convolutions without bias, no dropout, batch norm as usual; taps as above."""
+    """The family of RepDistiller: convolutions without bias, no dropout, torch's batch norm. Stages are the same."""
 
     block = _BlockRD
     bias = False

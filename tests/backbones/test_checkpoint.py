@@ -20,39 +20,39 @@ FACTS = {
 }
 
 
-def at(path: Path) -> Pretrained:
+def open_teacher(path: Path) -> Pretrained:
     match = PRETRAINED.get(str(path))
     return match.entry(**match.fields)
 
 
-def test_a_teacher_of_the_bank_is_found_by_its_file_alone(tmp_path: Path) -> None:
+def test_teacher_is_opened_from_its_weights_file(tmp_path: Path) -> None:
     network = build_network("conv4-16", channels=1, size=16, classes=3, seed=4)
     TeacherStore(tmp_path).get("key", network, lambda: FACTS)
     moved = (tmp_path / "key" / "weights.safetensors").rename(tmp_path / "my teacher.safetensors")
-    teacher = at(moved)
+    teacher = open_teacher(moved)
     assert teacher.name == f"conv4-16@{teacher.sha256[:8]}"
     assert (teacher.weights, teacher.size, teacher.mean, teacher.std) == ("my teacher.safetensors", 16, (0.4,), (0.3,))
     assert teacher.data == "f" * 64
     images = torch.rand(2, 1, 16, 16)
-    found = teacher.network().eval()(images).logits
-    assert torch.allclose(found, network.eval()((images - 0.4) / 0.3).logits, atol=1e-5)
+    logits = teacher.network().eval()(images).logits
+    assert torch.allclose(logits, network.eval()((images - 0.4) / 0.3).logits, atol=1e-5)
 
 
-def test_files_that_do_not_say_what_they_are_get_advice(tmp_path: Path) -> None:
+def test_file_that_does_not_name_its_network_is_refused(tmp_path: Path) -> None:
     network = build_network("conv4-16", channels=1, size=16, classes=3, seed=4)
     plain = tmp_path / "plain.safetensors"
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     safetensors.torch.save_file(tensors, plain)
     with pytest.raises(InputError, match=r"does not say which network .*timm:resnet50@plain\.safetensors"):
-        at(plain)
+        open_teacher(plain)
     safetensors.torch.save_file(tensors, plain, metadata={"benchmark": "[1]"})
     with pytest.raises(InputError, match="does not say which network"):
-        at(plain)
+        open_teacher(plain)
 
 
-def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     network = build_network("conv4-32", channels=1, size=16, classes=3, seed=4)
     TeacherStore(tmp_path).get("key", network, lambda: FACTS)
-    teacher = at(tmp_path / "key" / "weights.safetensors")
+    teacher = open_teacher(tmp_path / "key" / "weights.safetensors")
     with pytest.raises(InputError, match=r"weights\.safetensors does not hold the weights of conv4-16"):
         teacher.network()

@@ -7,20 +7,20 @@ from benchmark.backbones.connectors import ContrastiveMemory, MapRegressor, Vari
 from benchmark.errors import InputError
 
 
-@pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8), (7, 4)])
-def test_a_regressor_leads_to_the_teachers_map(size: tuple[int, int]) -> None:
-    ours, theirs = size
-    regressor = MapRegressor((3, ours, ours), (5, theirs, theirs))
-    assert regressor(torch.randn(2, 3, ours, ours)).shape == (2, 5, theirs, theirs)
+@pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8), (7, 4), (9, 5), (7, 1)])
+def test_map_regressor_returns_the_teachers_shape(size: tuple[int, int]) -> None:
+    student, teacher = size
+    regressor = MapRegressor((3, student, student), (5, teacher, teacher))
+    assert regressor(torch.randn(2, 3, student, student)).shape == (2, 5, teacher, teacher)
 
 
-def test_shapes_that_cannot_be_bridged_are_named() -> None:
+def test_map_regressor_refuses_impossible_shapes() -> None:
     with pytest.raises(InputError, match=r"\(3, 3, 3\) to a teacher map \(5, 8, 8\)"):
         MapRegressor((3, 3, 3), (5, 8, 8))
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8)])
-def test_a_variational_regressor_pools_the_larger_map(size: tuple[int, int]) -> None:
+def test_variational_regressor_pools_the_larger_map(size: tuple[int, int]) -> None:
     ours, theirs = size
     regressor = VariationalRegressor((3, ours, ours), (5, theirs, theirs))
     target = torch.randn(2, 5, theirs, theirs)
@@ -33,7 +33,7 @@ def test_a_variational_regressor_pools_the_larger_map(size: tuple[int, int]) -> 
     assert all(layer.bias is None for layer in regressor.layers if isinstance(layer, torch.nn.Conv2d))
 
 
-def test_a_memory_follows_the_seed_it_was_built_under() -> None:
+def test_contrastive_memory_depends_on_the_seed() -> None:
     def build(seed: int) -> ContrastiveMemory:
         torch.manual_seed(seed)
         memory = ContrastiveMemory(4, 6, 8)

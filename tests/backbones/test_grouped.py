@@ -1,4 +1,4 @@
-"""Networks side by side give what each gives alone, or are refused."""
+"""A grouped network computes what each network computes alone, or is refused."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ def networks(module: nn.Module, classes: int = 3) -> list[Network]:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_outputs_and_statistics_are_those_of_each_network_alone(training: bool) -> None:
+def test_grouped_outputs_and_statistics_equal_those_of_each_network(training: bool) -> None:
     alone = [network.train(training) for network in networks(nn.ReLU())]
-    together = GroupedNetwork(alone)
-    together.network.train(training)
-    found = together(IMAGES)
+    grouped = GroupedNetwork(alone)
+    grouped.network.train(training)
+    outputs = grouped(IMAGES)
     expected = [network(images) for network, images in zip(alone, IMAGES, strict=True)]
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(outputs, expected, strict=True):
         assert torch.allclose(one.embedding, other.embedding, atol=1e-5)
         assert torch.allclose(one.logits, other.logits, atol=1e-5)
     statistics = [{k: v.clone() for k, v in network.state_dict().items()} for network in alone]
-    together.copy_back()
-    for network, wanted in zip(alone, statistics, strict=True):
-        assert all(torch.allclose(v, wanted[k], atol=1e-6) for k, v in network.state_dict().items())
+    grouped.copy_back()
+    for network, state in zip(alone, statistics, strict=True):
+        assert all(torch.allclose(v, state[k], atol=1e-6) for k, v in network.state_dict().items())
 
 
-def test_members_keep_their_weights_and_mode_until_told() -> None:
-    members = networks(nn.ReLU())
-    before = [{k: v.clone() for k, v in member.state_dict().items()} for member in members]
-    together = GroupedNetwork(members)
-    together.check(IMAGES)
+def test_networks_keep_their_weights_until_copy_back() -> None:
+    originals = networks(nn.ReLU())
+    before = [{k: v.clone() for k, v in original.state_dict().items()} for original in originals]
+    grouped = GroupedNetwork(originals)
+    grouped.check(IMAGES)
     with torch.no_grad():
-        for parameter in together.network.parameters():
+        for parameter in grouped.network.parameters():
             parameter.add_(1)
-    for member, state in zip(members, before, strict=True):
-        assert all(torch.equal(v, state[k]) for k, v in member.state_dict().items())
-        assert all(module.training for module in member.modules())
-    together.copy_back()
-    for member, state in zip(members, before, strict=True):
-        assert all(torch.allclose(v, state[k] + 1) for k, v in member.named_parameters())
-    assert not torch.equal(members[0].head.weight, members[1].head.weight)
+    for original, state in zip(originals, before, strict=True):
+        assert all(torch.equal(v, state[k]) for k, v in original.state_dict().items())
+        assert all(module.training for module in original.modules())
+    grouped.copy_back()
+    for original, state in zip(originals, before, strict=True):
+        assert all(torch.allclose(v, state[k] + 1) for k, v in original.named_parameters())
+    assert not torch.equal(originals[0].head.weight, originals[1].head.weight)
 
 
-def test_networks_whose_channels_meet_are_refused() -> None:
+def test_networks_that_mix_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="with a GroupNorm do not stand side by side"):
         GroupedNetwork(networks(nn.GroupNorm(2, 4)))
     with pytest.raises(ValueError, match="Odd mixes channels"):

@@ -14,8 +14,8 @@ from benchmark.backbones.pretrained import PreprocessedBackbone, Pretrained, Wei
 from benchmark.errors import InputError
 
 
-class Seen(Backbone):
-    """Keeps what it is shown."""
+class Recorder(Backbone):
+    """Keeps its input."""
 
     dim = 3
 
@@ -24,55 +24,55 @@ class Seen(Backbone):
         return {"stage1": images}, images.mean((2, 3))
 
 
-def shown(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    backbone = Seen()
+def preprocessed(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    backbone = Recorder()
     PreprocessedBackbone(backbone, size, mean, std)(images)
     return backbone.images
 
 
 @pytest.mark.parametrize("size", [24, 5])
-def test_images_are_resized_as_by_pillow(size: int) -> None:
-    """Whose bicubic filter also widens when it makes images smaller; it rounds to whole grey values, and clips."""
+def test_preprocessing_resizes_like_pillow(size: int) -> None:
+    """Pillow's bicubic filter has antialiasing too; it rounds to whole values and clips."""
     pixels = np.random.default_rng(0).integers(64, 192, (12, 12, 3), np.uint8)
     resized = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
-    found = shown(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, size, (0.0,) * 3, (1.0,) * 3)
-    assert found.shape == (1, 3, size, size)
-    assert np.abs(found[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 - resized).max() < 1.1
+    pixels_out = preprocessed(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, size, (0.0,) * 3, (1.0,) * 3)
+    assert pixels_out.shape == (1, 3, size, size)
+    assert np.abs(pixels_out[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255 - resized).max() < 1.1
 
 
-def test_an_image_of_its_size_is_normalised_and_nothing_else() -> None:
+def test_preprocessing_only_normalises_images_of_its_size() -> None:
     images = torch.rand(2, 3, 8, 8)
-    found = shown(images, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    normalised = preprocessed(images, 8, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)]):
-        assert torch.allclose(found[:, channel], (images[:, channel] - mean) / std)
+        assert torch.allclose(normalised[:, channel], (images[:, channel] - mean) / std)
 
 
-def test_grey_and_colour_meet() -> None:
+def test_preprocessing_converts_grey_and_colour() -> None:
     grey, colour = torch.rand(2, 1, 8, 8), torch.rand(2, 3, 8, 8)
-    assert torch.equal(shown(grey, 8, (0.0,) * 3, (1.0,) * 3), torch.cat([grey] * 3, 1))
-    assert torch.allclose(shown(colour, 8, (0.0,), (1.0,)), (colour[:, :1] + colour[:, 1:2] + colour[:, 2:]) / 3)
+    assert torch.equal(preprocessed(grey, 8, (0.0,) * 3, (1.0,) * 3), torch.cat([grey] * 3, 1))
+    assert torch.allclose(preprocessed(colour, 8, (0.0,), (1.0,)), (colour[:, :1] + colour[:, 1:2] + colour[:, 2:]) / 3)
     with pytest.raises(InputError, match="images of 3 channels, these have 4"):
-        shown(torch.rand(2, 4, 8, 8), 8, (0.0,) * 3, (1.0,) * 3)
+        preprocessed(torch.rand(2, 4, 8, 8), 8, (0.0,) * 3, (1.0,) * 3)
 
 
-def test_the_network_keeps_its_own_head_and_sees_its_own_input() -> None:
-    own = build_network("conv4-16", channels=3, size=16, classes=5, seed=1).eval()
+def test_pretrained_network_keeps_its_head_and_input() -> None:
+    original = build_network("conv4-16", channels=3, size=16, classes=5, seed=1).eval()
     sizes = []
 
     def load(size: int) -> Network:
         sizes.append(size)
-        return own
+        return original
 
     teacher = Pretrained("t", "t.bin", "0", 16, (0.5,) * 3, (0.25,) * 3, load)
     network = teacher.network().eval()
     images = torch.rand(4, 3, 16, 16)
     assert sizes == [16]
-    assert torch.allclose(network(images).logits, own((images - 0.5) / 0.25).logits, atol=1e-6)
+    assert torch.allclose(network(images).logits, original((images - 0.5) / 0.25).logits, atol=1e-6)
     assert list(network(images).stages) == ["stage1", "stage2", "stage3", "stage4"]
-    assert network.parameter_count == own.parameter_count
+    assert network.parameter_count == original.parameter_count
 
 
-def test_its_config_is_what_determines_a_result() -> None:
+def test_pretrained_config_ignores_names() -> None:
     def load(_: int) -> Network:
         raise AssertionError("loaded")
 
@@ -81,14 +81,14 @@ def test_its_config_is_what_determines_a_result() -> None:
     assert Pretrained("t", "there.bin", "0" * 64, 16, (0.5,), (0.25,), load).config() == first.config()
 
 
-def test_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_unusable_weights_files_are_refused(tmp_path: Path) -> None:
     network = build_network("conv4-16", channels=3, size=16, classes=5, seed=1)
     with pytest.raises(InputError, match=r"cannot read the weights .*none.safetensors \(No such file"):
         WeightsFile.at(str(tmp_path / "none.safetensors"))
     (tmp_path / "text.safetensors").write_text("not weights at all")
     text = WeightsFile.at(str(tmp_path / "text.safetensors"))
     for read in (text.metadata, text.tensors):
-        with pytest.raises(InputError, match=r"text.safetensors is no safetensors file"):
+        with pytest.raises(InputError, match=r"text.safetensors is not a safetensors file"):
             read()
     safetensors.torch.save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
     other = WeightsFile.at(str(tmp_path / "other.safetensors"))
@@ -98,7 +98,7 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_is_identified_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_file_is_identified_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
         safetensors.torch.save_file({"x": torch.tensor([value])}, tmp_path / f"{name}.safetensors")
     a, b, c = (WeightsFile.at(str(tmp_path / f"{name}.safetensors")) for name in "abc")

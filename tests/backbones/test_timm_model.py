@@ -28,7 +28,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_model_keeps_the_contract(name: str, channels: int) -> None:
+def test_timm_backbone_passes_the_checks(name: str, channels: int) -> None:
     network = build_network(f"timm:{name}", channels=channels, size=32, classes=7, seed=3)
     outputs = network(torch.randn(4, channels, 32, 32))
     assert outputs.logits.shape == (4, 7)
@@ -42,7 +42,7 @@ def test_a_model_keeps_the_contract(name: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "classes"), [("resnet10t", 11), ("mobilenetv3_small_050", 5), ("convnext_atto", 3)])
-def test_a_teacher_computes_what_timm_computes(tmp_path: Path, name: str, classes: int) -> None:
+def test_timm_teacher_computes_what_timm_computes(tmp_path: Path, name: str, classes: int) -> None:
     torch.manual_seed(1)
     model = timm.create_model(name, num_classes=classes)
     for buffer in model.buffers():
@@ -65,7 +65,7 @@ def test_a_teacher_computes_what_timm_computes(tmp_path: Path, name: str, classe
     assert network.parameter_count == sum(p.numel() for p in model.parameters())
 
 
-def test_a_vision_transformer_takes_another_size(tmp_path: Path) -> None:
+def test_vision_transformer_accepts_another_size(tmp_path: Path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=4, img_size=64)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "vit.safetensors")
     match = PRETRAINED.get(f"timm:vit_tiny_patch16_224@{tmp_path}/vit.safetensors")
@@ -78,20 +78,20 @@ def test_a_vision_transformer_takes_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet10x", "timm has no model 'resnet10x'; did you mean 'timm:resnet10t'"),
+        ("resnet10x", "timm has no model 'resnet10x'; did you mean 'resnet10t'"),
         ("resnet18.no_such_tag", r"timm:resnet18\.no_such_tag: Invalid pretrained tag"),
         ("hf-hub:timm/resnet18.a1_in1k", "timm has no model 'hf-hub:timm"),
         ("inception_v3", "timm:inception_v3 does not work on images of 32 x 32: "),
         ("vit_tiny_patch16_224", "timm:vit_tiny_patch16_224 .* images of 8 x 8: "),
     ],
 )
-def test_models_that_cannot_be_are_told(name: str, message: str) -> None:
+def test_impossible_timm_models_are_refused(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         build_network(f"timm:{name}", channels=3, size=8 if "8 x 8" in message else 32, classes=2, seed=0)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_weights_of_another_timm_model_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"fc.weight": torch.zeros(2, 512)}, tmp_path / "half.safetensors")
     match = PRETRAINED.get(f"timm:resnet10t@{tmp_path}/half.safetensors")
     with pytest.raises(InputError, match="does not hold the weights of timm:resnet10t"):
@@ -101,15 +101,15 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
         match.entry(**match.fields).network()
 
 
-def test_a_head_that_is_no_linear_layer_is_told(tmp_path: Path) -> None:
+def test_timm_teacher_refuses_a_head_that_is_not_linear(tmp_path: Path) -> None:
     model = timm.create_model("dla46_c", num_classes=3)
     safetensors.torch.save_file(model.state_dict(), tmp_path / "dla.safetensors")
     match = PRETRAINED.get(f"timm:dla46_c@{tmp_path}/dla.safetensors")
-    with pytest.raises(InputError, match="timm:dla46_c has a head of another kind"):
+    with pytest.raises(InputError, match="timm:dla46_c has a head that is not one linear layer"):
         match.entry(**match.fields).network()
 
 
-def test_without_the_package_there_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_timm_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     match = BACKBONES.get("timm:resnet18")
     with pytest.raises(InputError, match=r'timm:resnet18 needs .* pip install "distillation-benchmark\[timm\]"'):

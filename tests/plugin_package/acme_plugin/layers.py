@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, tapped
+from benchmark.backbones.network import Backbone, run_stages
 
 
 class Net(Backbone):
@@ -20,5 +20,5 @@ class Net(Backbone):
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Images B x C x H x W to ``(stages, embedding)``."""
-        stages = tapped(images, self.parts)
+        stages = run_stages(images, self.parts)
         return stages, stages["stage2"].mean((2, 3))
