@@ -171,14 +171,14 @@ def import_images(
     pool = ThreadPoolExecutor(max(1, workers))
     try:
         keys = _chunk_keys(image_list, spans)
-        kept = writer.resume(keys)
-        if kept:
-            progress.say(f"{name}: continuing after {spans[kept - 1].stop:,} of {count:,} images")
+        done = writer.resume(keys)
+        if done:
+            progress.say(f"{name}: continuing after {spans[done - 1].stop:,} of {count:,} images")
         with warnings.catch_warnings():
             from PIL import Image
 
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for span, key, pixels in _decoded_chunks(pool, image_list, spans[kept:], keys[kept:], 2 * workers):
+            for span, key, pixels in _decoded_chunks(pool, image_list, spans[done:], keys[done:], 2 * workers):
                 writer.append(pixels, key)
                 progress.advance(span.stop, "images")
         return writer.finish(

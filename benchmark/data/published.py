@@ -1,4 +1,4 @@
-"""Published data sets: where their files come from, how they are read, and how an import becomes an ``ImageSet``."""
+"""Published data sets: the source and reader of their files, and how an import becomes an ``ImageSet``."""
 
 from __future__ import annotations
 
@@ -192,21 +192,21 @@ class PublishedDataset:
         defaults = dataclasses.asdict(imported.Settings())
         return [f"{name}={text_of(value)}" for name, value in self.needs.items() if defaults.get(name) != value]
 
-    def source_path(self, root: Path, given: Path | None) -> Path:
+    def source_path(self, root: Path, from_path: Path | None) -> Path:
         """Return the file or folder to import from.
 
         Args:
             root: the data root.
-            given: value of ``--from``; None is the downloaded files.
+            from_path: value of ``--from``; None is the downloaded files.
 
         Raises:
             InputError: the path does not exist.
         """
-        if given is None:
+        if from_path is None:
             if not self.is_downloaded(root):
                 raise InputError(f"the files of {self.name} are not there; type: {self.import_command(root)}")
             return self.download_folder(root)
-        path = given.expanduser()
+        path = from_path.expanduser()
         if not path.exists():
             raise InputError(f"{path} does not exist; --from names {self.path}")
         return path
@@ -224,10 +224,10 @@ class PublishedDataset:
             folder = self.find_import(root)
         except InputError:
             return "damaged"
-        own = self.import_folder(root)
+        own_folder = self.import_folder(root)
         if folder is not None:
-            return "imported" if folder == own else f"imported as {folder.name}"
-        if unfinished_folder(own).exists():
+            return "imported" if folder == own_folder else f"imported as {folder.name}"
+        if unfinished_folder(own_folder).exists():
             return "import interrupted"
         return "downloaded" if self.is_downloaded(root) else "not here"
 

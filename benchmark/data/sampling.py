@@ -33,7 +33,7 @@ def batches(
 
 
 def balanced_batches(labels: IntArray, batch_size: int, seed: int) -> Iterator[IntArray]:
-    """Endless uniform batches of a subset, drawn once, with as many images of each class as the smallest one has.
+    """Endless uniform batches of a class-balanced subset. The smallest class sets the number of images per class.
 
     Args:
         labels: the class of each image (N).

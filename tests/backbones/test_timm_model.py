@@ -21,7 +21,7 @@ MODELS = ("resnet10t", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("the network was asked for")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 

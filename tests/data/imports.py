@@ -26,8 +26,8 @@ def published(name: str) -> PublishedDataset:
     return dataset
 
 
-def imported(name: str, root: Path, source: Path | None, **given: str) -> ImageSet:
-    import_dataset(published(name), root, source, given, workers=2, progress=Silent())
+def imported(name: str, root: Path, source: Path | None, **settings: str) -> ImageSet:
+    import_dataset(published(name), root, source, settings, workers=2, progress=Silent())
     return published(name)(root)
 
 

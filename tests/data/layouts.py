@@ -1,4 +1,4 @@
-"""Writes small data sets in exactly the layouts of the published ones, pickled by Python 2 where these are."""
+"""Writes small data sets in the layouts of the published ones, with pickles of Python 2 like theirs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIERED_CLASSES = {"train": 5, "val": 3, "test": 4}
 
 @contextmanager
 def small() -> Iterator[None]:
-    """The numbers of images that these layouts have in place of the published ones."""
+    """Replace the published numbers of images by those of these layouts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cifar100, "PER_CLASS", {"train": 4, "test": 2})
         patch.setattr(cub, "IMAGES", 600)
@@ -42,7 +42,7 @@ def small() -> Iterator[None]:
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes what Python 2 and the numpy of its time did: byte strings for text and for the bytes of arrays."""
+    """Writes byte strings for text and arrays, as Python 2 and its numpy did."""
 
     dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -74,7 +74,7 @@ def noise(seed: int, *shape: int) -> Pixels:
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
-    """A smooth picture, which JPEG keeps nearly as it is."""
+    """A smooth picture, which JPEG changes little."""
     return Image.fromarray(noise(seed, 4, 5, 3)).resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -128,7 +128,7 @@ def write_cifar_files(folder: Path) -> None:
 
 
 def write_cub_feat(folder: Path, official: Path, *, folders: bool) -> Path:
-    """FEAT's ``split`` and ``images``: names of the official files, but every picture one grey, by its class."""
+    """FEAT's ``split`` and ``images``: names of the official files; every image is the grey of its class number."""
     (folder / "split").mkdir(parents=True)
     (folder / "images").mkdir()
     for part, names in load_class_split("cub-feat").classes.items():
@@ -145,7 +145,7 @@ def write_cub_feat(folder: Path, official: Path, *, folders: bool) -> Path:
 
 
 def write_cub(folder: Path) -> None:
-    """``CUB_200_2011``: 3 photos of each species, the last of each an official test image, boxes in their middles."""
+    """``CUB_200_2011``: 3 photos of each species. The last is an official test image; boxes are in the middle."""
     tables: dict[str, list[str]] = {
         name: [] for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")
     }
@@ -207,7 +207,7 @@ def write_mini_csv(folder: Path) -> None:
 
 
 def write_mini_imagenet(folder: Path) -> None:
-    """ImageNet's own folders, here ``train``, with lists of class_name,image_name; one image too many per class."""
+    """ImageNet's folders in ``train``, with lists of class_name,image_name and one unlisted image for each class."""
     images = mini_images()
     for part, names in MINI_PARTS.items():
         rows = ["class_name,image_name"]
@@ -232,7 +232,7 @@ def write_mini_cache(folder: Path) -> None:
 
 
 def write_mini_category(folder: Path) -> None:
-    """miniImageNet_category_split_*.pickle; those of the training phase's other images are there too."""
+    """miniImageNet_category_split_*.pickle, and those of further training images."""
     folder.mkdir(parents=True)
     images = mini_images()
     number = {name: c for c, name in enumerate(sorted(images))}
@@ -300,7 +300,7 @@ def write_all(folder: Path) -> None:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """An archive of a folder by the ending of its name, the folder's own name inside."""
+    """Pack a folder, with its name, into an archive of the format that the file name asks for."""
     form = {".tgz": "gztar", ".gz": "gztar", ".zip": "zip"}[archive.suffix]
-    made = shutil.make_archive(str(archive.with_suffix("")) + "-made", form, folder.parent, folder.name)
-    Path(made).rename(archive)
+    packed = shutil.make_archive(str(archive.with_suffix("")) + "-packed", form, folder.parent, folder.name)
+    Path(packed).rename(archive)

@@ -72,15 +72,15 @@ def test_normalisation_has_the_statistics_of_the_pixels(tiny: ImageSet, monkeypa
     monkeypatch.setattr(augmentation, "_HISTOGRAM_IMAGES", 7)
     for chosen in (np.arange(3), tiny.indices_of(tiny.splits["train"])):
         pixels = tiny.images[chosen].reshape(-1, 3) / 255
-        found = Normalisation.of(tiny, chosen)
-        assert np.allclose(found.mean, pixels.mean(0), rtol=1e-6)
-        assert np.allclose(found.std, pixels.std(0), rtol=1e-6)
+        statistics = Normalisation.of(tiny, chosen)
+        assert np.allclose(statistics.mean, pixels.mean(0), rtol=1e-6)
+        assert np.allclose(statistics.std, pixels.std(0), rtol=1e-6)
     flat = dataclasses.replace(tiny, images=np.full_like(tiny.images, 51))
     assert Normalisation.of(flat, np.arange(4)) == Normalisation((np.float32(0.2).item(),) * 3, (1e-3,) * 3)
 
 
 def test_images_that_do_not_fit_give_the_same_batches(tiny: ImageSet, tmp_path: Path) -> None:
-    """A set mapped from a file, too large to be held (more than nothing), gives the batches of one in memory."""
+    """A mapped set with no room on the device gives the same batches as a set in memory."""
     np.save(tmp_path / "images.npy", tiny.images)
     mapped = dataclasses.replace(tiny, images=np.load(tmp_path / "images.npy", mmap_mode="r"), flip_invariant=True)
     chosen, index = np.arange(700, 100, -3), torch.tensor([5, 199, 5, 0, 64])
@@ -111,7 +111,7 @@ def test_images_that_do_not_fit_are_read_batch_by_batch(tiny: ImageSet) -> None:
 
 
 def test_crop_returns_the_given_crop(tiny: ImageSet) -> None:
-    """Cut from the padded image by slices, and the same whatever padding there is beyond it."""
+    """The crop equals a slice of the padded image and does not depend on further padding."""
     data = dataclasses.replace(tiny, flip_invariant=True)
     views = Crops(torch.tensor([-2, 0, 1]), torch.tensor([2, 0, -1]), torch.tensor([True, False, True]))
     padded = np.pad(data.images[[4, 5, 4]], ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=data.background)
@@ -135,7 +135,7 @@ def test_augmented_is_crop_of_sampled_crops(tiny: ImageSet) -> None:
 
 
 def test_resized_sampledequal_torchvision(tiny: ImageSet) -> None:
-    """Image by image by its resized_crop, with mirror images; whether the images are held or read batch by batch."""
+    """Compared with ``resized_crop``, image by image, with mirrored crops, resident or read batch by batch."""
     from torchvision.transforms import functional
 
     data = dataclasses.replace(tiny, flip_invariant=True)
@@ -170,15 +170,15 @@ def test_resized_sampledhave_torchvisions_distribution(tiny: ImageSet) -> None:
     assert sampled.tops.min() == sampled.lefts.min() == 0
     assert (sampled.tops + sampled.heights).max() == (sampled.lefts + sampled.widths).max() == 256
     blank = torch.zeros(3, 256, 256)
-    theirs = torch.tensor([RandomResizedCrop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)])
+    reference = torch.tensor([RandomResizedCrop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)])
     levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
-    for ours, other in (
-        (sampled.heights * sampled.widths / 65536, theirs[:, 2] * theirs[:, 3] / 65536),
-        (sampled.widths / sampled.heights, theirs[:, 3] / theirs[:, 2]),
-        (sampled.tops / 256, theirs[:, 0] / 256),
-        (sampled.lefts / 256, theirs[:, 1] / 256),
+    for values, expected in (
+        (sampled.heights * sampled.widths / 65536, reference[:, 2] * reference[:, 3] / 65536),
+        (sampled.widths / sampled.heights, reference[:, 3] / reference[:, 2]),
+        (sampled.tops / 256, reference[:, 0] / 256),
+        (sampled.lefts / 256, reference[:, 1] / 256),
     ):
-        assert torch.allclose(ours.quantile(levels), other.quantile(levels), atol=0.03)
+        assert torch.allclose(values.quantile(levels), expected.quantile(levels), atol=0.03)
 
 
 def test_resized_sampleddepend_on_the_generator_alone(tiny: ImageSet) -> None:

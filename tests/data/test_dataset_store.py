@@ -38,7 +38,7 @@ def test_import_reads_archives(tmp_path: Path, sources: Path, root: Path) -> Non
 
 
 def test_import_unpacks_a_changed_archive_again(tmp_path: Path, sources: Path) -> None:
-    """What an archive held that was not whole is not taken for what the next one holds."""
+    """Files of an incomplete archive are not used for the next archive of that name."""
     short = Path(shutil.copytree(sources / "tiered-imagenet", tmp_path / "tiered"))
     (short / "val_images.npz").unlink()
     archive = tmp_path / "tiered.zip"

@@ -1,4 +1,4 @@
-"""Contract of every registered data set, and of the embedded ones' files."""
+"""Checks of every registered data set, and of the embedded sets' files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FINGERPRINTS = {
     "emoji": "0c311f34c28e90a49c3b23c95c2e8cd29ccb7f516f2cf42d5b5cba8febf66d80",
     "tiny": "1f10d3f4b534ee3f4b0dd0ee7caa0f4e9d1c925382347f57b4f17795cc2677a9",
 }
-"""Records are found by them: whatever the suite comes to know of a set, these stay."""
+"""Record keys depend on these: they must never change."""
 
 
 RULES = contract_of("dataset").rules

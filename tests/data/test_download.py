@@ -43,15 +43,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append({name: self.headers.get(name) for name in ("Range", "If-Range")})
         plan = self.server.plan.pop(0) if len(self.server.plan) > 1 else self.server.plan[0]
         content, tag = plan.get("content", CONTENT), plan.get("tag", '"one"')
-        wanted = self.headers.get("Range")
+        requested = self.headers.get("Range")
         if "status" in plan:
             self.send_response(plan["status"])
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
         start = 0
-        if wanted and plan.get("ranges", True) and self.headers.get("If-Range") == tag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if requested and plan.get("ranges", True) and self.headers.get("If-Range") == tag:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(content)}")

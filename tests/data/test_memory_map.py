@@ -60,15 +60,15 @@ def test_written_set_is_opened(tmp_path: Path, whole: Path) -> None:
     assert verify_checksums(whole, Silent()) == read_index(whole)
     flags = np.arange(11) > 5
     write(tmp_path / "part", tmp_path / "other", official_test=flags)
-    found = open_mapped(tmp_path / "other").official_test
-    assert found is not None
-    assert np.array_equal(found, flags)
+    opened_flags = open_mapped(tmp_path / "other").official_test
+    assert opened_flags is not None
+    assert np.array_equal(opened_flags, flags)
 
 
 def test_pixel_hash_depends_on_pixels_and_shape(tmp_path: Path, whole: Path) -> None:
     index = read_index(whole)
     assert index is not None
-    assert write(tmp_path / "part", tmp_path / "again").pixels == index.pixels
+    assert write(tmp_path / "part", tmp_path / "copy").pixels == index.pixels
     assert index.rows == chunk_rows(SHAPE) == 4
     writer = MapWriter(tmp_path / "part", SHAPE)
     writer.resume(KEYS)
@@ -128,8 +128,8 @@ def test_writer_resumes_an_interrupted_one(tmp_path: Path, whole: Path, done: in
     for pixels, key in list(zip(CHUNKS, KEYS, strict=True))[done:]:
         second.append(pixels, key)
     finish(second, tmp_path / "other")
-    for made in (tmp_path / "other", whole):
-        assert sorted(path.name for path in made.iterdir()) == ["annotations.npz", "images.npy", "index.json"]
+    for folder in (tmp_path / "other", whole):
+        assert sorted(path.name for path in folder.iterdir()) == ["annotations.npz", "images.npy", "index.json"]
     assert (tmp_path / "other" / "images.npy").read_bytes() == (whole / "images.npy").read_bytes()
 
 

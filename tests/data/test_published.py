@@ -63,11 +63,11 @@ def test_shipped_class_lists_are_the_published_ones(name: str, sizes: tuple[int,
     parts = load_class_split(name).classes
     assert tuple(map(len, parts.values())) == sizes
     assert len({c for part in parts.values() for c in part}) == sum(sizes)
-    assert content_key({part: sorted(found) for part, found in parts.items()}).startswith(first)
+    assert content_key({part: sorted(names) for part, names in parts.items()}).startswith(first)
 
 
 def test_fc100_split_separates_superclasses() -> None:
-    """Against the superclass of each fine class, as CIFAR-100's own batches number both: in order of their names."""
+    """Compared with the superclass of each fine class; CIFAR-100 numbers both in order of their names."""
     split = json.loads((Path(class_splits.__file__).parent / "fc100.json").read_text())
     fine = {name: SUPERCLASS_OF[c] for c, name in enumerate(layouts.CIFAR_CLASSES)}
     superclasses = sorted(name for part in split["superclasses"].values() for name in part)
@@ -90,7 +90,7 @@ def test_shipped_class_lists_have_the_same_classes() -> None:
 
 
 def test_cifar100_batches_are_read(root: Path, sources: Path, tmp_path: Path) -> None:
-    expected = layouts.write_cifar100(tmp_path / "again")
+    expected = layouts.write_cifar100(tmp_path / "copy")
     data = published("cifar100")(root)
     assert np.array_equal(data.images, np.concatenate([expected["train"], expected["test"]]))
     labels = np.random.default_rng(9).permutation(np.repeat(np.arange(100), 4))
@@ -122,7 +122,7 @@ def test_sets_of_one_import_differ_only_in_their_split(root: Path) -> None:
 @pytest.mark.parametrize(("name", "prefix"), [("cifar-fs", "CIFAR_FS"), ("fc100", "FC100")])
 @pytest.mark.parametrize("write", [layouts.python2_pickle, pickle.dumps])
 def test_cifar100_pickles_equal_the_batches(tmp_path: Path, root: Path, name: str, prefix: str, write: Any) -> None:
-    """The same images of the same classes as by way of CIFAR-100's batches, in the order of the pickles."""
+    """Pickles give the images and classes of the batches, in the order of the pickles."""
     layouts.write_cifar_parts(tmp_path / "few", prefix, load_class_split(name).classes, write)
     data, batches = imported(name, tmp_path / "root", tmp_path / "few"), published(name)(root)
     assert data.classes == batches.classes
@@ -131,8 +131,8 @@ def test_cifar100_pickles_equal_the_batches(tmp_path: Path, root: Path, name: st
     assert data.official_test is None
     assert data.describe()["source_form"] == "pickles by part"
     for c in range(100):
-        ours, theirs = (sorted(x.tobytes() for x in s.images[s.indices_of([c])]) for s in (data, batches))
-        assert ours == theirs
+        pixels, expected = (sorted(x.tobytes() for x in s.images[s.indices_of([c])]) for s in (data, batches))
+        assert pixels == expected
     assert published(name).state(tmp_path / "root") == "imported"
     with pytest.raises(InputError, match="holds none of meta"):
         imported("cifar100", tmp_path / "root", tmp_path / "few")
@@ -188,19 +188,19 @@ def test_cub_splits_are_the_published_ones(root: Path) -> None:
         assert (c in frn.splits["test"]) == (number % 4 == 3)
     assert sorted(frn.splits["val"] + frn.splits["test"]) == list(closer.splits["train"])
     for data, name in ((feat, "cub-feat"), (meta, "cub-metadataset")):
-        for part, wanted in load_class_split(name).classes.items():
-            assert sorted(class_names(data, part)) == sorted(wanted)
+        for part, expected in load_class_split(name).classes.items():
+            assert sorted(class_names(data, part)) == sorted(expected)
     assert len({data.describe()["split_hash"] for data in (closer, frn, feat, meta)}) == 4
     assert published("cub")(root).describe()["split"] == "cub-closerlook"
 
 
 @pytest.mark.parametrize("folders", [False, True])
 def test_cub_feat_lists_are_read(tmp_path: Path, sources: Path, folders: bool) -> None:
-    """Lists with spaces in their first line and 30 columns, photos that are cropped already and not cropped again."""
+    """The lists have spaces in their first line and 30 columns. The photos are cropped already."""
     place = layouts.write_cub_feat(tmp_path / "cub", sources / "CUB_200_2011", folders=folders)
     data = imported("cub-feat", tmp_path / "root", place, size="16", resize="squash")
-    for part, wanted in load_class_split("cub-feat").classes.items():
-        assert sorted(class_names(data, part)) == sorted(wanted)
+    for part, expected in load_class_split("cub-feat").classes.items():
+        assert sorted(class_names(data, part)) == sorted(expected)
     assert data.classes == tuple(layouts.CUB_CLASSES)
     assert np.bincount(data.labels).tolist() == [3] * 200
     assert data.describe()["source_form"] == "cropped images, lists of FEAT"
@@ -232,14 +232,14 @@ def test_omniglot_rotations_are_further_classes(tmp_path: Path, root: Path, sour
     assert data.label == "omniglot+rotations=true"
     assert [len(data.splits[part]) for part in ("train", "val", "test")] == [4 * 1028, 4 * 172, 4 * 423]
     assert data.describe()["split"] == "omniglot-vinyals-rotations"
-    side = {c: part for part, classes in data.splits.items() for c in classes}
+    split_of = {c: part for part, classes in data.splits.items() for c in classes}
     for c in (0, 700, 1622):
         drawing = plain.images[plain.indices_of([c])[0], :, :, 0]
         for turn in range(4):
             name = plain.classes[c] + (f"/turned {90 * turn}" if turn else "")
-            own = data.classes.index(name)
-            (turned,) = data.images[data.indices_of([own])]
-            assert side[own] == side[c]
+            rotated = data.classes.index(name)
+            (turned,) = data.images[data.indices_of([rotated])]
+            assert split_of[rotated] == split_of[c]
             for y, x in ((0, 0), (5, 13), (20, 3), (27, 14)):
                 at = {0: (y, x), 1: (x, 27 - y), 2: (27 - y, 27 - x), 3: (27 - x, y)}[turn]
                 assert turned[y, x, 0] == drawing[at]
@@ -274,8 +274,8 @@ def test_miniimagenet_forms_hold_the_same_images(tmp_path: Path, root: Path, wri
     assert len(data.images) == 200
     for c, name in enumerate(data.classes):
         assert all(np.array_equal(data.images[i], x) for i, x in zip(data.indices_of([c]), expected[name], strict=True))
-    for part, wanted in layouts.MINI_PARTS.items():
-        assert class_names(data, part) == list(wanted)
+    for part, expected in layouts.MINI_PARTS.items():
+        assert class_names(data, part) == list(expected)
     assert data.describe()["source_form"] == form
 
 
@@ -287,7 +287,7 @@ def test_miniimagenet_accepts_validation_in_file_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["npz", "png"])
 def test_tieredimagenet_forms_hold_the_same_images(tmp_path: Path, form: str) -> None:
-    """Colours are right in both: the arrays have blue first, as OpenCV has it."""
+    """Both give the same colours, although the arrays store blue first."""
     layouts.write_tiered(tmp_path / "tiered", form)
     data = imported("tieredimagenet", tmp_path / "root", tmp_path / "tiered")
     assert np.array_equal(data.images, np.concatenate(list(layouts.tiered_images().values())))

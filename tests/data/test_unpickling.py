@@ -35,12 +35,12 @@ def load(path: Path, content: bytes) -> Any:
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
 def test_load_pickle_returns_equal_arrays(tmp_path: Path, protocol: int, array: Any) -> None:
-    for value in (array, [array, {"again": array}]):
+    for value in (array, [array, {"copy": array}]):
         out = load(tmp_path / "x", pickle.dumps(value, protocol))
-        found = out if value is array else out[1]["again"]
-        assert found.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
-        assert found.shape == array.shape
-        assert np.array_equal(found, array)
+        loaded = out if value is array else out[1]["copy"]
+        assert loaded.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
+        assert loaded.shape == array.shape
+        assert np.array_equal(loaded, array)
 
 
 @pytest.mark.parametrize("protocol", range(6))

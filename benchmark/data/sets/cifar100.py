@@ -121,8 +121,8 @@ def orders(index: MapIndex) -> Mapping[str, tuple[int, ...]]:
     import numpy as np
 
     parts = split(index).indices(index.classes)
-    drawn = np.random.RandomState(1993).permutation(len(index.classes))
-    return {"distillation": parts["train"] + parts["val"] + parts["test"], "incremental": tuple(drawn.tolist())}
+    shuffled = np.random.RandomState(1993).permutation(len(index.classes))
+    return {"distillation": parts["train"] + parts["val"] + parts["test"], "incremental": tuple(shuffled.tolist())}
 
 
 CIFAR100 = PublishedDataset(

@@ -186,8 +186,8 @@ def orders(index: MapIndex) -> Mapping[str, tuple[int, ...]]:
     import numpy as np
 
     count = len(index.classes)
-    drawn = np.random.RandomState(1993).permutation(count)
-    return {"distillation": tuple(range(count)), "incremental": tuple(drawn.tolist())}
+    shuffled = np.random.RandomState(1993).permutation(count)
+    return {"distillation": tuple(range(count)), "incremental": tuple(shuffled.tolist())}
 
 
 CUB = PublishedDataset(

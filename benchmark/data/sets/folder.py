@@ -76,9 +76,9 @@ class Folder(PublishedDataset):
         """Return ``imported when used``."""
         return "imported when used"
 
-    def source_path(self, root: Path, given: Path | None) -> Path:
+    def source_path(self, root: Path, from_path: Path | None) -> Path:
         """Return the folder itself; ``--from`` is refused."""
-        if given is not None:
+        if from_path is not None:
             raise InputError(f"--from does not go with {self.name}: the name says where it is")
         return self.source
 

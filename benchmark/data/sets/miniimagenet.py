@@ -183,8 +183,8 @@ MINIIMAGENET = PublishedDataset(
         "ImageNet's terms forbid passing its images on: ask for access to ILSVRC 2012 at https://image-net.org.",
         "Get train.csv, val.csv and test.csv from https://github.com/twitter-research/meta-learning-lstm "
         "(data/miniImagenet).",
-        "Put the images that they list into a folder `images` beside them, under the names that they have there. "
-        "Other forms that are read: csv files of class_name,image_name beside folders of classes; "
+        "Put the listed images into a folder `images` beside the lists, under their names in the lists. "
+        "Other accepted forms: csv files of class_name,image_name beside folders of classes; "
         "mini-imagenet-cache-{train,val,test}.pkl; miniImageNet_category_split_{train_phase_train,val,test}.pickle.",
         "python -m benchmark data import miniimagenet --from FOLDER",
     ),
