@@ -243,7 +243,7 @@ def _commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _commands(command, f"{path}{name} ")
-        else:
+        elif not command.hidden:
             yield path + name, command
 
 

@@ -15,10 +15,11 @@ CALLED = "python -m benchmark "
 
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command with its words, groups too."""
+    """Every visible command and group, with its words."""
     yield path, command
     for name, part in getattr(command, "commands", {}).items():
-        yield from walk(part, (*path, name))
+        if not part.hidden:
+            yield from walk(part, (*path, name))
 
 
 ROOT = typer.main.get_command(app)
