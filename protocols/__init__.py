@@ -1,4 +1,4 @@
-"""What is measured: one file per family of protocols."""
+"""Protocols: one file per family."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a protocol is: settings, presets, a check of the data, and a run that ends in a result.
+"""The base of all protocols: settings, presets, a check of the data, and a run that returns a result.
 
-Files in this folder import neither torch nor numpy at their top, so that listing the protocols stays instant.
+Files in this folder import torch and numpy inside functions, so that listing the protocols is instant.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmark.errors import InputError
-from benchmark.hashing import derive_seed
 from protocols.tuned_settings import tuned_settings
 
 if TYPE_CHECKING:
@@ -23,25 +21,9 @@ if TYPE_CHECKING:
     from benchmark.training import TrainedNetwork, Trainer
 
 
-def class_order(data: ImageSet, purpose: str) -> tuple[int, ...]:
-    """All classes of a set in the one order that positions refer to: its own for this purpose, or drawn, once."""
-    import numpy as np
-
-    if purpose in data.orders:
-        return data.orders[purpose]
-    drawn = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
-    return tuple(drawn.tolist())
-
-
-def check_judged_side(settings: Any) -> None:
-    """Raise ``InputError`` where validation images are to be judged and none are held out."""
-    if settings.split == "val" and not settings.val:
-        raise InputError("protocol.split = val judges validation images, of which protocol.val = 0 leaves none")
-
-
 @dataclass(frozen=True)
 class Score:
-    """A value in [0, 1] and its intervals within one run."""
+    """A value in [0, 1], with its confidence intervals within one run."""
 
     value: float
     intervals: tuple[Interval, ...] = ()
@@ -49,10 +31,17 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What one run measured.
+    """The measurement of one run.
 
-    metric: the name of ``score``; n: how many episodes or images it is a mean of; references: what stands beside it,
-    such as the same metric of ceiling and floor; arrays: what is saved beside the record; facts: more for the record.
+    Attributes:
+        metric: Name of ``score``.
+        score: Score of the student.
+        n: Number of episodes or images that ``score`` is a mean of.
+        student: Student; the first one if there are many.
+        teacher: Teacher.
+        references: Scores to compare with, such as the same metric of the teacher and of chance.
+        arrays: Arrays that are saved beside the record.
+        facts: More facts for the record.
     """
 
     metric: str
@@ -66,11 +55,15 @@ class Result:
 
 
 class Protocol:
-    """Base of all protocols. ``version`` rises when the same settings give other results than before.
+    """Base of all protocols.
 
-    ``presets`` maps a preset's name to values per section of the run's settings; ``quick`` is the default, which tuning
-    completes for each method. ``trial``: its own settings in which tuning judges, on validation data. ``tuned_at``: the
-    protocol whose tuned settings those of the family take that have none of their own.
+    Attributes:
+        Settings: Dataclass of the protocol's settings.
+        version: Rises when the same settings give other results than before.
+        presets: Values by preset and section of the run's settings. ``quick`` is the default; tuned settings of each
+            method complete it.
+        trial: Settings of the protocol with which tuning evaluates, on validation data.
+        tuned_at: Protocol of the family whose tuned settings apply if a protocol has none of its own.
     """
 
     Settings: ClassVar[type]
@@ -86,44 +79,50 @@ class Protocol:
 
     @classmethod
     def preset(cls, preset: str, protocol: str, method: str) -> Mapping[str, Mapping[str, Any]]:
-        """A preset's values by section for a method: for ``quick`` with what tuning has chosen, by protocol."""
+        """Return the values of a preset for a method, by section; tuned settings complete ``quick``."""
         values = cls.presets[preset]
         if preset != "quick":
             return values
-        chosen: Mapping[str, Mapping[str, Any]] = {}
-        for where in (protocol, cls.tuned_at):
-            chosen = chosen or tuned_settings(where, method) or {}
-        return {part: {**values.get(part, {}), **chosen.get(part, {})} for part in {**values, **chosen}}
+        tuned = tuned_settings(protocol, method) or tuned_settings(cls.tuned_at, method) or {}
+        return {section: {**values.get(section, {}), **tuned.get(section, {})} for section in {**values, **tuned}}
 
     @classmethod
     def transfer_context(
         cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
     ) -> TransferContext:
-        """What a method meets here, known before any data by the fields of the name and the networks.
+        """Return the conditions under which a method is used; they do not depend on the data.
 
-        Impossible fields raise ``InputError``.
+        Args:
+            fields: Numbers in the name of the protocol.
+            settings: Settings of the protocol.
+            student: Backbone of the student.
+            teacher: Backbone of the teacher.
+            start: Start of a student whose method allows several.
+
+        Raises:
+            InputError: If the fields are impossible.
         """
         raise NotImplementedError
 
     def check(self, data: ImageSet) -> None:
-        """Raise ``DoesNotApply`` with the numbers where this data set cannot carry the protocol."""
+        """Raise ``DoesNotApply``, with the numbers, if the data set is too small for the protocol."""
         raise NotImplementedError
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
-        """What the teacher is trained on, and what the student of that seed is."""
+        """Return the task of the teacher, and the task of the student of that seed."""
         raise NotImplementedError
 
     @property
     def students(self) -> int:
-        """How many students a run trains."""
+        """Number of students of a run."""
         return 1
 
     def train_briefly(self, data: ImageSet, trainer: Trainer) -> tuple[TrainedNetwork, TrainedNetwork]:
-        """Have a teacher and a student (or some of many) made, to see what a step takes."""
+        """Train a teacher and a student (or some of many), to measure the seconds of a step."""
         teacher_task, task = self.tasks(data)
-        teacher = trainer.teacher(teacher_task)
-        return teacher, trainer.student(task, teacher)
+        teacher = trainer.get_teacher(teacher_task)
+        return teacher, trainer.train_student(task, teacher)
 
     def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
-        """Have teacher and student made by ``workshop`` and measure the student."""
+        """Train teacher and student, and evaluate the student."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What protocols judged on episodes of novel classes have in common."""
+"""The base of protocols that evaluate on episodes of novel classes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Episodic(Protocol):
-    """N ways and K shots by the name; queries and the split of classes by the settings."""
+    """The name gives ways and shots; the settings give queries and the split of classes."""
 
     @property
     def count(self) -> int:
-        """How many episodes a run is judged on."""
+        """Number of episodes of a run."""
         raise NotImplementedError
 
     def check(self, data: ImageSet) -> None:
-        """Enough novel classes, and enough images in each, for such episodes."""
+        """Raise if there are too few novel classes, or too few images in one of them."""
         from benchmark.data.episodes import check_episodes
 
         data.split("train")
@@ -32,7 +32,7 @@ class Episodic(Protocol):
         check_episodes(data, novel, self.fields["way"], self.fields["shot"], self.settings.queries)
 
     def episodes(self, data: ImageSet, seed: int) -> Episodes:
-        """The episodes of a seed: the same for every method."""
+        """Sample the episodes of a seed, the same for every method."""
         from benchmark.data.episodes import sample_episodes
 
         return sample_episodes(
@@ -42,7 +42,7 @@ class Episodic(Protocol):
         )  # fmt: skip
 
     def disjoint_episodes(self, data: ImageSet, seed: int) -> Episodes:
-        """Episodes of a seed that share no image, as many as the images allow."""
+        """Sample episodes of a seed that share no image, as many as the images allow."""
         from benchmark.data.episodes import sample_disjoint_episodes
 
         return sample_disjoint_episodes(
@@ -52,20 +52,25 @@ class Episodic(Protocol):
 
     def result(
         self,
-        drawn: Episodes,
+        episodes: Episodes,
         correct: Mapping[str, IntArray],
         student: TrainedNetwork,
         teacher: TrainedNetwork,
         disjoint: Mapping[str, IntArray] | None = None,
     ) -> Result:
-        """The result of correct queries per episode, by name; ``student`` is what is judged.
+        """Make the result from the correct queries of each episode.
 
-        disjoint: the same for episodes that share no image, where they were judged too.
+        Args:
+            episodes: E episodes.
+            correct: E counts by name; ``student`` is the score, the others are references.
+            student: Student.
+            teacher: Teacher.
+            disjoint: The same counts for episodes that share no image, if they were evaluated.
         """
         import numpy as np
 
         scores = {
-            name: _score(counts, drawn, None if disjoint is None else disjoint[name])
+            name: _score(counts, episodes, None if disjoint is None else disjoint[name])
             for name, counts in correct.items()
         }
         arrays: dict[str, Any] = {f"correct_{name}": counts.astype(np.int32) for name, counts in correct.items()}
@@ -73,22 +78,22 @@ class Episodic(Protocol):
         return Result(
             metric="accuracy",
             score=scores.pop("student"),
-            n=len(drawn.classes),
+            n=len(episodes.classes),
             student=student,
             teacher=teacher,
             references=scores,
-            arrays={"classes": drawn.classes.astype(np.int32), **arrays},
-            facts={"episodes_hash": drawn.hash, "queries_per_episode": int(drawn.query[0].size)},
+            arrays={"classes": episodes.classes.astype(np.int32), **arrays},
+            facts={"episodes_hash": episodes.hash, "queries_per_episode": int(episodes.query[0].size)},
         )
 
 
-def _score(correct: IntArray, drawn: Episodes, disjoint: IntArray | None) -> Score:
+def _score(correct: IntArray, episodes: Episodes, disjoint: IntArray | None) -> Score:
     from benchmark.statistics import class_interval, episode_interval, image_interval
 
-    queries = drawn.query[0].size
+    queries = episodes.query[0].size
     accuracies = correct / queries
     intervals = [episode_interval(accuracies)]
     if disjoint is not None:
         intervals.append(image_interval(disjoint / queries))
-    intervals.append(class_interval(drawn.classes, accuracies))
+    intervals.append(class_interval(episodes.classes, accuracies))
     return Score(intervals[0].mean, tuple(intervals))

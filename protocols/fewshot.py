@@ -27,23 +27,28 @@ if TYPE_CHECKING:
     examples=("fewshot-5way1shot", "fewshot-5way5shot", "fewshot-10way1shot", "fewshot-20way5shot"),
 )
 class FewShot(Episodic):
-    """Distil on base classes, judge the student's embedding by nearest centroids on episodes of novel classes.
+    """Distil on base classes, classify episodes of novel classes by nearest centroids of the student's embedding.
 
-    A teacher learns the base classes by cross-entropy; a student is distilled on the same base classes by the method;
-    the student's embedding is judged on N-way K-shot episodes of classes that neither has seen. The head is the
-    nearest centroid of the support embeddings, L2-normalised unless ``head`` is ``euclidean``. The episodes depend on
-    protocol, data set and seed alone. Beside the student stand the teacher and raw pixels on the same episodes.
+    A teacher learns the base classes by cross-entropy. The method distils a student on the same base classes. The
+    student's embedding is evaluated on N-way K-shot episodes of classes that neither has seen. The head is the nearest
+    centroid of the support embeddings, L2-normalised unless ``head`` is ``euclidean``. The episodes depend on protocol,
+    data set and seed alone. References: the teacher and raw pixels on the same episodes.
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Episodes, queries per class, the head, the classes judged and the share of base images held out."""
+        """Episodes and their head."""
 
         episodes: Annotated[int, Ge(2)] = 10_000
+        """Number of episodes."""
         queries: Annotated[int, Ge(1)] = 15
+        """Queries per class."""
         head: Literal["normalised", "euclidean"] = "normalised"
+        """Distance to the centroids."""
         split: Literal["test", "val"] = "test"
+        """Novel classes that are evaluated."""
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
+        """Share of the base images held out of training."""
 
     trial = {"split": "val", "episodes": 1000}  # noqa: RUF012
     tuned_at = "fewshot-5way1shot"
@@ -64,31 +69,31 @@ class FewShot(Episodic):
     def transfer_context(
         cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
     ) -> TransferContext:
-        """Teacher and student have the base classes."""
+        """Return a context in which teacher and student have the base classes."""
         return TransferContext("same", student, teacher, start, judged="embedding", episodes=True)
 
     @property
     def count(self) -> int:
-        """As many as the settings say."""
+        """Number of episodes of a run."""
         return self.settings.episodes
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
-        """The base classes, for both and for every seed."""
+        """Return the base classes, for both networks and every seed."""
         from benchmark.data.task import hold_out
 
         base = hold_out(data, data.split("train"), self.settings.held_out)
         return base, base
 
     def train_briefly(self, data: ImageSet, trainer: Trainer) -> tuple[TrainedNetwork, TrainedNetwork]:
-        """Teacher and student on the base classes."""
+        """Train teacher and student on the base classes."""
         teacher_task, student_task = self.tasks(data)
-        teacher = trainer.teacher(teacher_task)
-        return teacher, trainer.student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
+        teacher = trainer.get_teacher(teacher_task)
+        return teacher, trainer.train_student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
 
     def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
-        """Teacher and student on the base classes, then all three embeddings on one stream of episodes.
+        """Train teacher and student, then evaluate student, teacher and pixels on the same episodes.
 
-        A student that adapts to each support set answers the same episodes in its own way.
+        A student that adapts to each support set classifies the same episodes by its own method.
         """
         import torch
 
@@ -100,16 +105,24 @@ class FewShot(Episodic):
             "teacher": trainer.embed(teacher, data, novel),
             "pixels": torch.from_numpy(data.images[novel]).to(trainer.device.torch).flatten(1).float(),
         }
-        correct, apart = (
-            {name: self.judge(features, novel, drawn) for name, features in embeddings.items()}
-            for drawn in (episodes, disjoint)
+        correct, disjoint_correct = (
+            {name: self._correct(features, novel, sampled) for name, features in embeddings.items()}
+            for sampled in (episodes, disjoint)
         )
-        if student.adapts is not None:
-            correct["student"], apart["student"] = (trainer.answer(student, drawn) for drawn in (episodes, disjoint))
-        return self.result(episodes, correct, student, teacher, apart)
+        if student.episodic_method is not None:
+            correct["student"], disjoint_correct["student"] = (
+                trainer.evaluate_episodes(student, drawn) for drawn in (episodes, disjoint)
+            )
+        return self.result(episodes, correct, student, teacher, disjoint_correct)
 
-    def judge(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
-        """Correct queries of each episode, for features (M x D) of the images ``novel``, ascending: E."""
+    def _correct(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:
+        """Count the correct queries of each of E episodes.
+
+        Args:
+            features: M x D.
+            novel: Ascending indices of the M images.
+            episodes: E episodes.
+        """
         import numpy as np
 
         from benchmark.training import correct_queries

@@ -1,7 +1,8 @@
-"""One step of class-incremental learning: old classes from a teacher and a few exemplars, new ones in full."""
+"""One step of class-incremental learning: a teacher and a few exemplars of the old classes, all images of the new."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,14 +13,16 @@ from benchmark.errors import DoesNotApply
 from benchmark.hashing import content_key
 from benchmark.methods import TransferContext
 from protocols import PROTOCOLS, Protocol, Result, Score
-from protocols.base import check_judged_side, class_order
+from protocols.splits import check_validation_split, class_order, images_by_class, make_task, smallest_class
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from benchmark.data import ImageSet, Task
     from benchmark.data.image_set import IntArray
-    from benchmark.data.task import Split
+    from benchmark.methods import IncrementalDefaults
     from benchmark.methods.base import Start
     from benchmark.training import TrainedNetwork, Trainer
 
@@ -29,31 +32,35 @@ if TYPE_CHECKING:
     examples=("incremental-1step-0exemplars", "incremental-1step-5exemplars", "incremental-1step-20exemplars"),
 )
 class Incremental(Protocol):
-    """Add new classes to a teacher's with few exemplars of its own; judged on all classes together.
+    """Add new classes to a teacher's, with few exemplars of the old ones; accuracy over all classes.
 
-    Classes stand in one order; the first ``old`` are the teacher's, trained on all their training images. The student
+    Classes have one order; the first ``old`` are the teacher's, trained on all their training images. The student
     trains once, on the images of the new classes and on the given number of exemplars per old class, chosen by herding
-    with the teacher; no task is named at test. The suite's own protocol: published one-step numbers differ in it.
+    with the teacher. The test names no task. This protocol is the suite's own; published one-step numbers differ in it.
 
-    The value is the accuracy over all classes. Beside it: ``old`` and ``new`` images alone, ``harmonic``, the harmonic
-    mean of these two, ``teacher_old``, the teacher on the old images, and ``old_within_old``, the student's old outputs
-    alone on them: what is forgotten, apart from what is confused with new classes.
+    References: ``old`` and ``new`` images alone; ``harmonic``, the harmonic mean of these two; ``teacher_old``, the
+    teacher on the old images; ``old_within_old``, the student's old outputs alone on them, which shows what is
+    forgotten, apart from what is confused with new classes.
 
-    A method is completed by its slots (memory, rebalance, head); ``rebalance`` and ``head`` here take their place.
+    The method has defaults for memory, rebalancing and head; ``rebalance`` and ``head`` replace them.
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Number of old classes (0: half), slots of the method, the images judged, shares of groups held out."""
+        """Old classes, defaults of the method that are replaced, and the split of images."""
 
         old: Annotated[int, Ge(0)] = 0
+        """Number of old classes; 0 uses half."""
         rebalance: Literal["method", "none", "balanced", "align"] = "method"
+        """How old and new classes are balanced."""
         head: Literal["method", "net", "ncm", "nme"] = "method"
+        """The head that is evaluated."""
         split: Literal["test", "val"] = "test"
+        """Images that are evaluated."""
         test: Annotated[float, Gt(0), Lt(1)] = 0.4
-        """Where the data set has no official test images."""
+        """Share of groups for test, if the data set has no official test images."""
         val: Annotated[float, Ge(0), Lt(1)] = 0.2
-        """Of the groups that are not for test; 0 trains on all of these."""
+        """Share of the remaining groups for validation; 0 trains on all of them."""
 
     tuned_at = "incremental-1step-5exemplars"
     presets = {  # noqa: RUF012
@@ -73,15 +80,13 @@ class Incremental(Protocol):
     def transfer_context(
         cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
     ) -> TransferContext:
-        """The student has the teacher's classes and more."""
+        """Return a context in which the student has the teacher's classes and more."""
         judged: Any = "embedding" if settings.head in ("ncm", "nme") else "logits"
         return TransferContext("extended", student, teacher, start, fields["exemplars"], judged)
 
     def check(self, data: ImageSet) -> None:
-        """Old and new classes both there, and as many images in each old class as exemplars are asked for."""
-        import numpy as np
-
-        check_judged_side(self.settings)
+        """Raise if old or new classes are missing, or if an old class has fewer images than exemplars."""
+        check_validation_split(self.settings)
         if not 0 < self._old_count(data) < len(data.classes):
             raise DoesNotApply(
                 f"protocol.old = {self.settings.old}: {data.name} has {len(data.classes)} classes, some of which must "
@@ -90,85 +95,57 @@ class Incremental(Protocol):
         exemplars = self.fields["exemplars"]
         if self.settings.head in ("ncm", "nme") and not exemplars:
             raise DoesNotApply(f"protocol.head = {self.settings.head} needs exemplars of the old classes, here are 0")
-        counts = np.bincount(data.labels[self._sides(data)["train"]], minlength=len(data.classes))
-        fewest = min(self.classes(data)[0], key=lambda c: counts[c])
-        if exemplars > counts[fewest]:
+        name, images = smallest_class(data, self.settings, self.classes(data)[0])
+        if exemplars > images:
             raise DoesNotApply(
-                f"{self.name} asks for {exemplars} exemplars per class: class {data.classes[fewest]!r} of {data.name} "
-                f"has {counts[fewest]} training images; take that many at most"
+                f"{self.name} asks for {exemplars} exemplars per class: class {name!r} of {data.name} "
+                f"has {images} training images; take that many at most"
             )
 
     def classes(self, data: ImageSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The old classes and the new ones."""
+        """Return the old classes and the new ones."""
         order, old = class_order(data, "incremental"), self._old_count(data)
         return order[:old], order[old:]
 
     def tasks(self, data: ImageSet, seed: int = 0) -> tuple[Task, Task]:
-        """The teacher's task and the student's, the first images of each old class standing in for the exemplars."""
-        first = {c: pool[: self.fields["exemplars"]] for c, pool in self._pools(data, "train", self.classes(data)[0])}
-        return self._teacher_task(data), self._student_task(data, first)
+        """Return the teacher's task and the student's; the first images of each old class replace the exemplars."""
+        old, _ = self.classes(data)
+        images = images_by_class(data, self.settings, "train", old)
+        first = {c: pool[: self.fields["exemplars"]] for c, pool in images.items()}
+        return make_task(data, self.settings, old), self._student_task(data, first)
 
     def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
-        """Teacher on the old classes, exemplars by it, student on both; then all test images in one pass."""
-        import numpy as np
-
-        from benchmark.statistics import image_interval
-
-        slots, settings = trainer.incremental_defaults, self.settings
-        rebalance = slots.rebalance if settings.rebalance == "method" else settings.rebalance
-        head = slots.head if settings.head == "method" else settings.head
-        teacher_task = self._teacher_task(data)
-        teacher = trainer.teacher(teacher_task)
+        """Train the teacher, choose its exemplars, train the student, and classify all held-out images."""
+        defaults = self._resolve_defaults(trainer.incremental_defaults)
         old, new = self.classes(data)
-        kept = self.exemplars(data, trainer, teacher, old)
-        memory = {
-            "exemplars": kept,
+        teacher = trainer.get_teacher(make_task(data, self.settings, old))
+        exemplars = self.exemplars(data, trainer, teacher, old)
+        old_images = {
+            "exemplars": exemplars,
             "none": {},
-            "all": dict(self._pools(data, "train", old)),
-        }[slots.memory]
-        task = self._student_task(data, memory)
-        student = trainer.student(task, teacher, rebalance)
-        scores = self.scores(data, trainer, student, head, kept)
-        labels = task.labels(task.held_out)
-        is_old = labels < len(old)
-        predicted = scores.argmax(1)
-        right = predicted == labels
-        intervals = {
-            "all": image_interval(right),
-            "old": image_interval(right[is_old]),
-            "new": image_interval(right[~is_old]),
-        }
-        arrays = {
-            "classes": np.asarray(task.classes, np.int32),
-            "images": task.held_out.astype(np.int32),
-            "labels": labels.astype(np.int32),
-            "predicted_student": predicted.astype(np.int32),
-        }
-        if teacher.classes:
-            asked = trainer.embed(teacher, data, task.held_out[is_old])
-            by_teacher = teacher.network.head(asked).argmax(1).cpu().numpy()
-            intervals["teacher_old"] = image_interval(by_teacher == labels[is_old])
-            arrays["predicted_teacher"] = by_teacher.astype(np.int32)
-        intervals["old_within_old"] = image_interval(scores[is_old, : len(old)].argmax(1) == labels[is_old])
-        beside = {name: Score(interval.mean, (interval,)) for name, interval in intervals.items()}
-        value = beside.pop("all")
+            "all": images_by_class(data, self.settings, "train", old),
+        }[defaults.memory]
+        task = self._student_task(data, old_images)
+        student = trainer.train_student(task, teacher, defaults.rebalance)
+        scores = self.scores(data, trainer, student, defaults.head, exemplars)
+        evaluation = _evaluate(trainer, teacher, task, len(old), scores)
         return Result(
             metric="accuracy",
-            score=value,
-            n=len(labels),
+            score=evaluation.score,
+            n=len(task.held_out),
             student=student,
             teacher=teacher,
-            references={**beside, "harmonic": Score(harmonic_mean(beside["old"].value, beside["new"].value))},
-            arrays=arrays,
+            references=evaluation.references,
+            arrays=evaluation.arrays,
             facts={
                 "classes_old": len(old),
                 "classes_new": len(new),
                 "exemplars_per_class": self.fields["exemplars"],
-                "exemplars_held": sum(map(len, kept.values())),
+                "exemplars_held": sum(map(len, exemplars.values())),
                 "training_images": len(task.train),
-                "memory": slots.memory,
-                "rebalance": rebalance,
-                "head": head,
+                "memory": defaults.memory,
+                "rebalance": defaults.rebalance,
+                "head": defaults.head,
                 "class_order_hash": content_key(old + new),
             },
         )
@@ -176,19 +153,31 @@ class Incremental(Protocol):
     def exemplars(
         self, data: ImageSet, trainer: Trainer, network: TrainedNetwork, classes: tuple[int, ...]
     ) -> dict[int, IntArray]:
-        """Training images to keep per class, chosen by herding with ``network``."""
+        """Choose training images of each class by herding with ``network``."""
         from benchmark.data.herding import herd
 
         chosen = {}
-        for c, pool in self._pools(data, "train", classes):
-            embeddings = trainer.embed(network, data, pool).cpu().numpy()
-            chosen[c] = pool[herd(embeddings, self.fields["exemplars"])]
+        for c, images in images_by_class(data, self.settings, "train", classes).items():
+            embeddings = trainer.embed(network, data, images).cpu().numpy()
+            chosen[c] = images[herd(embeddings, self.fields["exemplars"])]
         return chosen
 
     def scores(
-        self, data: ImageSet, trainer: Trainer, student: TrainedNetwork, head: str, kept: Mapping[int, IntArray]
-    ) -> IntArray:
-        """Scores of the held-out images for every class, by the network's own head or by nearest means: M x K."""
+        self, data: ImageSet, trainer: Trainer, student: TrainedNetwork, head: str, exemplars: Mapping[int, IntArray]
+    ) -> npt.NDArray[np.float32]:
+        """Score the held-out images for every class.
+
+        Args:
+            data: Images.
+            trainer: Trainer of the run.
+            student: Student.
+            head: ``net``: the network's own head. ``ncm``: nearest means of exemplars and of all new images. ``nme``:
+                nearest means of as many exemplars of every class.
+            exemplars: Exemplars of the old classes.
+
+        Returns:
+            M x K.
+        """
         import numpy as np
 
         from benchmark.training import class_means, nearest_mean_scores
@@ -196,10 +185,10 @@ class Incremental(Protocol):
         task = student.task
         embeddings = trainer.embed(student, data, task.held_out)
         if head == "net":
-            scores: Tensor = student.network.head(embeddings)
-            return scores.cpu().numpy()
+            logits: Tensor = student.network.head(embeddings)
+            return logits.cpu().numpy()
         new = self.classes(data)[1]
-        images = dict(kept) | dict(self._pools(data, "train", new))
+        images = {**exemplars, **images_by_class(data, self.settings, "train", new)}
         if head == "nme":
             images |= self.exemplars(data, trainer, student, new)
         chosen = np.concatenate(list(images.values()))
@@ -209,36 +198,71 @@ class Incremental(Protocol):
     def _old_count(self, data: ImageSet) -> int:
         return self.settings.old or len(data.classes) // 2
 
-    def _sides(self, data: ImageSet) -> Mapping[Split, IntArray]:
-        from benchmark.data.task import split_by_group
+    def _resolve_defaults(self, defaults: IncrementalDefaults) -> IncrementalDefaults:
+        """Replace the method's defaults by what the settings of the protocol say."""
+        settings = self.settings
+        return dataclasses.replace(
+            defaults,
+            rebalance=defaults.rebalance if settings.rebalance == "method" else settings.rebalance,
+            head=defaults.head if settings.head == "method" else settings.head,
+        )
 
-        return split_by_group(data, test=self.settings.test, val=self.settings.val)
-
-    def _pools(self, data: ImageSet, side: Split, classes: tuple[int, ...]) -> list[tuple[int, IntArray]]:
-        images = self._sides(data)[side]
-        labels = data.labels[images]
-        return [(c, images[labels == c]) for c in classes]
-
-    def _teacher_task(self, data: ImageSet) -> Task:
-        import numpy as np
-
-        from benchmark.data import Task
-
-        old = self.classes(data)[0]
-        sides = [[pool for _, pool in self._pools(data, side, old)] for side in ("train", self.settings.split)]
-        return Task(data, old, np.concatenate(sides[0]), np.concatenate(sides[1]))
-
-    def _student_task(self, data: ImageSet, memory: Mapping[int, IntArray]) -> Task:
-        import numpy as np
-
-        from benchmark.data import Task
-
+    def _student_task(self, data: ImageSet, old_images: Mapping[int, IntArray]) -> Task:
+        """Return the task of all classes that trains on these images of old classes and on all of the new ones."""
         old, new = self.classes(data)
-        train = [*memory.values(), *(pool for _, pool in self._pools(data, "train", new))]
-        judged = [pool for _, pool in self._pools(data, self.settings.split, old + new)]
-        return Task(data, old + new, np.concatenate(train), np.concatenate(judged))
+        return make_task(
+            data, self.settings, old + new, {**old_images, **images_by_class(data, self.settings, "train", new)}
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy over all classes, its references, and the predictions."""
+
+    score: Score
+    references: Mapping[str, Score]
+    arrays: Mapping[str, npt.NDArray[np.generic]]
+
+
+def _evaluate(
+    trainer: Trainer, teacher: TrainedNetwork, task: Task, old: int, scores: npt.NDArray[np.float32]
+) -> Evaluation:
+    """Compare predictions and labels of the held-out images.
+
+    Args:
+        trainer: Trainer of the run.
+        teacher: Teacher; its predictions of old images are a reference, unless its classes are others.
+        task: Task of the student; the old classes come first.
+        old: Number of old classes.
+        scores: M x K scores of the student.
+    """
+    import numpy as np
+
+    from benchmark.statistics import image_interval
+
+    labels = task.labels(task.held_out)
+    is_old = labels < old
+    predicted = scores.argmax(1)
+    correct = predicted == labels
+    intervals = {"old": image_interval(correct[is_old]), "new": image_interval(correct[~is_old])}
+    arrays = {
+        "classes": np.asarray(task.classes, np.int32),
+        "images": task.held_out.astype(np.int32),
+        "labels": labels.astype(np.int32),
+        "predicted_student": predicted.astype(np.int32),
+    }
+    if teacher.classes:
+        embeddings = trainer.embed(teacher, task.data, task.held_out[is_old])
+        by_teacher = teacher.network.head(embeddings).argmax(1).cpu().numpy()
+        intervals["teacher_old"] = image_interval(by_teacher == labels[is_old])
+        arrays["predicted_teacher"] = by_teacher.astype(np.int32)
+    intervals["old_within_old"] = image_interval(scores[is_old, :old].argmax(1) == labels[is_old])
+    references = {name: Score(interval.mean, (interval,)) for name, interval in intervals.items()}
+    references["harmonic"] = Score(harmonic_mean(references["old"].value, references["new"].value))
+    interval = image_interval(correct)
+    return Evaluation(Score(interval.mean, (interval,)), references, arrays)
 
 
 def harmonic_mean(old: float, new: float) -> float:
-    """2 old new / (old + new), 0 where both are 0."""
+    """Return 2 old new / (old + new), or 0 if both are 0."""
     return 2 * old * new / (old + new) if old + new else 0.0

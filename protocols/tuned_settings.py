@@ -1,7 +1,7 @@
 """Settings chosen by ``tune``: one file per protocol in ``protocols/tuned``, with a table for each method.
 
-They complete the ``quick`` preset of protocol and method. A file says on what they were chosen; beside it lies the log
-of the search, a row for each trial.
+They complete the ``quick`` preset. The head of a file names the data of the search. The log of the search is a table
+beside it, with a row for each trial.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Chosen = Mapping[str, Mapping[str, Any]]
 
 
 def folder() -> Path:
-    """Where the files are."""
+    """Return the folder of the files."""
     return Path(__file__).parent / "tuned"
 
 
 def tuned_settings(protocol: str, method: str) -> Chosen | None:
-    """What was chosen for a method on a protocol; None where nothing was."""
+    """Return the settings of a method on a protocol, or None if it is not tuned."""
     return _kept(protocol).get(method)
 
 
@@ -34,7 +34,11 @@ def _kept(protocol: str) -> Mapping[str, Chosen]:
 
 
 def read(path: Path) -> Mapping[str, Chosen]:
-    """The choices of a file by method; none where there is no file. What is no such file raises ``InputError``."""
+    """Return the settings of a file by method; none if there is no file.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -43,12 +47,12 @@ def read(path: Path) -> Mapping[str, Chosen]:
         raise InputError(f"cannot read tuned settings {path}: {error}") from None
     for method, sections in content.items():
         if not isinstance(sections, dict) or not all(isinstance(part, dict) for part in sections.values()):
-            raise InputError(f"tuned settings {path}: [{method}] is no table of settings")
+            raise InputError(f"tuned settings {path}: [{method}] is not a table of settings")
     return content
 
 
 def text(chosen: Mapping[str, Chosen], heading: str) -> str:
-    """Choices as a file that ``read`` reads; heading: lines of comment at its top."""
+    """Write settings as text that ``read`` reads, under the comment ``heading``."""
     lines = [f"# {line}".rstrip() for line in heading.splitlines()]
     for method in sorted(chosen):
         lines += ["", f'["{method}"]']

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ torch.set_num_threads(1)  # the networks here are too small to share, and tests 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first: at the end one of them would keep everybody waiting."""
+    """Run long tests first, so that no worker waits for one of them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -19,6 +20,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny() -> ImageSet:
     """The synthetic set."""
     return DATASETS.get("tiny").entry(Path())
+
+
+@pytest.fixture(scope="session")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One data root whose teachers all tests and workers share: they are locked and named by their content."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return folder / "shared"
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,7 @@ class Attempts:
 def at_random_moments(root: Path) -> Iterator[Attempts]:
     """Killed some time after the start, over again, until so many have been killed."""
     rng, killed, number = random.Random(5), 0, 0
-    while killed < 24:
+    while killed < 8:
         attempts, latest = Attempts(root / f"random-{number}"), 0.3
         while not attempts.attempt(after=rng.uniform(0.02, latest)):
             latest *= 1.1  # on a busy machine an attempt may need more time to get anywhere

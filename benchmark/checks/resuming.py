@@ -10,7 +10,7 @@ from benchmark.checks.check import Subject, require
 from benchmark.experiment.runner import Plan, Request, measure, transfer_context
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
-from benchmark.training.checkpoints import Checkpoint, State
+from benchmark.training.checkpoints import Checkpoint, Snapshot
 
 SMOKE: Mapping[str, tuple[str, ...]] = {
     "fewshot-5way1shot": ("protocol.episodes=50", "protocol.queries=4", "training.batch_size=15"),
@@ -35,8 +35,8 @@ class _Breaking(Checkpoints):
         made = super().part(key, name)
         save = made.save
 
-        def broken_off(state: State) -> None:
-            save(state)
+        def broken_off(snapshot: Snapshot) -> None:
+            save(snapshot)
             self.kept += 1
             if self.kept == 2:
                 raise KeyboardInterrupt

@@ -46,7 +46,7 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     teacher, student = (network_cost(made.network, *shape, device) for made in (rehearsed.teacher, rehearsed.student))
     missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
     teachers = len({plan.spec(seed).teacher.seed for seed in missing})
-    teacher_steps = 0 if trainer.has_teacher(teacher_task) else teachers * spec.teacher.steps
+    teacher_steps = 0 if trainer.teacher_is_stored(teacher_task) else teachers * spec.teacher.steps
     trains = plan.method.needs.trains
     students = plan.protocol.students
     student_steps = students * training.steps if trains != "nothing" else 0
@@ -99,12 +99,12 @@ def _answering(protocol: Protocol, trainer: Trainer, student: TrainedNetwork) ->
 
     By one of them, asked again and again: what is done once for all of them is left out.
     """
-    if student.adapts is None or not isinstance(protocol, Episodic):
+    if student.episodic_method is None or not isinstance(protocol, Episodic):
         return None
     drawn = protocol.episodes(student.task.data, 0)
     asked = type(drawn)(*(part[:1].repeat(_ASKED, 0) for part in (drawn.classes, drawn.support, drawn.query)))
     began = time.perf_counter()
-    trainer.answer(student, asked)
+    trainer.evaluate_episodes(student, asked)
     return (time.perf_counter() - began) / _ASKED * len(drawn.classes)
 
 

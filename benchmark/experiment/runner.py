@@ -162,7 +162,7 @@ class Plan:
 
     def try_out(self, trainer: Trainer) -> None:
         """Build networks and method once, untrained: settings that do not fit them raise ``InputError``."""
-        trainer.try_out(self.data, side_by_side=self._side_by_side)
+        trainer.validate_networks(self.data, parallel=self._side_by_side)
 
 
 def _recipe(request: Request, presets: Iterable[str]) -> Recipe | None:
@@ -369,7 +369,7 @@ def measure(
         return {**record, "error": message, "seconds": time.perf_counter() - started}, {}
     finally:
         torch.set_deterministic_debug_mode("default")
-    student, teacher = result.student.facts, result.teacher.facts
+    student, teacher = result.student.metadata, result.teacher.metadata
     record |= {
         "status": "done",
         "metric": result.metric,
@@ -377,7 +377,7 @@ def measure(
         "n": result.n,
         "references": {name: _score(score) for name, score in result.references.items()},
         "student_facts": {k: v for k, v in student.items() if k != "history"},
-        "teacher_facts": teacher | (result.teacher.views.facts() if result.teacher.views else {}),
+        "teacher_facts": teacher | (result.teacher.embedding_cache.facts() if result.teacher.embedding_cache else {}),
         "facts": dict(result.facts),
         "history": student["history"],
         "seconds": time.perf_counter() - started,

@@ -1,4 +1,4 @@
-"""One training loop, the teacher bank, and inference. Names load on first use, so that importing this is instant."""
+"""Training of teachers and students, stored teachers, and inference. Names load on first use."""
 
 from __future__ import annotations
 

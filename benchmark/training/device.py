@@ -1,4 +1,4 @@
-"""Device and precision: what a run computes on, and how precisely."""
+"""Device and precision of a run."""
 
 from __future__ import annotations
 
@@ -18,55 +18,60 @@ from benchmark.errors import InputError
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device, the type of the networks' forward pass on it, and whether that is compiled."""
+    """A torch device, the precision of forward passes on it, and whether they are compiled."""
 
     torch: torch.device
     precision: Literal["float32", "bfloat16", "float16"]
     compiled: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """The context of a network's forward pass. Losses stay outside of it."""
+        """Return the context of a network's forward pass. Losses are computed outside of it."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.torch.type, torch.bfloat16 if self.precision == "bfloat16" else torch.float16)
 
     def scaler(self) -> GradScaler:
-        """Keeps the gradients of float16 from vanishing, and skips a step where they overflow; else does nothing."""
+        """Return the scaler of gradients. It has an effect in float16 only, and skips steps whose gradients overflow."""
         return GradScaler(self.torch.type, enabled=self.precision == "float16")
 
     def ready(self, network: nn.Module) -> Callable[[Tensor], Any]:
-        """The network's forward pass as training calls it: compiled where that is asked for."""
+        """Return the network's forward pass for training, compiled if the device says so."""
         return torch.compile(network) if self.compiled else network
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """Within, whatever draws without a generator of its own, as dropout does, draws from ``seed``."""
+        """Seed the global generators, used e.g. by dropout, inside the context."""
         with torch.random.fork_rng(devices=[self.torch] if self.torch.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
 
     def random_state(self) -> dict[str, Tensor]:
-        """Where the generators are that ``seeded`` is about, by device."""
+        """Return the states of the global generators, by device."""
         state = {"cpu": torch.get_rng_state()}
         if self.torch.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.torch)
         return state
 
     def set_random_state(self, state: Mapping[str, Tensor]) -> None:
-        """Bring them back there."""
+        """Restore the states of the global generators."""
         torch.set_rng_state(state["cpu"])
         if self.torch.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.torch)
 
 
 def select_device(name: str = "auto", precision: str = "auto", *, compiled: bool = False) -> Device:
-    """Device by name (``auto``, ``cpu``, ``cuda``, ``mps``); ``auto`` precision is bfloat16 where the hardware
-    computes in it.
+    """Choose device and precision; the choice depends on the machine, not on timings.
 
-    On CPUs bfloat16 means AVX-512 bfloat16 or AMX instructions: elsewhere it is emulated and slower than float32. The
-    choice depends on the machine alone, never on a timing. A device that is not there raises ``InputError``.
-    ``compiled``: by torch.compile, which takes a while at the start and changes results by rounding.
-    A CPU's memory allocator is told to keep what is freed: see ``_keep_freed_memory``.
+    On a CPU this also sets the memory allocator: see ``_keep_freed_memory``.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``. ``auto`` is bfloat16 if the hardware computes in
+            it; CPUs need AVX-512 bfloat16 or AMX instructions, because emulation is slower than float32.
+        compiled: Whether to use torch.compile, which starts slowly and changes results by rounding.
+
+    Raises:
+        InputError: If the device is unknown or not available.
     """
     if name not in ("auto", "cpu", "cuda", "mps"):
         raise InputError(f"unknown device {name!r}; known: auto, cpu, cuda, mps")
@@ -93,10 +98,10 @@ def _computes_in_bfloat16(name: str) -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc reuse large blocks instead of returning them to the kernel, which hands each back page by page.
+    """Let glibc reuse large blocks instead of returning them to the kernel.
 
-    A training step frees and asks again for the same tensors of many MiB; without this a third of a step of conv4-64
-    goes into page faults. Nothing is done where there is no ``mallopt``.
+    A training step frees and allocates the same tensors of many MiB. Otherwise page faults take a third of a step of
+    conv4-64. Systems without ``mallopt`` are left as they are.
     """
     if sys.platform != "linux":
         return

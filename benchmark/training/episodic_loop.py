@@ -1,11 +1,7 @@
-"""Training on episodes of base classes, and answers to episodes of novel ones."""
+"""The training loop on episodes of base classes, and the evaluation on episodes of novel classes."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import math
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -27,16 +23,21 @@ from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, TrainingState
 from benchmark.training.device import Device
 from benchmark.training.inference import embed
-from benchmark.training.loop import DivergedError, TrainingResult, build_optimiser, share_steps
+from benchmark.training.optimisation import build_optimiser, share_steps
+from benchmark.training.term_log import TermLog, TrainingResult
 
 
 def training_queries(training: Training, way: int, shot: int, tasks: int) -> int:
-    """Queries per class so that the episodes of a step hold no more images than a batch; none raises ``InputError``."""
+    """Return the queries per class with which the episodes of a step hold at most a batch of images.
+
+    Raises:
+        InputError: If the support images alone fill the batch.
+    """
     queries = training.batch_size // (tasks * way) - shot
     if queries < 1:
         raise InputError(
             f"training.batch_size = {training.batch_size} leaves no query in {tasks} episodes of {way} ways and {shot} "
-            f"shots a step; set it to {tasks * way * (shot + 1)} at the least"
+            f"shots a step; set it to at least {tasks * way * (shot + 1)}"
         )
     return queries
 
@@ -59,13 +60,31 @@ def fit_episodes(
 ) -> TrainingResult:
     """Train ``student`` in place by ``method`` on episodes of the training images of ``task``.
 
-    Steps, optimiser, rate and crops are those of ``fit``; episodes, crops and dropout follow from ``seed`` alone. An
-    image counts as often as it goes through the student. A loss that is not finite raises ``DivergedError``.
-    ``checkpoint`` as in ``fit``.
+    Steps, optimiser, rate, crops and checkpoints are those of ``fit``. Episodes, crops and dropout depend on ``seed``
+    alone. An image counts as often as it goes through the student.
+
+    Args:
+        student: Network on the device, with ``way`` outputs.
+        method: Method of the loss of an episode.
+        task: Task whose training images the episodes are made of.
+        training: Steps, batch size, optimiser and crops.
+        normalisation: Input statistics of the student.
+        way: Classes of an episode.
+        shot: Support images per class.
+        seed: Seed of episodes, crops and dropout.
+        device: Device and precision.
+        progress: Receives title, terms and rate.
+        title: Name of the training.
+        rows: Number of history rows.
+        checkpoint: Place from which an interrupted training resumes, bit for bit.
+
+    Raises:
+        InputError: If the episodes of a step hold more images than a batch.
+        DivergedError: If the loss is not finite.
     """
-    started = time.perf_counter()
+    log = TermLog(progress, title, training.steps, rows=rows)
     queries = training_queries(training, way, shot, method.tasks)
-    drawn = sample_episodes(
+    episodes = sample_episodes(
         task.data, task.classes, way=way, shot=shot, query=queries, episodes=training.steps * method.tasks,
         seed=derive_seed(seed, "training episodes"), among=task.train,
     )  # fmt: skip
@@ -75,63 +94,43 @@ def fit_episodes(
     )  # fmt: skip
     position = np.full(len(task.data.images), -1)
     position[task.train] = np.arange(len(task.train))
-    crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
-    fitted = TrainingResult()
-    every = max(1, training.steps // rows)
-    sums: dict[str, Tensor] = {}
-    since = first = 0
-    kept = checkpoint.load() if checkpoint else None
-    with contextlib.ExitStack() as ending:
-        ending.enter_context(device.seeded(derive_seed(seed, "dropout")))
-        ending.enter_context(defer_signals())
-        progress.begin(title, training.steps)
-        ending.callback(progress.end)
+    crop_generator = torch.Generator().manual_seed(derive_seed(seed, "crops"))
+    snapshot = checkpoint.load() if checkpoint else None
+    with device.seeded(derive_seed(seed, "dropout")), defer_signals(), log.shown():
         ((stage, steps),) = share_steps(method.stages(), training.steps)
         optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
         scaler = device.scaler()
-        course = TrainingState(student, method, optimiser, scheduler, scaler, crops, device)
-        if kept is not None:
-            sums, since, first = course.restore(kept), kept.facts["since"], kept.facts["step"]
-            fitted = TrainingResult(**kept.facts["fitted"])
-            started -= fitted.seconds
-            progress.say(f"{title}: goes on from step {first} of {steps}")
+        state = TrainingState(student, method, optimiser, scheduler, scaler, crop_generator, device, log)
+        first = 0
+        if snapshot is not None:
+            state.restore(snapshot)
+            first = snapshot.facts["step"]
         student.train()
         for step in range(first, steps):
+            step_images = 0
             optimiser.zero_grad(set_to_none=True)
             for number in range(step * method.tasks, (step + 1) * method.tasks):
-                both = [position[part[number].ravel()] for part in (drawn.support, drawn.query)]
-                pixels = images.augmented(torch.from_numpy(np.concatenate(both)).to(device.torch), crops)
+                support, query = (position[part[number].ravel()] for part in (episodes.support, episodes.query))
+                index = torch.from_numpy(np.concatenate([support, query])).to(device.torch)
+                pixels = images.augmented(index, crop_generator)
                 with device.autocast():
                     terms = method.episode_loss(student, _episode(pixels, way, shot))
-                # each episode by itself: the next one may move statistics that the gradient of this one reads
+                # one backward pass per episode: the next episode may move statistics that this gradient reads
                 scaler.scale(torch.stack(list(terms.values())).sum() / method.tasks).backward()
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=device.torch)) + term.detach() / method.tasks
-                fitted.images += method.passes(len(both[0]), len(both[1]))
+                log.add({name: term.detach() / method.tasks for name, term in terms.items()})
+                step_images += method.passes(len(support), len(query))
             scaler.step(optimiser)
             scaler.update()
             scheduler.step()
-            since += 1
-            fitted.steps += 1
-            reports = fitted.steps % every == 0 or step + 1 == steps
-            if reports:
-                means = {name: float(value) / since for name, value in sums.items()}
-                if not all(map(math.isfinite, means.values())):
-                    raise DivergedError(f"step {fitted.steps}: the loss is not finite; lower training.lr")
-                fitted.history.append({"stage": stage.name, "step": float(fitted.steps), **means})
-                sums, since = {}, 0
-            if checkpoint and (stop_requested() or checkpoint.due() or step + 1 == steps):
-                fitted.seconds = time.perf_counter() - started
-                at = {"step": step + 1, "since": since, "fitted": dataclasses.asdict(fitted)}
-                checkpoint.save(course.state(sums, at))
-            if reports:
-                facts = " ".join(f"{name} {value:.3g}" for name, value in means.items())
-                progress.advance(fitted.steps, f"{facts} {fitted.steps / (time.perf_counter() - started):.0f} steps/s")
+            last = step + 1 == steps
+            log.end_step(stage.name, images=step_images, last=last)
+            if checkpoint and (stop_requested() or checkpoint.due() or last):
+                checkpoint.save(state.snapshot(step=step + 1))
+            log.report(last=last)
             if stop_requested():
                 raise KeyboardInterrupt
     student.eval()
-    fitted.seconds = time.perf_counter() - started
-    return fitted
+    return log.finish()
 
 
 def count_correct_answers(
@@ -144,24 +143,35 @@ def count_correct_answers(
     progress: Progress,
     size: int = 0,
 ) -> IntArray:
-    """How many queries of each episode the student answers rightly after ``method`` has seen its support set: E.
+    """Count the queries of each episode that the student classifies correctly after it has adapted.
 
-    size: pixels of a side of the student's input (0: the image's).
+    Args:
+        student: Trained network in eval mode.
+        method: Method that adapts the student to a support set.
+        data: Images of the episodes.
+        episodes: E episodes.
+        normalisation: Input statistics of the student.
+        device: Device and precision.
+        progress: Receives the number of finished episodes.
+        size: Side length of the student's input in pixels (0: the whole image).
+
+    Returns:
+        E counts.
     """
     used = np.unique(np.concatenate([episodes.support.ravel(), episodes.query.ravel()]))
-    look: Callable[[Tensor], Tensor]
+    read: Callable[[Tensor], Tensor]
     if method.head_alone:
-        known = embed(student, data, used, normalisation, device, size=size)
-        look, answer = partial(known.index_select, 0), method.answer_embedded
+        embeddings = embed(student, data, used, normalisation, device, size=size)
+        read, answer = partial(embeddings.index_select, 0), method.answer_embedded
     else:
         images = ImageLoader(data, used, normalisation, padding=0, size=size, device=device.torch)
-        look, answer = images.plain, method.answer
+        read, answer = images.plain, method.answer
     counts = np.empty(len(episodes.classes), np.int64)
-    progress.begin("answer episodes", len(counts))
+    progress.begin("evaluate episodes", len(counts))
     try:
         for number, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
             rows = np.searchsorted(used, np.concatenate([support.ravel(), query.ravel()]))
-            episode = _episode(look(torch.from_numpy(rows).to(device.torch)), *support.shape)
+            episode = _episode(read(torch.from_numpy(rows).to(device.torch)), *support.shape)
             with device.autocast():
                 logits = answer(student, episode)
             counts[number] = int((logits.argmax(1) == episode.query_labels).sum())
@@ -173,7 +183,7 @@ def count_correct_answers(
 
 
 def _episode(images: Tensor, way: int, shot: int) -> Episode:
-    """Pixels or embeddings of N * K support images, then of the queries, both class by class."""
+    """Build an episode from pixels or embeddings: the N * K support images, then the queries, sorted by class."""
     labels = torch.arange(way, device=images.device)
     queries = len(images) - way * shot
     return Episode(

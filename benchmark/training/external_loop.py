@@ -1,10 +1,6 @@
-"""Training by another library's loop, on the teacher's experience and the student's."""
+"""Training by the loop of another library, on the teacher's experience and the student's."""
 
 from __future__ import annotations
-
-import contextlib
-import math
-import time
 
 import numpy as np
 import torch
@@ -21,11 +17,12 @@ from benchmark.spec import Training
 from benchmark.system.interrupts import stop_requested
 from benchmark.system.progress import Progress
 from benchmark.training.device import Device
-from benchmark.training.loop import DivergedError, TrainingResult, build_optimiser, share_steps
+from benchmark.training.optimisation import build_optimiser, share_steps
+from benchmark.training.term_log import TermLog, TrainingResult
 
 
-def check_foreign(training: Training, device: Device, rebalance: Rebalance = "none") -> None:
-    """Raise ``InputError`` for what Avalanche's loop does not do."""
+def check_external(training: Training, device: Device, rebalance: Rebalance = "none") -> None:
+    """Raise ``InputError`` for settings that Avalanche's loop does not support."""
     if training.sampler != "uniform":
         raise InputError(f"training.sampler = {training.sampler}: Avalanche draws its own batches; take uniform")
     if rebalance == "balanced":
@@ -49,15 +46,32 @@ def fit_experiences(
     title: str,
     rows: int = 20,
 ) -> TrainingResult:
-    """Train ``student`` in place by ``method``, on the classes of ``teacher_task``, then on those that ``task`` adds.
+    """Train ``student`` in place by ``method``, on the classes of ``teacher_task``, then on the classes ``task`` adds.
 
-    Experience 0 holds what ``task`` has of the old classes, or the images that the teacher was trained on where that
-    is nothing. Steps, optimiser, rate and crops are those of ``fit``; batches, crops and whatever else is drawn follow
-    from ``seed`` alone. Signals are heeded at once: nothing is kept of a training that is broken off. What Avalanche's
-    loop does not do raises ``InputError``, a loss that is not finite ``DivergedError``.
+    Experience 0 holds the images of ``task`` from the old classes; if there are none, the teacher's training images.
+    Steps, optimiser, rate and crops are those of ``fit``. Everything random depends on ``seed`` alone. There are no
+    checkpoints: an interrupted training starts again.
+
+    Args:
+        student: Network on the device, with the teacher's weights.
+        method: Method with a loop of its own.
+        task: Task of the student; the teacher's classes come first.
+        teacher_task: Task of the teacher.
+        training: Steps, batch size, optimiser and crops.
+        normalisation: Input statistics of the student.
+        rebalance: How old and new classes are balanced after training.
+        seed: Seed of batches and crops.
+        device: Device and precision.
+        progress: Receives title, loss and rate.
+        title: Name of the training.
+        rows: Number of history rows.
+
+    Raises:
+        InputError: If Avalanche's loop does not support a setting.
+        DivergedError: If the loss is not finite.
     """
-    started = time.perf_counter()
-    check_foreign(training, device, rebalance)
+    log = TermLog(progress, title, training.steps, rows=rows)
+    check_external(training, device, rebalance)
     old_classes = len(teacher_task.classes)
     is_old = task.labels(task.train) < old_classes
     old, new = task.train[is_old], task.train[~is_old]
@@ -68,51 +82,31 @@ def fit_experiences(
         task.data, used, normalisation,
         padding=training.crop_padding, size=training.input_size, crop=training.crop, device=device.torch,
     )  # fmt: skip
-    crops = torch.Generator().manual_seed(derive_seed(seed, "crops"))
+    crop_generator = torch.Generator().manual_seed(derive_seed(seed, "crops"))
     ((stage, steps),) = share_steps(method.stages(), training.steps)
     optimiser, scheduler = build_optimiser(student, method, stage, steps, training)
-    fitted, every = TrainingResult(), max(1, steps // rows)
-    total, since = torch.zeros((), device=device.torch), 0
 
-    def ended(loss: Tensor, count: int) -> bool:
-        nonlocal since
+    def end_step(loss: Tensor, image_count: int) -> bool:
         scheduler.step()
-        total.add_(loss.detach().sum())
-        since += 1
-        fitted.steps += 1
-        fitted.images += count
-        if fitted.steps % every == 0 or fitted.steps == steps:
-            mean = float(total) / since
-            if not math.isfinite(mean):
-                raise DivergedError(f"step {fitted.steps}: the loss is not finite; lower training.lr")
-            fitted.history.append({"stage": stage.name, "step": float(fitted.steps), "loss": mean})
-            progress.advance(
-                fitted.steps, f"loss {mean:.3g} {fitted.steps / (time.perf_counter() - started):.0f} steps/s"
-            )
-            total.zero_()
-            since = 0
+        last = log.result.steps + 1 == steps
+        log.add({"loss": loss.detach().sum()})
+        log.end_step(stage.name, images=image_count, last=last)
+        log.report(last=last)
         if stop_requested():
             raise KeyboardInterrupt
-        return fitted.steps == steps
+        return last
 
-    def seen(positions: Tensor, augmented: bool) -> Tensor:
-        positions = positions.to(device.torch)
-        return images.augmented(positions, crops) if augmented else images.plain(positions)
-
-    with contextlib.ExitStack() as ending:
-        ending.enter_context(device.seeded(derive_seed(seed, "batches")))
-        progress.begin(title, steps)
-        ending.callback(progress.end)
+    with device.seeded(derive_seed(seed, "batches")), log.shown():
         method.learn(
             student,
             Experiences(
                 labels=torch.from_numpy(task.labels(used)), old=torch.arange(len(old)),
                 new=torch.arange(len(old), len(used)), old_classes=old_classes,
-                plain=lambda positions: seen(positions, False), augmented=lambda positions: seen(positions, True),
+                plain=lambda positions: images.plain(positions.to(device.torch)),
+                augmented=lambda positions: images.augmented(positions.to(device.torch), crop_generator),
                 device=device.torch, forward=device.autocast, optimiser=optimiser, steps=steps,
-                batch_size=training.batch_size, ended=ended,
+                batch_size=training.batch_size, ended=end_step,
             ),
         )  # fmt: skip
     student.eval()
-    fitted.seconds = time.perf_counter() - started
-    return fitted
+    return log.finish()

@@ -1,4 +1,4 @@
-"""Frozen networks over whole image sets."""
+"""Embeddings and accuracy of frozen networks."""
 
 from __future__ import annotations
 
@@ -24,25 +24,37 @@ def embed(
     batch_size: int = 64,
     size: int = 0,
 ) -> Tensor:
-    """Embeddings of the images at ``indices``, each computed once, not augmented: len(indices) x D float32.
+    """Embed images without augmentation.
 
-    size: pixels of a side of what the network sees of their centres (0: all).
+    Args:
+        network: Network; it is evaluated in eval mode.
+        data: Images.
+        indices: M indices into the data.
+        normalisation: Input statistics of the network.
+        device: Device and precision.
+        batch_size: Images of a forward pass.
+        size: Side length of the centre crop in pixels (0: the whole image).
+
+    Returns:
+        M x D float32.
     """
-    return _over(network, network.embed, data, indices, normalisation, device, batch_size, size)
+    return _forward_all(network, network.embed, data, indices, normalisation, device, batch_size, size)
 
 
 def accuracy(
     network: Network, task: Task, indices: IntArray, normalisation: Normalisation, device: Device,
     batch_size: int = 64, size: int = 0,
 ) -> float | None:  # fmt: skip
-    """Share of the images at ``indices`` whose class has the largest logit; None for no image; ``size`` as above."""
+    """Return the share of images whose class has the largest logit, or None if there are none; arguments as above."""
     if len(indices) == 0:
         return None
-    logits = _over(network, lambda x: network(x).logits, task.data, indices, normalisation, device, batch_size, size)
+    logits = _forward_all(
+        network, lambda x: network(x).logits, task.data, indices, normalisation, device, batch_size, size
+    )
     return float(np.mean(logits.argmax(1).cpu().numpy() == task.labels(indices)))
 
 
-def _over(
+def _forward_all(
     network: Network,
     compute: Callable[[Tensor], Tensor],
     data: ImageSet,

@@ -1,4 +1,4 @@
-"""How a student is put together: the method over both networks' taps, where it starts from, its head."""
+"""The start of a student: its method, its weights and its head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.methods import METHODS, LabelSpaces, Method, Shapes, Stage
 
 
 def tap_shapes(network: Network, channels: int, size: int) -> Shapes:
-    """Shapes of a network's taps for one image of that size, seen by a forward pass in eval mode."""
+    """Return the shapes of a network's taps for one image of that size, found by a forward pass in eval mode."""
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -24,7 +24,7 @@ def tap_shapes(network: Network, channels: int, size: int) -> Shapes:
 
 
 def start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None:
-    """Copy the teacher's backbone and its head's rows of the classes that both have; other rows stay as drawn."""
+    """Copy the teacher's backbone, and the rows of its head for shared classes; other rows stay as drawn."""
     student.backbone.load_state_dict(teacher.backbone.state_dict())
     rows, teacher_rows = labels.shared()
     with torch.no_grad():
@@ -32,40 +32,60 @@ def start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None:
         student.head.bias[rows] = teacher.head.bias[teacher_rows]
 
 
+def draw_head(student: Network, seed: int, stage: Stage) -> None:
+    """Draw the head of a student again; the global generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "head", stage.name))
+        student.reset_head()
+
+
 _BALANCED_SHARE = 0.3
 
 
 def with_balance(stages: list[Stage]) -> list[Stage]:
-    """The stages, and one more that goes on with the last on balanced classes at a tenth of the rate, in one budget."""
-    shorter = [dataclasses.replace(stage, share=stage.share * (1 - _BALANCED_SHARE)) for stage in stages]
-    last = dataclasses.replace(
+    """Add a stage that continues the last one on balanced classes, at a tenth of the rate and within the same steps."""
+    shortened = [dataclasses.replace(stage, share=stage.share * (1 - _BALANCED_SHARE)) for stage in stages]
+    balanced = dataclasses.replace(
         stages[-1], name="balanced", continues=stages[-1].name, share=_BALANCED_SHARE, reset_head=False, lr=0.1,
         balanced=True,
     )  # fmt: skip
-    return [*shorter, last]
+    return [*shortened, balanced]
 
 
 def align_head(student: Network, old: list[bool]) -> None:
-    """Scale the head's rows of new classes to the mean norm of the old ones' (Zhao et al., CVPR 2020)."""
+    """Scale the head's rows of new classes to the mean norm of the old rows (Zhao et al., CVPR 2020).
+
+    Args:
+        student: Student.
+        old: Whether each class is an old one.
+    """
     weight = student.head.weight
-    rows = torch.tensor(old, device=weight.device)
+    is_old = torch.tensor(old, device=weight.device)
     with torch.no_grad():
-        weight[~rows] *= weight[rows].norm(dim=1).mean() / weight[~rows].norm(dim=1).mean().clamp_min(1e-12)
+        weight[~is_old] *= weight[is_old].norm(dim=1).mean() / weight[~is_old].norm(dim=1).mean().clamp_min(1e-12)
 
 
 def build_method(
     name: str, settings: Any, labels: LabelSpaces, student: Network, teacher: Network | None, seed: int,
     *, channels: int, size: int,
 ) -> Method:  # fmt: skip
-    """The method of that name and those settings (None: its defaults), its connector drawn from ``seed``.
+    """Build a method for two networks.
 
-    channels, size: of the networks' input.
+    Args:
+        name: Name of the method.
+        settings: Its settings, or None for the defaults.
+        labels: Classes of student and teacher.
+        student: Student.
+        teacher: Teacher, if there is one.
+        seed: Seed of the connector's weights.
+        channels: Channels of the networks' input.
+        size: Side length of the networks' input in pixels.
     """
-    chosen = METHODS.get(name).entry
+    entry = METHODS.get(name).entry
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "connector"))
-        return chosen(
-            chosen.Settings() if settings is None else settings,
+        return entry(
+            entry.Settings() if settings is None else settings,
             labels,
             tap_shapes(student, channels, size),
             tap_shapes(teacher, channels, size) if teacher is not None else Shapes({}),

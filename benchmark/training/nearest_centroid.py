@@ -1,4 +1,4 @@
-"""Nearest-centroid classification of many episodes at once, on features computed once."""
+"""Nearest-centroid classification of many episodes, on features computed once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ _CHUNK = 1 << 22
 
 
 def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, normalise: bool) -> IntArray:
-    """How many queries of each episode lie nearest to their own class's centroid.
+    """Count the queries of each episode that are nearest to the centroid of their own class.
 
-    features: M x D; support: E x N x K and query: E x N x Q, rows of ``features``. ``normalise``: features are scaled
-    to unit length before centroids are taken (Wang et al. 2019, arXiv 1911.04623, "L2N"). Returns E counts of N * Q
-    queries. A query equally near to several centroids goes to the first of them.
+    A query that is equally near to several centroids belongs to the first of them. Distances need inner products alone:
+    with long features and few support images, all of them are read from one Gram matrix. Otherwise, or if the matrix is
+    too large, the centroids are computed.
 
-    A distance to a centroid is made of inner products alone, so with long features and few support images all of them
-    are read off one Gram matrix and no feature is gathered; else, or with too many images for the matrix, centroids
-    are formed.
+    Args:
+        features: M x D.
+        support: E x N x K rows of ``features``.
+        query: E x N x Q rows of ``features``.
+        normalise: Whether features are scaled to unit length first (Wang et al. 2019, arXiv 1911.04623, "L2N").
+
+    Returns:
+        E counts of N * Q queries.
     """
     if features.ndim != 2 or support.ndim != 3 or query.ndim != 3 or support.shape[:2] != query.shape[:2]:
         shapes = f"{tuple(features.shape)}, {support.shape}, {query.shape}"
@@ -31,7 +36,7 @@ def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, nor
     if normalise:
         x = torch.nn.functional.normalize(x, dim=1)
     ways, shots = support.shape[1:]
-    # measured: a number scattered in the matrix costs as much as eight in a row of features
+    # measured: a scattered entry of the matrix costs as much as eight adjacent numbers of a feature
     gram = x @ x.T if 64 + 8 * ways * shots <= x.shape[1] and len(x) <= _GRAM_ROWS else None
     per_episode = ways * query.shape[2] * (ways * shots if gram is not None else x.shape[1])
     size = max(1, _CHUNK // per_episode)
@@ -46,32 +51,41 @@ def correct_queries(features: Tensor, support: IntArray, query: IntArray, *, nor
 
 
 def class_means(features: Tensor, labels: IntArray, classes: int) -> Tensor:
-    """Unit mean of the L2-normalised features (M x D) of each class: classes x D, NaN for a class without any."""
+    """Compute the unit mean of the L2-normalised features of each class.
+
+    Args:
+        features: M x D.
+        labels: M labels.
+        classes: Number of classes.
+
+    Returns:
+        classes x D; NaN for a class without features.
+    """
     unit = torch.nn.functional.normalize(features.float(), dim=1)
-    at = torch.from_numpy(labels).to(unit.device)
-    means = class_centers(unit, at, classes)
-    means[torch.bincount(at, minlength=classes) == 0] = torch.nan
+    targets = torch.from_numpy(labels).to(unit.device)
+    means = class_centers(unit, targets, classes)
+    means[torch.bincount(targets, minlength=classes) == 0] = torch.nan
     return means
 
 
 def nearest_mean_scores(features: Tensor, means: Tensor) -> Tensor:
-    """Cosine of each feature (M x D) to each unit mean (K x D): M x K; -inf for a mean of NaN."""
+    """Compute the cosine of each feature (M x D) with each unit mean (K x D): M x K; -inf for a mean of NaN."""
     unit = torch.nn.functional.normalize(features.float(), dim=1)
     return torch.where(means.isnan().any(1), -torch.inf, unit @ means.nan_to_num().T)
 
 
 def _by_gram(gram: Tensor, support: Tensor, query: Tensor) -> Tensor:
-    """2 <q, c> - <c, c> for every query and class of every episode: E x N x Q x N."""
+    """Compute 2 <q, c> - <c, c> for every query and class of every episode: E x N x Q x N."""
     flat, width = gram.view(-1), len(gram)
     episodes, ways, shots = support.shape
     inner = flat[query.reshape(episodes, -1, 1) * width + support.reshape(episodes, 1, -1)]
-    own = flat[support.unsqueeze(3) * width + support.unsqueeze(2)].mean((2, 3))
-    scores = 2 * inner.view(episodes, -1, ways, shots).mean(3) - own.unsqueeze(1)
+    squared = flat[support.unsqueeze(3) * width + support.unsqueeze(2)].mean((2, 3))
+    scores = 2 * inner.view(episodes, -1, ways, shots).mean(3) - squared.unsqueeze(1)
     return scores.view(episodes, ways, -1, ways)
 
 
 def _by_centroids(x: Tensor, support: Tensor, query: Tensor) -> Tensor:
-    """The same through the centroids themselves."""
+    """Compute the same from the centroids."""
     centroids = x[support].mean(2)
     scores = 2 * torch.einsum("enqd,ecd->enqc", x[query], centroids)
     return scores - centroids.square().sum(2)[:, None, None, :]

@@ -1,4 +1,4 @@
-"""What teachers made of batches, remembered by a process from one run to the next."""
+"""Outputs of teachers for whole batches, kept in memory from one run of a process to the next."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from benchmark.hashing import content_key
+from benchmark.training.cost_clock import CostClock
 from benchmark.training.device import Device
 
 
-class _Pass(NamedTuple):
+class _Entry(NamedTuple):
     tensors: tuple[Tensor, ...]
     seconds: float
 
@@ -26,50 +27,59 @@ class _Pass(NamedTuple):
 
 
 class TeacherOutputCache:
-    """A teacher's passes over batches, for runs that meet the same ones: all methods of a protocol, data set and seed.
+    """Cache of teacher outputs for runs that use the same batches: all methods of a protocol, data set and seed.
 
-    A batch is looked up whole, so that what is remembered is what would be computed, bit for bit. ``most``: bytes that
-    are kept; the passes that were not asked for the longest are forgotten first. Nothing is kept of what a GPU makes.
+    A batch is looked up as a whole, so cached values equal recomputed values bit for bit. On GPUs nothing is cached.
+
+    Attributes:
+        clock: Clock of the costs of runs that use the cache; the cache adds the seconds it saves.
     """
 
-    def __init__(self, most: int = 1 << 30) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, _Pass] = OrderedDict()
-        self._bytes = 0
-        self.seconds_saved = 0.0
-        """Seconds that the remembered passes had taken when they were made."""
+    def __init__(self, max_bytes: int = 1 << 30) -> None:
+        """Start empty.
 
-    def now(self) -> float:
-        """A clock for costs: it counts a remembered pass as long as it took, so that no run's order makes it cheap."""
-        return time.perf_counter() + self.seconds_saved
+        Args:
+            max_bytes: Size from which the entries that were unused for the longest time are removed; 0 caches nothing.
+        """
+        self.clock = CostClock()
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0
 
     def get(
         self, device: Device, what: Any, arrays: tuple[Any, ...], compute: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What ``compute`` gives, or copies of what it gave for the same device, ``what`` and ``arrays`` before.
+        """Return the result of ``compute``, from the cache if the other arguments were used before.
 
-        what: a JSON value that says which network sees what, in which way; arrays: NumPy arrays or tensors on the CPU.
+        Args:
+            device: Device and precision.
+            what: JSON value that identifies the network, its input and the kind of output.
+            arrays: Arrays or CPU tensors that identify the batch.
+            compute: Computes the tensors.
+
+        Returns:
+            Tensors that the caller may change.
         """
-        if not self._most or device.torch.type != "cpu":
+        if not self._max_bytes or device.torch.type != "cpu":
             return compute()
-        where = [device.precision, device.compiled, torch.get_num_threads()]
-        digest = hashlib.sha256(content_key([what, where]).encode())
+        conditions = [device.precision, device.compiled, torch.get_num_threads()]
+        digest = hashlib.sha256(content_key([what, conditions]).encode())
         for array in arrays:
             values = np.ascontiguousarray(array)
             digest.update(f"{values.dtype}{values.shape}".encode())
             digest.update(values.data)
         key = digest.hexdigest()
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            self.seconds_saved += self._kept[key].seconds
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            self.clock.seconds_saved += self._entries[key].seconds
         else:
             started = time.perf_counter()
-            made = tuple(tensor.clone() for tensor in compute())
-            self._keep(key, _Pass(made, time.perf_counter() - started))
-        return tuple(tensor.clone() for tensor in self._kept[key].tensors)
+            tensors = tuple(tensor.clone() for tensor in compute())
+            self._store(key, _Entry(tensors, time.perf_counter() - started))
+        return tuple(tensor.clone() for tensor in self._entries[key].tensors)
 
-    def _keep(self, key: str, made: _Pass) -> None:
-        self._kept[key] = made
-        self._bytes += made.bytes
-        while self._bytes > self._most and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].bytes
+    def _store(self, key: str, entry: _Entry) -> None:
+        self._entries[key] = entry
+        self._bytes += entry.bytes
+        while self._bytes > self._max_bytes and len(self._entries) > 1:
+            self._bytes -= self._entries.popitem(last=False)[1].bytes

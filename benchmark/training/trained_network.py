@@ -1,4 +1,4 @@
-"""A network that a workshop has made or fetched."""
+"""A trained or pretrained network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from benchmark.training.embedding_cache import EmbeddingCache
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in eval mode, its input statistics and facts for the record.
+    """A network in eval mode.
 
-    task: what it was trained on; a pretrained teacher was not, and stands in for one that was. views: what such a
-    teacher has made of images before; None for networks trained here. adapts: the method by which it answers episodes,
-    where it adapts to each; else its embedding is judged.
+    Attributes:
+        network: The network.
+        task: Its task; a pretrained teacher was not trained on it.
+        normalisation: Its input statistics.
+        metadata: What the record says about it.
+        embedding_cache: Cached embeddings of a pretrained teacher; None for networks trained here.
+        episodic_method: Method that adapts the network to each episode; None if its embedding is evaluated.
     """
 
     network: Network
     task: Task
     normalisation: Normalisation
-    facts: dict[str, Any]
-    views: EmbeddingCache | None = None
-    adapts: EpisodicMethod | None = None
+    metadata: dict[str, Any]
+    embedding_cache: EmbeddingCache | None = None
+    episodic_method: EpisodicMethod | None = None
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The classes of the data set that its outputs stand for; none for a pretrained teacher's own."""
-        return () if self.views is not None else self.task.classes
+        """Classes of the data set that the outputs stand for; none if the teacher is pretrained."""
+        return () if self.embedding_cache is not None else self.task.classes

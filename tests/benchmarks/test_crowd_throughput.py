@@ -72,7 +72,7 @@ def together(name: str, training: Training, images: int, count: int) -> float:
     start = time.process_time()
     fit_parallel(
         students, methods, pixels, labels, guides, training,
-        seeds=range(count), device=DEVICE, progress=Silent(), title="", at_once=count,
+        seeds=range(count), device=DEVICE, progress=Silent(), title="", group_size=count,
     )  # fmt: skip
     return (time.process_time() - start) / training.steps / count
 

@@ -163,7 +163,7 @@ def test_a_strategy_of_both_stages_takes_our_steps(two: Any) -> None:
     """Against a loop by hand over the batches that it met, with our schedule and a head drawn anew between stages."""
     from benchmark.methods import Batch, LabelSpaces
     from benchmark.training.initialisation import build_method
-    from benchmark.training.loop import build_optimiser, share_steps
+    from benchmark.training.optimisation import build_optimiser, share_steps
 
     training = Training(steps=7, batch_size=60, lr=0.05)
     teacher, model, watched = network(OLD, 2, 32), LogitNetwork(network(ALL)), Watched()

@@ -28,7 +28,7 @@ from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, Trainer, correct_queries, select_device
 from benchmark.training.episodic_loop import count_correct_answers, training_queries
-from benchmark.training.trainer import TrainedNetwork
+from benchmark.training.trained_network import TrainedNetwork
 from protocols.base import Result
 
 DEVICE = select_device("cpu", "float32")
@@ -259,14 +259,14 @@ def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:
 @pytest.mark.parametrize("name", NAMES)
 def test_they_learn_and_are_judged_on_everyones_episodes(tmp_path: Path, name: str) -> None:
     plan, found = go(tmp_path, name)
-    losses = [row["ce"] for row in found.student.facts["history"]]
+    losses = [row["ce"] for row in found.student.metadata["history"]]
     assert float(losses[-1]) < float(losses[0]) - 0.3
     assert found.score.value > 0.4
     episodes = plan.protocol.episodes(plan.data, 0)  # type: ignore[attr-defined]
     assert found.facts["episodes_hash"] == episodes.hash
     assert found.arrays["disjoint_correct_student"].shape == found.arrays["disjoint_correct_teacher"].shape
-    assert (found.student.adapts is None) == (name == "protonet")
-    facts = found.student.facts
+    assert (found.student.episodic_method is None) == (name == "protonet")
+    facts = found.student.metadata
     assert facts["steps"] == 250
     assert facts["images"] == 250 * (60 + (5 if name == "maml" else 0))  # 60 of 64: what 5 ways divide
 
@@ -284,9 +284,9 @@ def test_shuffled_labels_leave_chance(tmp_path: Path, tiny: ImageSet) -> None:
     student: TrainedNetwork = found.student
     drawn = plan.protocol.episodes(plan.data, 0)  # type: ignore[attr-defined]
     shuffled = np.random.default_rng(0).permuted(drawn.query.reshape(200, -1), axis=1).reshape(drawn.query.shape)
-    assert student.adapts is not None
+    assert student.episodic_method is not None
     counts = count_correct_answers(
-        student.network, student.adapts, plan.data, type(drawn)(drawn.classes, drawn.support, shuffled),
+        student.network, student.episodic_method, plan.data, type(drawn)(drawn.classes, drawn.support, shuffled),
         student.normalisation, DEVICE, Silent(),
     )  # fmt: skip
     assert counts.mean() / 25 == pytest.approx(0.2, abs=0.02)
@@ -311,7 +311,7 @@ def test_training_episodes_hold_training_images_alone(tmp_path: Path, monkeypatc
 
 
 def test_a_batch_too_small_for_an_episode_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"batch_size = 16 leaves no query in 2 episodes .* set it to 20 at the least"):
+    with pytest.raises(InputError, match=r"batch_size = 16 leaves no query in 2 episodes .* set it to at least 20"):
         go(tmp_path, "maml", "method.tasks=2", "training.batch_size=16")
     from benchmark.spec import Training
 

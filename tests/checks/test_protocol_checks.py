@@ -112,7 +112,7 @@ class Wandering(Plain):
 class Favouring(Plain):
     def run(self, data: ImageSet, trainer: Any, seed: int) -> Result:
         result = super().run(data, trainer, seed)
-        return dataclasses.replace(result, n=1 + ("ce" in result.student.facts["history"][0]))
+        return dataclasses.replace(result, n=1 + ("ce" in result.student.metadata["history"][0]))
 
 
 CASES: list[tuple[Any, str, str]] = [

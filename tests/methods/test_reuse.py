@@ -31,8 +31,8 @@ def make(
     brief = ("teacher.steps=12", "teacher.batch_size=16", f"training.steps={steps}", "training.batch_size=16")
     request = Request("fewshot-5way1shot", method, "tiny", overrides=(*ALIKE, *brief, *overrides))
     trainer = Trainer(Plan(request, root).spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
-    teacher = trainer.teacher(teacher_task)
-    return teacher, trainer.student(student_task, teacher)
+    teacher = trainer.get_teacher(teacher_task)
+    return teacher, trainer.train_student(student_task, teacher)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_start_is_the_teacher_by_class_identity(
     moved = zip(student.network.backbone.parameters(), teacher.network.backbone.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in moved)
     assert student.normalisation == teacher.normalisation
-    assert student.facts["steps"] == 12
+    assert student.metadata["steps"] == 12
 
 
 def test_fine_tuning_moves_the_student_and_not_the_teacher(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
@@ -82,8 +82,8 @@ def test_fine_tuning_moves_the_student_and_not_the_teacher(tmp_path: Path, tasks
 def test_a_linear_probe_trains_its_head_alone(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
     teacher, student = make(tmp_path, "linear-probe", *tasks, steps=60)
     assert same(student.network, teacher.network)
-    assert student.facts["steps"] == 60
-    assert student.facts["history"][-1]["ce"] < student.facts["history"][0]["ce"]
+    assert student.metadata["steps"] == 60
+    assert student.metadata["history"][-1]["ce"] < student.metadata["history"][0]["ce"]
     assert student.normalisation == teacher.normalisation
 
 
@@ -92,7 +92,7 @@ def test_ncm_assigns_to_the_nearest_mean(tmp_path: Path, tasks: tuple[Task, Task
     """Distances to means by a loop over classes."""
     teacher, student = make(tmp_path, "ncm", *tasks, f"method.head={head}")
     assert same(student.network, teacher.network)
-    assert (student.facts["steps"], student.facts["images"], student.facts["history"]) == (0, 0, [])
+    assert (student.metadata["steps"], student.metadata["images"], student.metadata["history"]) == (0, 0, [])
     task = tasks[1]
 
     def features(indices: np.ndarray) -> torch.Tensor:
@@ -104,8 +104,8 @@ def test_ncm_assigns_to_the_nearest_mean(tmp_path: Path, tasks: tuple[Task, Task
         mean = features(task.train[task.labels(task.train) == label]).mean(0)
         means.append(mean / mean.norm() if head == "normalised" else mean)
     nearest = torch.cdist(features(task.held_out), torch.stack(means)).argmin(1)
-    assert student.facts["accuracy"] == np.mean(nearest.numpy() == task.labels(task.held_out))
-    assert student.facts["accuracy"] > 2 / 6
+    assert student.metadata["accuracy"] == np.mean(nearest.numpy() == task.labels(task.held_out))
+    assert student.metadata["accuracy"] > 2 / 6
 
 
 def test_l2sp_is_its_formula() -> None:

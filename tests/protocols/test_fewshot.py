@@ -8,13 +8,11 @@ import pytest
 
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request
-from benchmark.system.progress import Silent
-from benchmark.training import TeacherStore, Trainer, select_device
-from protocols.base import Result
+from benchmark.experiment.runner import Plan
+from protocols import Result
 
-DEVICE = select_device("cpu", "float32")
-SMOKE = ("protocol.episodes=400", "protocol.queries=5", "training.batch_size=16", "teacher.batch_size=16")
+from ..smoke import make_plan, run_plan
+
 LEARNT = ("training.steps=200", "training.lr=0.1")
 """Enough to learn by, at the untuned rate: what tuning has chosen is chosen on other data."""
 
@@ -22,17 +20,12 @@ LEARNT = ("training.steps=200", "training.lr=0.1")
 def plan(
     root: Path, method: str = "ce", overrides: tuple[str, ...] = (), protocol: str = "fewshot-5way1shot", **options: Any
 ) -> Plan:
-    return Plan(Request(protocol, method, "tiny", overrides=(*SMOKE, *overrides), **options), root)
-
-
-def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, trainer, seed)
+    return make_plan(root, protocol, method, "protocol.episodes=400", "protocol.queries=5", *overrides, **options)
 
 
 def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
     made = plan(tmp_path, overrides=(*LEARNT, "teacher.steps=200"))
-    found = result(tmp_path, made)
+    found = run_plan(tmp_path, made)
     scores = {"student": found.score, **found.references}
     assert set(scores) == {"student", "teacher", "pixels"}
     for name, score in scores.items():
@@ -53,13 +46,13 @@ def test_shuffled_training_labels_leave_no_more_than_the_floor(tmp_path: Path) -
     base = made.data.indices_of(made.data.splits["train"])
     labels[base] = np.random.default_rng(0).permutation(labels[base])
     made.data = ImageSet(**{**vars_of(made.data), "labels": labels})
-    found = result(tmp_path, made)
+    found = run_plan(tmp_path, made)
     assert found.score.value < found.references["pixels"].value + 0.05
 
 
 def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
     made = plan(tmp_path, limit_steps=2)
-    found = result(tmp_path, made)
+    found = run_plan(tmp_path, made)
     for trained in (found.student, found.teacher):
         assert set(trained.task.classes) == set(made.data.splits["train"])
         assert not set(made.data.labels[trained.task.train]) & set(made.data.splits["test"])
@@ -69,12 +62,12 @@ def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
 def test_novel_pixels_change_neither_teacher_nor_student(tmp_path: Path) -> None:
     """Poisoned test images leave both networks as they are, bit for bit."""
     made = plan(tmp_path, "refilled", limit_steps=3)
-    clean = result(tmp_path / "clean", made)
+    clean = run_plan(tmp_path / "clean", made)
     novel = made.data.indices_of(made.data.splits["test"])
     poisoned = made.data.images.copy()
     poisoned[novel] = 255 - poisoned[novel]
     made.data = ImageSet(**{**vars_of(made.data), "images": poisoned})
-    other = result(tmp_path / "poisoned", made)
+    other = run_plan(tmp_path / "poisoned", made)
     for name in ("student", "teacher"):
         a, b = getattr(clean, name).network.state_dict(), getattr(other, name).network.state_dict()
         assert all((a[key] == b[key]).all() for key in a)
@@ -87,7 +80,7 @@ def vars_of(data: ImageSet) -> dict[str, Any]:
 
 def test_episodes_follow_protocol_data_and_seed_alone(tmp_path: Path) -> None:
     hashes = {
-        label: result(tmp_path, made, seed).facts["episodes_hash"]
+        label: run_plan(tmp_path, made, seed).facts["episodes_hash"]
         for label, made, seed in (
             ("ce", plan(tmp_path, limit_steps=1), 0),
             ("kd", plan(tmp_path, "kd", ("training.lr=0.01",), limit_steps=2), 0),
@@ -101,7 +94,7 @@ def test_episodes_follow_protocol_data_and_seed_alone(tmp_path: Path) -> None:
 
 def test_head_and_split_are_settings(tmp_path: Path) -> None:
     def run(*overrides: str) -> Result:
-        return result(tmp_path, plan(tmp_path, overrides=overrides, limit_steps=20))
+        return run_plan(tmp_path, plan(tmp_path, overrides=overrides, limit_steps=20))
 
     base, euclidean, val = run(), run("protocol.head=euclidean"), run("protocol.split=val")
     assert base.score.value != euclidean.score.value

@@ -12,40 +12,27 @@ from benchmark.data import DATASETS, ImageSet
 from benchmark.data.herding import herd
 from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request, transfer_context
+from benchmark.experiment.runner import Plan, transfer_context
 from benchmark.methods import METHODS
-from benchmark.system.progress import Silent
-from benchmark.training import TeacherStore, Trainer, select_device
+from benchmark.training import Trainer
 from protocols import PROTOCOLS
 from protocols.base import Result
 from protocols.incremental import harmonic_mean
 
 from ..embedded import EMBEDDED
+from ..smoke import make_plan, make_trainer, run_plan
 
-DEVICE = select_device("cpu", "float32")
-SMOKE = ("training.batch_size=16", "teacher.batch_size=16")
 LEARNT = (
     "training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120", "training.lr=0.1",
 )  # fmt: skip
 
 
-def plan(root: Path, exemplars: int, method: str, *overrides: str, smoke: bool = True, **options: Any) -> Plan:
-    given = (*(SMOKE if smoke else LEARNT), *overrides)
-    return Plan(Request(f"incremental-1step-{exemplars}exemplars", method, "tiny", overrides=given, **options), root)
-
-
-def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, trainer, seed)
-
-
-@pytest.fixture(scope="module")
-def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bank")
+def plan(root: Path, exemplars: int, method: str, *overrides: str, **options: Any) -> Plan:
+    return make_plan(root, f"incremental-1step-{exemplars}exemplars", method, *overrides, **options)
 
 
 def learnt(root: Path, exemplars: int, method: str, *overrides: str) -> Result:
-    return result(root, plan(root, exemplars, method, *overrides, smoke=False))
+    return run_plan(root, plan(root, exemplars, method, *LEARNT, *overrides))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +91,7 @@ def test_metrics_come_from_the_saved_predictions(teachers: Path) -> None:
     assert values["new"] == pytest.approx(new)
     assert values["harmonic"] == pytest.approx(2 * old * new / (old + new))
     teacher_old = np.mean(found.arrays["predicted_teacher"] == labels[labels < 15])
-    assert values["teacher_old"] == pytest.approx(teacher_old) == pytest.approx(found.teacher.facts["accuracy"])
+    assert values["teacher_old"] == pytest.approx(teacher_old) == pytest.approx(found.teacher.metadata["accuracy"])
     assert values["old_within_old"] >= old
     assert found.n == len(labels) == len(found.student.task.held_out)
     assert found.facts["exemplars_held"] == 60
@@ -113,8 +100,8 @@ def test_metrics_come_from_the_saved_predictions(teachers: Path) -> None:
 
 def test_exemplars_are_herded_with_the_teacher(teachers: Path) -> None:
     made = plan(teachers, 3, "replay", limit_steps=3)
-    trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
-    found = result(teachers, made)
+    trainer = make_trainer(teachers, made)
+    found = run_plan(teachers, made)
     task, data = found.student.task, made.data
     train = split_by_group(data, test=0.4, val=0.2)["train"]
     for c in found.teacher.task.classes:
@@ -125,7 +112,7 @@ def test_exemplars_are_herded_with_the_teacher(teachers: Path) -> None:
 
 def test_slots_of_memory(teachers: Path) -> None:
     def images(method: str) -> tuple[int, int]:
-        found = result(teachers, plan(teachers, 3, method, limit_steps=2))
+        found = run_plan(teachers, plan(teachers, 3, method, limit_steps=2))
         labels = found.student.task.labels(found.student.task.train)
         return int((labels < 15).sum()), int((labels >= 15).sum())
 
@@ -137,19 +124,19 @@ def test_slots_of_memory(teachers: Path) -> None:
 
 def test_slots_of_rebalancing(teachers: Path) -> None:
     made = {how: plan(teachers, 3, "kd", f"protocol.rebalance={how}", limit_steps=10) for how in ("none", "align")}
-    plain, aligned = (result(teachers, m).student.network.head.weight for m in made.values())
+    plain, aligned = (run_plan(teachers, m).student.network.head.weight for m in made.values())
     assert torch.equal(plain[:15], aligned[:15])
     assert float(aligned[15:].norm(dim=1).mean()) == pytest.approx(float(plain[:15].norm(dim=1).mean()), rel=1e-5)
     assert not torch.allclose(plain[15:], aligned[15:])
-    balanced = result(teachers, plan(teachers, 3, "kd", "protocol.rebalance=balanced", limit_steps=10)).student
-    assert balanced.facts["steps"] == 10
-    assert [row["stage"] for row in balanced.facts["history"]].count("balanced") == 3
+    balanced = run_plan(teachers, plan(teachers, 3, "kd", "protocol.rebalance=balanced", limit_steps=10)).student
+    assert balanced.metadata["steps"] == 10
+    assert [row["stage"] for row in balanced.metadata["history"]].count("balanced") == 3
 
 
 def test_the_balanced_stage_goes_on_with_the_loss_of_the_last(teachers: Path) -> None:
     def terms(method: str, *settings: str) -> set[str]:
         made = plan(teachers, 3, method, "protocol.rebalance=balanced", *settings, limit_steps=10)
-        history = result(teachers, made).student.facts["history"]
+        history = run_plan(teachers, made).student.metadata["history"]
         return {name for row in history if row["stage"] == "balanced" for name in row} - {"stage", "step"}
 
     assert terms("fitnet", "method.form=two-stage") == {"ce", "kd"}
@@ -161,12 +148,12 @@ def test_slots_of_the_head(teachers: Path) -> None:
     """The nearest mean of all images at hand, and of as many exemplars of every class, by a plain loop."""
     for head in ("ncm", "nme"):
         made = plan(teachers, 3, "replay", f"protocol.head={head}", limit_steps=4)
-        trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
-        found = result(teachers, made)
+        trainer = make_trainer(teachers, made)
+        found = run_plan(teachers, made)
         task, data = found.student.task, made.data
 
-        def unit(images: Any, shop: Trainer = trainer, run: Result = found) -> Any:
-            rows = shop.embed(run.student, run.student.task.data, images).double().numpy()
+        def unit(images: Any, trainer: Trainer = trainer, run: Result = found) -> Any:
+            rows = trainer.embed(run.student, run.student.task.data, images).double().numpy()
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
         means = []
@@ -178,61 +165,44 @@ def test_slots_of_the_head(teachers: Path) -> None:
             means.append(mean / np.linalg.norm(mean))
         expected = (unit(task.held_out) @ np.stack(means).T).argmax(1)
         assert np.mean(expected == found.arrays["predicted_student"]) > 0.99
-    assert result(teachers, plan(teachers, 3, "icarl", limit_steps=2)).facts["head"] == "nme"
-
-
-@pytest.mark.parametrize("method", METHODS.names())
-@pytest.mark.parametrize("exemplars", [0, 3])
-def test_every_method_that_applies_runs(teachers: Path, exemplars: int, method: str) -> None:
-    entry = METHODS.get(method).entry
-    try:
-        made = plan(teachers, exemplars, method, limit_steps=5)
-    except InputError as error:
-        assert "does not apply" in str(error)  # noqa: PT017
-        unkept = entry.incremental_defaults.head != "net" or entry.needs.exemplars
-        assert entry.needs.labels == "same" or (unkept and not exemplars) or entry.needs.learns == "episodes"
-        return
-    found = result(teachers, made)
-    assert found.student.facts["steps"] == (5 if entry.needs.trains != "nothing" else 0)
-    assert found.student.facts["start"] == entry.starts("teacher")
-    assert all(torch.isfinite(p).all() for p in found.student.network.parameters())
+    assert run_plan(teachers, plan(teachers, 3, "icarl", limit_steps=2)).facts["head"] == "nme"
 
 
 def test_lucir_starts_from_the_teachers_rows_and_imprints_the_new(teachers: Path) -> None:
     made = plan(teachers, 3, "lucir", "training.lr=1e-9", limit_steps=1)
-    found = result(teachers, made)
+    found = run_plan(teachers, made)
     rows, task = found.student.network.head.weight, found.student.task
     normalise = torch.nn.functional.normalize
     assert torch.allclose(rows[:15], normalise(found.teacher.network.head.weight, dim=1), atol=1e-5)
-    trainer = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
+    trainer = make_trainer(teachers, made)
     new = task.train[made.data.labels[task.train] == task.classes[-1]]
     mean = normalise(trainer.embed(found.teacher, made.data, new), dim=1).mean(0)
     assert torch.allclose(rows[-1], normalise(mean, dim=0), atol=1e-5)
 
 
 def test_a_fresh_student_may_have_a_larger_foreign_teacher(teachers: Path) -> None:
-    foreign = ("student.start=fresh", "teacher.backbone=conv4-64", "student.backbone=conv4-16")
-    found = result(teachers, plan(teachers, 3, "refilled", *foreign, limit_steps=4))
-    assert found.student.facts["start"] == "fresh"
-    with pytest.raises(InputError, match=r"conv4-64, not conv4-16"):
+    foreign = ("student.start=fresh", "teacher.backbone=conv4-32", "student.backbone=conv4-16")
+    found = run_plan(teachers, plan(teachers, 3, "refilled", *foreign, limit_steps=4))
+    assert found.student.metadata["start"] == "fresh"
+    with pytest.raises(InputError, match=r"conv4-32, not conv4-16"):
         plan(teachers, 3, "wa", *foreign)
 
 
 def test_a_head_from_the_teacher_is_not_drawn_anew(teachers: Path) -> None:
     """REFILLED's second stage asks for a fresh head; a student that has the teacher's keeps it."""
-    found = result(teachers, plan(teachers, 0, "refilled", "training.lr=1e-9", limit_steps=4))
+    found = run_plan(teachers, plan(teachers, 0, "refilled", "training.lr=1e-9", limit_steps=4))
     kept = found.student.network.head.weight[:15]
     assert torch.allclose(kept, found.teacher.network.head.weight, atol=1e-5)
 
 
 def test_test_images_touch_nothing_but_their_own_predictions(tmp_path: Path) -> None:
     made = plan(tmp_path, 3, "refilled", "protocol.head=nme", limit_steps=10)
-    clean = result(tmp_path / "clean", made)
+    clean = run_plan(tmp_path / "clean", made)
     images = made.data.images.copy()
     side = split_by_group(made.data, test=0.4, val=0.2)["test"]
     images[side] = 255 - images[side]
     made.data = dataclasses.replace(made.data, images=images)
-    poisoned = result(tmp_path / "poisoned", made)
+    poisoned = run_plan(tmp_path / "poisoned", made)
     for name in ("student", "teacher"):
         a, b = (getattr(found, name).network.state_dict() for found in (clean, poisoned))
         assert all(torch.equal(value, b[key]) for key, value in a.items())
@@ -259,20 +229,19 @@ def test_distillation_keeps_what_finetuning_forgets(teachers: Path) -> None:
     assert kept["lwf"] > kept["finetune"] + 0.2
 
 
-def test_shuffled_labels_fall_to_chance(tmp_path: Path, tiny: ImageSet) -> None:
-    made = plan(tmp_path, 4, "replay", smoke=False)
+def test_incremental_with_shuffled_labels_falls_to_chance(
+    tmp_path: Path, tiny: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, 4, "replay", *LEARNT)
     labels = tiny.labels.copy()
     train = split_by_group(tiny, test=0.4, val=0.2)["train"]
     new = set(made.protocol.classes(tiny)[1])  # type: ignore[attr-defined]
     for side in (True, False):  # within old and within new classes, so that each keeps its images
         own = train[np.isin(tiny.labels[train], list(new)) == side]
         labels[own] = labels[own][np.random.default_rng(1).permutation(len(own))]
-    sides = split_by_group(tiny, test=0.4, val=0.2)
+    sides = split_by_group(tiny, test=0.4, val=0.2)  # of the true labels
     made.data = dataclasses.replace(tiny, labels=labels)
 
-    def split(data: ImageSet) -> Any:
-        return sides
-
-    made.protocol._sides = split  # type: ignore[attr-defined]
-    found = result(tmp_path, made)
+    monkeypatch.setattr("protocols.splits.split_images", lambda *_: sides)
+    found = run_plan(tmp_path, made)
     assert found.score.value < 0.12

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,21 @@ import torch
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
 from benchmark.experiment.estimation import estimate
-from benchmark.experiment.runner import Plan, Request, transfer_context
+from benchmark.experiment.runner import Plan, transfer_context
 from benchmark.methods import METHODS
 from benchmark.records.store import Store
-from benchmark.system.progress import Silent
-from benchmark.training import TeacherStore, Trainer, select_device
+from benchmark.training import Trainer
+from benchmark.training.parallel_students import train_students
 from protocols import PROTOCOLS
 from protocols.base import Result
 from protocols.middleshot import MiddleShot
 
 from ..embedded import EMBEDDED
-
-DEVICE = select_device("cpu", "float32")
-SMOKE = ("protocol.tasks=6", "protocol.queries=4", "protocol.crops=2", "training.batch_size=6", "teacher.batch_size=16",
-         "teacher.steps=5", "training.steps=3")  # fmt: skip
+from ..smoke import DEVICE, make_plan, make_trainer, run_plan
 
 
 def plan(root: Path, method: str, *overrides: str, name: str = "middleshot-3way2shot") -> Plan:
-    given = {item.partition("=")[0]: item for item in (*SMOKE, *overrides)}
-    return Plan(Request(name, method, "tiny", overrides=tuple(given.values())), root)
-
-
-def result(root: Path, made: Plan, seed: int = 0) -> Result:
-    trainer = Trainer(made.spec(seed), TeacherStore(root / "teachers"), DEVICE, Silent())
-    return made.protocol.run(made.data, trainer, seed)
-
-
-@pytest.fixture(scope="module")
-def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bank")
+    return make_plan(root, name, method, "teacher.steps=5", "training.steps=3", *overrides)
 
 
 @pytest.mark.parametrize(
@@ -84,62 +71,36 @@ def test_every_data_set_carries_it(name: str) -> None:
     assert not set(data.groups[first.train]) & set(data.groups[first.held_out])
 
 
-@pytest.mark.parametrize("method", METHODS.names())
-def test_every_method_that_applies_runs(teachers: Path, method: str) -> None:
-    entry = METHODS.get(method).entry
-    try:
-        made = plan(teachers, method)
-    except InputError as error:
-        assert "does not apply" in str(error)  # noqa: PT017
-        return
-    found = result(teachers, made)
-    assert found.n == 6
-    counts = found.arrays["correct_student"]
-    assert found.score.value == pytest.approx(np.mean(counts / 12))
-    assert [i.kind for i in found.score.intervals] == ["episode", "class"]
-    assert set(found.references) == {"teacher", "pixels"}
-    assert found.student.facts["steps"] == (3 if entry.needs.trains != "nothing" else 0)
-    assert found.student.facts["students"] == 6
-    if method == "ncm":  # one shot more than one: unit means, where the references' are not scaled
-        assert abs(found.score.value - found.references["teacher"].value) < 0.1
-
-
 def test_tasks_follow_the_seed_and_never_the_method(teachers: Path) -> None:
-    hashes = {result(teachers, plan(teachers, m), s).facts["episodes_hash"] for m in ("ce", "ncm") for s in (0, 1)}
+    hashes = {run_plan(teachers, plan(teachers, m), s).facts["episodes_hash"] for m in ("ce", "ncm") for s in (0, 1)}
     assert len(hashes) == 2
 
 
 def test_a_task_does_not_depend_on_how_many_are_kept_at_a_time(teachers: Path, monkeypatch: Any) -> None:
     made = plan(teachers, "refilled", "training.steps=12", "student.start=teacher")
-    whole = result(teachers, made)
-    original = Trainer.students
-
-    def few(self: Trainer, *args: Any) -> Any:
-        return original(self, *args, held=1)
-
-    monkeypatch.setattr(Trainer, "students", few)
-    single = result(teachers, made)
+    whole = run_plan(teachers, made)
+    monkeypatch.setattr("benchmark.training.trainer.train_students", partial(train_students, max_pixels=1))
+    single = run_plan(teachers, made)
     assert np.abs(whole.arrays["correct_student"] - single.arrays["correct_student"]).max() <= 1
-    assert [row["stage"] for row in whole.student.facts["history"]] == [
-        row["stage"] for row in single.student.facts["history"]
+    assert [row["stage"] for row in whole.student.metadata["history"]] == [
+        row["stage"] for row in single.student.metadata["history"]
     ]
-    for a, b in zip(whole.student.facts["history"], single.student.facts["history"], strict=True):
+    for a, b in zip(whole.student.metadata["history"], single.student.metadata["history"], strict=True):
         assert {k: v for k, v in a.items() if k != "stage"} == pytest.approx(
             {k: v for k, v in b.items() if k != "stage"}, rel=1e-2
         )
 
 
 def test_students_start_from_a_network_of_their_own_backbone(teachers: Path) -> None:
-    made = plan(teachers, "finetune", "training.lr=1e-9")
-    found = result(teachers, made)
-    shop = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
-    origin = shop.teacher(found.teacher.task, "conv4-16")
+    made = plan(teachers, "finetune", "training.lr=1e-9", "teacher.backbone=conv4-32")
+    found = run_plan(teachers, made)
+    origin = make_trainer(teachers, made).get_teacher(found.teacher.task, "conv4-16")
     for own, start in zip(
         found.student.network.backbone.parameters(), origin.network.backbone.parameters(), strict=True
     ):
         assert torch.allclose(own, start, atol=1e-5)
-    assert found.student.facts["backbone"] == "conv4-16"
-    assert found.teacher.facts["backbone"] == "conv4-64"
+    assert found.student.metadata["backbone"] == "conv4-16"
+    assert found.teacher.metadata["backbone"] == "conv4-32"
 
 
 def test_logistic_regression_is_that_of_the_library(teachers: Path) -> None:
@@ -148,12 +109,12 @@ def test_logistic_regression_is_that_of_the_library(teachers: Path) -> None:
     for ways in (2, 3):
         made = plan(teachers, "logistic-regression", name=f"middleshot-{ways}way2shot")
         assert isinstance(made.protocol, MiddleShot)
-        found = result(teachers, made)
-        shop = Trainer(made.spec(0), TeacherStore(teachers / "teachers"), DEVICE, Silent())
+        found = run_plan(teachers, made)
+        trainer = make_trainer(teachers, made)
         drawn = made.protocol.episodes(made.data, 0)
 
-        def unit(images: Any, shop: Trainer = shop, run: Result = found) -> Any:
-            rows = shop.embed(run.teacher, run.teacher.task.data, images.ravel()).double().numpy()
+        def unit(images: Any, trainer: Trainer = trainer, run: Result = found) -> Any:
+            rows = trainer.embed(run.teacher, run.teacher.task.data, images.ravel()).double().numpy()
             return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
         for t in range(6):
@@ -167,12 +128,12 @@ def test_the_first_crop_is_the_image_and_support_decides(teachers: Path, tiny: I
     made = plan(teachers, "ce", "training.steps=10")
     assert isinstance(made.protocol, MiddleShot)
     drawn = made.protocol.episodes(tiny, 0)
-    clean = result(teachers, made)
+    clean = run_plan(teachers, made)
     for part, changes in ((np.setdiff1d(drawn.query, drawn.support), False), (drawn.support.ravel(), True)):
         images = tiny.images.copy()
         images[part] = 255 - images[part]
         made.data = dataclasses.replace(tiny, images=images)
-        poisoned = result(teachers, made).student.network
+        poisoned = run_plan(teachers, made).student.network
         same = all(
             torch.equal(a, b) for a, b in zip(clean.student.network.parameters(), poisoned.parameters(), strict=True)
         )
@@ -183,16 +144,16 @@ def test_students_learn_their_tasks_and_shuffled_labels_fall_to_chance(tmp_path:
     learns = ("training.steps=40", "training.batch_size=10", "protocol.tasks=12", "teacher.steps=60")
     made = plan(tmp_path, "ce", *learns, name="middleshot-3way5shot")
     assert isinstance(made.protocol, MiddleShot)
-    assert result(tmp_path, made).score.value > 0.7
+    assert run_plan(tmp_path, made).score.value > 0.7
     drawn = made.protocol.episodes(made.data, 0)
     mixed = np.random.default_rng(0).permuted(drawn.support.reshape(12, -1), axis=1).reshape(drawn.support.shape)
     monkeypatch.setattr(made.protocol, "episodes", lambda *_: dataclasses.replace(drawn, support=mixed))
-    assert abs(result(tmp_path, made).score.value - 1 / 3) < 0.15
+    assert abs(run_plan(tmp_path, made).score.value - 1 / 3) < 0.15
 
 
 def test_a_student_that_is_the_teacher_has_its_backbone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the student is the teacher"):
-        plan(tmp_path, "ncm", "student.backbone=conv4-16")
+        plan(tmp_path, "ncm", "student.backbone=conv4-16", "teacher.backbone=conv4-32")
 
 
 @pytest.mark.parametrize("method", ["finetune", "ncm"])

@@ -188,7 +188,7 @@ CASES = [
     ),
     *(
         Case(f"checkpoint {n}", f"data/checkpoints/*/{g}", d, (*KD, "--seed", "5"), 0,
-             ("checkpoint", "not gone on from"), ("data/checkpoints/*", "results/runs/*.s5.*"))
+             ("checkpoint", "not resumed"), ("data/checkpoints/*", "results/runs/*.s5.*"))
         for n, g, d in (
             ("cut", "*.safetensors", cut),
             ("flipped", "*.safetensors", flip(-5)),

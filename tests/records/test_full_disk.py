@@ -64,7 +64,7 @@ def test_the_training_before_the_disk_was_full_is_not_lost(call: Call, small: Pa
     filler.unlink()
     again = call(*RUN, "--method", "ce", "--results", str(results))
     assert again.returncode == 0
-    assert "goes on from step 3 of 3" in again.stderr
+    assert "resumes at step 3 of 3" in again.stderr
 
 
 def test_so_is_a_full_data_folder(call: Call, small: Path) -> None:

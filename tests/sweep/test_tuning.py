@@ -156,7 +156,7 @@ def test_quick_is_completed_by_what_was_chosen(tmp_path: Path, monkeypatch: pyte
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("ce = 3")
-    with pytest.raises(InputError, match=r"a.toml: \[ce\] is no table"):
+    with pytest.raises(InputError, match=r"a.toml: \[ce\] is not a table"):
         tuned_settings.read(tmp_path / "a.toml")
     (tmp_path / "a.toml").write_text("[ce")
     with pytest.raises(InputError, match="cannot read tuned settings"):

@@ -8,20 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.experiment.runner import Plan, Request, measure
+from benchmark.experiment.runner import measure
 from benchmark.methods import METHODS
 from benchmark.system import interrupts
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
-from benchmark.training.checkpoints import Checkpoint, State
+from benchmark.training.checkpoints import Checkpoint, Snapshot
 
-DEVICE = select_device("cpu", "float32")
+from ..smoke import DEVICE, kind_of, make_plan, methods_of_each_kind
+
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
-SMOKE = {
-    "fewshot-5way1shot": ("protocol.episodes=50", "protocol.queries=4", "training.batch_size=15"),
+SMALL = {
     "distill-overlap50": ("training.batch_size=8",),
-    "incremental-1step-5exemplars": ("training.batch_size=8",),
-    "middleshot-5way1shot": ("protocol.tasks=45", "protocol.queries=4", "training.batch_size=5"),
+    "middleshot-5way1shot": ("protocol.tasks=25", "training.batch_size=5", "protocol.crops=8"),
 }
 
 
@@ -37,21 +36,25 @@ def folder(root: Path, every: float = 0.0, progress: Silent | None = None) -> Ch
     return Checkpoints(root / "checkpoints", DEVICE, progress or Silent(), every)
 
 
-def carry_out(root: Path, protocol: str, method: str, *more: str, checkpoints: Checkpoints | None) -> dict[str, Any]:
-    """What a run determines, its arrays as bytes."""
-    plan = Plan(Request(protocol, method, "tiny", "quick", (*SMOKE[protocol], *more), limit_steps=7), root)
-    bank = TeacherStore(root / "teachers")
-    record, arrays = measure(plan, plan.spec(3), bank, DEVICE, Silent(), checkpoints)
+def determined(
+    root: Path, protocol: str, method: str, *more: str, checkpoints: Checkpoints | None, teachers: Path | None = None
+) -> dict[str, Any]:
+    """Return what a run determines, its arrays as bytes."""
+    plan = make_plan(root, protocol, method, *SMALL[protocol], *more, limit_steps=7)
+    store = TeacherStore((teachers or root) / "teachers")
+    record, arrays = measure(plan, plan.spec(3), store, DEVICE, Silent(), checkpoints)
     assert record["status"] == "done", record
     return {name: record[name] for name in COMPARED} | {name: x.tobytes() for name, x in arrays.items()}
 
 
-def broken_off(root: Path, monkeypatch: pytest.MonkeyPatch, after: int, *what: str) -> dict[str, Any]:
-    """As ``carry_out``, every attempt broken off as soon as that many checkpoints are written, but for the last."""
+def interrupted(
+    root: Path, monkeypatch: pytest.MonkeyPatch, after: int, *run: str, teachers: Path | None = None
+) -> dict[str, Any]:
+    """Return the same of a run whose attempts are interrupted after that many checkpoints, except the last one."""
     real, saves, attempts = Checkpoint.save, [0], 0
 
-    def save(self: Checkpoint, state: State) -> None:
-        real(self, state)
+    def save(self: Checkpoint, snapshot: Snapshot) -> None:
+        real(self, snapshot)
         saves[0] += 1
         if saves[0] % after == 0:
             raise KeyboardInterrupt
@@ -61,32 +64,38 @@ def broken_off(root: Path, monkeypatch: pytest.MonkeyPatch, after: int, *what: s
         attempts += 1
         before = saves[0]
         try:
-            result = carry_out(root, *what, checkpoints=folder(root))
+            result = determined(root, *run, checkpoints=folder(root), teachers=teachers)
         except KeyboardInterrupt:
             assert saves[0] > before
             continue
-        assert attempts > 1, "never broken off"
+        assert attempts > 1, "never interrupted"
         return result
 
 
-@pytest.mark.parametrize("method", ["refilled", "ce", "finetune"])
-def test_many_students_broken_off_again_and_again_end_as_if_they_never_had_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+@pytest.mark.parametrize(
+    "method", [name for name in methods_of_each_kind("middleshot-5way1shot") if kind_of(name).trains == "all"]
+)
+def test_interrupted_parallel_students_end_bit_for_bit_equal(
+    tmp_path: Path, teachers: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """They have a loop of their own; the other is put to it by a rule of every method's contract."""
-    expected = carry_out(tmp_path / "whole", "middleshot-5way1shot", method, checkpoints=None)
-    assert broken_off(tmp_path / "pieces", monkeypatch, 2, "middleshot-5way1shot", method) == expected
+    """Parallel students have a loop of their own; the check of every method interrupts the other loop."""
+    run = "middleshot-5way1shot", method
+    expected = determined(tmp_path / "whole", *run, checkpoints=None, teachers=teachers)
+    assert interrupted(tmp_path / "pieces", monkeypatch, 1, *run, teachers=teachers) == expected
 
 
 @pytest.mark.parametrize("backbone", ["wrn-10-1", "resnet8"])
-def test_so_does_one_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
-    words = "distill-overlap50", "refilled", f"student.backbone={backbone}", "training.sampler=balanced"
-    words = (*words, "training.classes_per_batch=4")
-    expected = carry_out(tmp_path / "whole", *words, checkpoints=None)
-    assert broken_off(tmp_path / "pieces", monkeypatch, 3, *words) == expected
+def test_interrupted_run_of_another_backbone_ends_bit_for_bit_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str
+) -> None:
+    """Teacher and student are interrupted; dropout and batch norm resume too."""
+    run = "distill-overlap50", "refilled", f"student.backbone={backbone}", "training.sampler=balanced"
+    run = (*run, "training.classes_per_batch=4")
+    expected = determined(tmp_path / "whole", *run, checkpoints=None)
+    assert interrupted(tmp_path / "pieces", monkeypatch, 3, *run) == expected
 
 
-def test_it_does_not_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_repeats_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     real = METHODS.get("refilled").entry.loss
 
@@ -95,13 +104,11 @@ def test_it_does_not_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return real(self, batch, *rest)
 
     monkeypatch.setattr(METHODS.get("refilled").entry, "loss", loss)
-    broken_off(tmp_path, monkeypatch, 4, "distill-overlap50", "refilled")
+    interrupted(tmp_path, monkeypatch, 4, "distill-overlap50", "refilled")
     assert len(drawn) == 7
 
 
-def test_a_signal_is_heeded_between_two_steps_and_what_is_done_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signal_stops_between_two_steps_after_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "_signals", [])
     entry = METHODS.get("ce").entry
     real, calls = entry.loss, [0]
@@ -117,18 +124,18 @@ def test_a_signal_is_heeded_between_two_steps_and_what_is_done_is_kept(
     before = signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
     try:
         with pytest.raises(KeyboardInterrupt):
-            carry_out(tmp_path, *words, checkpoints=folder(tmp_path, every=1e9))
+            determined(tmp_path, *words, checkpoints=folder(tmp_path, every=1e9))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert calls[0] == 10
     monkeypatch.setattr(interrupts, "_signals", [])
-    found = carry_out(tmp_path, *words, checkpoints=folder(tmp_path))
+    found = determined(tmp_path, *words, checkpoints=folder(tmp_path))
     assert calls[0] == 14
     monkeypatch.setattr(entry, "loss", real)
-    assert found == carry_out(tmp_path, *words, checkpoints=None)
+    assert found == determined(tmp_path, *words, checkpoints=None)
 
 
-def test_the_first_signal_waits_for_what_is_held_and_a_second_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_signal_is_deferred_and_second_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "_signals", [])
     reached: list[str] = []
 
@@ -151,20 +158,20 @@ def test_the_first_signal_waits_for_what_is_held_and_a_second_one_does_not(monke
         interrupts.handle_stop_signal(2, None)
 
 
-def state() -> State:
+def snapshot() -> Snapshot:
     weights = torch.arange(24, dtype=torch.float32).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
-    return State({"w": weights, "two": weights[0, 0], "one": torch.tensor(1.5)}, {"step": 3, "rate": 0.1 + 0.2})
+    return Snapshot({"w": weights, "two": weights[0, 0], "one": torch.tensor(1.5)}, {"step": 3, "rate": 0.1 + 0.2})
 
 
-def test_state_comes_back_with_values_and_layout(tmp_path: Path) -> None:
+def test_checkpoint_restores_values_and_memory_layout(tmp_path: Path) -> None:
     part = folder(tmp_path).part("key", "student")
     assert part.load() is None
-    part.save(State({}, {"step": 1}))
-    part.save(state())
+    part.save(Snapshot({}, {"step": 1}))
+    part.save(snapshot())
     found = part.load()
     assert found is not None
-    assert found.facts == state().facts
-    for name, tensor in state().tensors.items():
+    assert found.facts == snapshot().facts
+    for name, tensor in snapshot().tensors.items():
         assert torch.equal(found.tensors[name], tensor)
         assert found.tensors[name].stride() == tensor.stride()
     assert sorted(p.suffix for p in (tmp_path / "checkpoints").glob("*/*")) == [".json", ".safetensors"]
@@ -173,8 +180,8 @@ def test_state_comes_back_with_values_and_layout(tmp_path: Path) -> None:
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
-def test_what_was_kept_elsewhere_is_not_gone_on_from(tmp_path: Path) -> None:
-    folder(tmp_path).part("key", "student").save(state())
+def test_checkpoint_of_other_conditions_is_not_loaded(tmp_path: Path) -> None:
+    folder(tmp_path).part("key", "student").save(snapshot())
     assert folder(tmp_path).part("other key", "student").load() is None
     assert folder(tmp_path).part("key", "teacher").load() is None
     assert Checkpoints(tmp_path / "checkpoints", select_device("cpu", "bfloat16"), Silent()).part(
@@ -182,7 +189,7 @@ def test_what_was_kept_elsewhere_is_not_gone_on_from(tmp_path: Path) -> None:
     ).load() is None  # fmt: skip
 
 
-def test_it_is_due_by_time(tmp_path: Path) -> None:
+def test_checkpoint_is_due_by_time(tmp_path: Path) -> None:
     assert folder(tmp_path).part("key", "student").due()
     patient = folder(tmp_path, every=1e9).part("key", "student")
     assert not patient.due()
@@ -208,10 +215,10 @@ DAMAGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_set_aside_and_said(tmp_path: Path, damage: str) -> None:
+def test_damaged_checkpoint_is_renamed_and_reported(tmp_path: Path, damage: str) -> None:
     listener = Listener()
     part = folder(tmp_path, progress=listener).part("key", "student")
-    part.save(state())
+    part.save(snapshot())
     (index,) = (tmp_path / "checkpoints").glob("*/*.json")
     (tensors,) = (tmp_path / "checkpoints").glob("*/*.safetensors")
     DAMAGES[damage](index, tensors)
@@ -220,22 +227,22 @@ def test_a_damaged_one_is_set_aside_and_said(tmp_path: Path, damage: str) -> Non
     assert "is damaged" in said
     assert "student.damaged" in said
     assert part.load() is None
-    part.save(state())
+    part.save(snapshot())
     assert part.load() is not None
 
 
-def test_a_folder_that_takes_nothing_is_said_and_training_goes_on(tmp_path: Path) -> None:
+def test_checkpoint_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("in the way")
     listener = Listener()
-    folder(tmp_path, progress=listener).part("key", "student").save(state())
+    folder(tmp_path, progress=listener).part("key", "student").save(snapshot())
     (said,) = listener.said
     assert "no checkpoint can be kept" in said
 
 
-def test_nothing_is_pickled(tmp_path: Path) -> None:
-    folder(tmp_path).part("key", "student").save(state())
+def test_checkpoint_holds_json_and_safetensors_alone(tmp_path: Path) -> None:
+    folder(tmp_path).part("key", "student").save(snapshot())
     (index,) = (tmp_path / "checkpoints").glob("*/*.json")
-    assert json.loads(index.read_text())["facts"] == state().facts
+    assert json.loads(index.read_text())["facts"] == snapshot().facts
     (tensors,) = (tmp_path / "checkpoints").glob("*/*.safetensors")
     header = int.from_bytes(tensors.read_bytes()[:8], "little")
     assert set(json.loads(tensors.read_bytes()[8 : 8 + header])) >= {"w", "one", "two"}

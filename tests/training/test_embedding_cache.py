@@ -23,7 +23,7 @@ PADDING = 2
 
 
 class Counting(Backbone):
-    """Counts the images that it is shown; ``mixing`` lets each see its neighbours."""
+    """Counts its images; ``mixing`` lets each depend on its batch."""
 
     dim = 12
 
@@ -44,12 +44,12 @@ def network(mixing: float = 0.0) -> Network:
     return Network(Counting(mixing), 4).eval().requires_grad_(False)
 
 
-def memory(root: Path, data: ImageSet, net: Network, key: Any = "net") -> EmbeddingCache:
+def open_cache(root: Path, data: ImageSet, net: Network, key: Any = "net") -> EmbeddingCache:
     return EmbeddingCache(net, key, PLAIN, data, DEVICE, root, Silent())
 
 
 def drawn(data: ImageSet, count: int, seed: int) -> tuple[np.ndarray, Crops]:
-    """Views of few images, so that some come twice."""
+    """Return crops of few images, so that some repeat."""
     images = np.random.default_rng(seed).integers(3, 6, count)
     generator = torch.Generator().manual_seed(seed)
     return images, ImageLoader(data, images[:1], PLAIN, padding=PADDING, device=DEVICE.torch).sample_crops(
@@ -58,7 +58,7 @@ def drawn(data: ImageSet, count: int, seed: int) -> tuple[np.ndarray, Crops]:
 
 
 def directly(data: ImageSet, net: Network, images: np.ndarray, views: Crops) -> Tensor:
-    """Every view cut by slices from its padded image and shown alone."""
+    """Cut every crop by slices from its padded image, and embed it alone."""
     rows = []
     for image, row, column, mirrored in zip(images, *(part.tolist() for part in views), strict=True):
         padded = np.pad(data.images[image], ((2, 2), (2, 2), (0, 0)), constant_values=data.background)
@@ -73,59 +73,59 @@ def data(tiny: ImageSet) -> ImageSet:
     return dataclasses.replace(tiny, flip_invariant=True)
 
 
-def test_it_is_what_the_network_makes_of_the_view(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_embeds_the_crops_themselves(tmp_path: Path, data: ImageSet) -> None:
     net = network()
     images, views = drawn(data, 70, 0)
-    seen = memory(tmp_path, data, net)
-    assert torch.allclose(seen.embed(images, views), directly(data, net, images, views), atol=1e-5)
-    outputs = seen.outputs(images, views)
+    cache = open_cache(tmp_path, data, net)
+    assert torch.allclose(cache.embed(images, views), directly(data, net, images, views), atol=1e-5)
+    outputs = cache.outputs(images, views)
     assert torch.allclose(outputs.logits, net.head(directly(data, net, images, views)), atol=1e-5)
     assert outputs.stages == {}
-    plain = seen.embed(images)
+    plain = cache.embed(images)
     assert torch.allclose(plain, directly(data, net, images, Crops.plain(70)), atol=1e-5)
 
 
 @pytest.mark.parametrize("mixing", [0.0, 0.5])
-def test_it_does_not_depend_on_what_was_asked_before(tmp_path: Path, data: ImageSet, mixing: float) -> None:
-    """Bit for bit; also of a network in which an image sees its neighbours, as some kernels round by company."""
+def test_cache_does_not_depend_on_earlier_calls(tmp_path: Path, data: ImageSet, mixing: float) -> None:
+    """Bit for bit; also for a network whose images depend on their batch, as some kernels round so."""
     net = network(mixing)
     images, views = drawn(data, 40, 1)
-    expected = memory(tmp_path / "fresh", data, net).embed(images, views)
-    seen = memory(tmp_path / "used", data, net)
-    seen.embed(*drawn(data, 23, 2))
-    assert torch.equal(seen.embed(images, views), expected)
+    expected = open_cache(tmp_path / "fresh", data, net).embed(images, views)
+    cache = open_cache(tmp_path / "used", data, net)
+    cache.embed(*drawn(data, 23, 2))
+    assert torch.equal(cache.embed(images, views), expected)
     order = torch.randperm(40).numpy()
-    turned = memory(tmp_path / "turned", data, net).embed(images[order], Crops(*(part[order] for part in views)))
+    turned = open_cache(tmp_path / "turned", data, net).embed(images[order], Crops(*(part[order] for part in views)))
     assert torch.equal(turned, expected[order])
-    alone = memory(tmp_path / "alone", data, net)
+    alone = open_cache(tmp_path / "alone", data, net)
     single = torch.cat([alone.embed(images[i : i + 1], Crops(*(p[i : i + 1] for p in views))) for i in range(5)])
     assert torch.equal(single, expected[:5])
 
 
-def test_a_view_is_computed_once(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_computes_a_crop_once(tmp_path: Path, data: ImageSet) -> None:
     net = network()
     images, views = drawn(data, 64, 3)
-    seen = memory(tmp_path, data, net)
+    cache = open_cache(tmp_path, data, net)
     different = len(set(zip(images.tolist(), *(part.tolist() for part in views), strict=True)))
     assert different < 64
-    seen.embed(images, views)
-    assert seen.facts() == {"views_computed": different, "views_remembered": 64 - different}
+    cache.embed(images, views)
+    assert cache.facts() == {"views_computed": different, "views_remembered": 64 - different}
     shown = net.backbone.shown
-    seen.embed(images, views)
+    cache.embed(images, views)
     assert net.backbone.shown == shown
-    assert seen.facts() == {"views_computed": different, "views_remembered": 128 - different}
+    assert cache.facts() == {"views_computed": different, "views_remembered": 128 - different}
 
 
-def test_files_carry_it_from_run_to_run(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_files_serve_later_runs(tmp_path: Path, data: ImageSet) -> None:
     images, views = drawn(data, 64, 4)
-    first = memory(tmp_path, data, network())
+    first = open_cache(tmp_path, data, network())
     assert not list(tmp_path.iterdir())
     expected = first.embed(images, views)
     first.save()
     first.save()
     (file,) = tmp_path.glob("*/*.safetensors")
     later = network()
-    again = memory(tmp_path, data, later)
+    again = open_cache(tmp_path, data, later)
     assert torch.equal(again.embed(images, views), expected)
     assert later.backbone.shown == 0
     more = drawn(data, 64, 5)
@@ -133,30 +133,30 @@ def test_files_carry_it_from_run_to_run(tmp_path: Path, data: ImageSet) -> None:
     again.save()
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 2
     assert file.exists()
-    last = memory(tmp_path, data, later)
+    last = open_cache(tmp_path, data, later)
     last.embed(images, views)
     last.embed(*more)
     assert last.facts()["views_computed"] == 0
 
 
-def test_other_networks_and_data_have_files_of_their_own(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_files_are_separate_for_networks_and_data(tmp_path: Path, data: ImageSet) -> None:
     images, views = drawn(data, 8, 6)
     darker = dataclasses.replace(data, images=data.images // 2)
     framed = dataclasses.replace(data, background=0)
     for key, own in (("net", data), ("other", data), ("net", darker), ("net", framed)):
-        seen = memory(tmp_path, own, network(), key)
-        seen.embed(images, views)
-        seen.save()
-        assert seen.facts()["views_computed"] > 0
+        cache = open_cache(tmp_path, own, network(), key)
+        cache.embed(images, views)
+        cache.save()
+        assert cache.facts()["views_computed"] > 0
     assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("damage", ["flip", "short", "name"])
-def test_a_damaged_file_is_named(tmp_path: Path, data: ImageSet, damage: str) -> None:
+def test_damaged_cache_file_is_named(tmp_path: Path, data: ImageSet, damage: str) -> None:
     images, views = drawn(data, 8, 7)
-    seen = memory(tmp_path, data, network())
-    seen.embed(images, views)
-    seen.save()
+    cache = open_cache(tmp_path, data, network())
+    cache.embed(images, views)
+    cache.save()
     (file,) = tmp_path.glob("*/*.safetensors")
     content = bytearray(file.read_bytes())
     if damage == "flip":
@@ -165,34 +165,34 @@ def test_a_damaged_file_is_named(tmp_path: Path, data: ImageSet, damage: str) ->
     if damage == "name":
         file.rename(file.with_stem("0" * 64))
     with pytest.raises(InputError, match=r"views .* are damaged .*remove that file"):
-        memory(tmp_path, data, network()).embed(images, views)
+        open_cache(tmp_path, data, network()).embed(images, views)
 
 
-def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path, data: ImageSet) -> None:
     (tmp_path / "file").write_text("")
-    seen = memory(tmp_path / "file", data, network())
-    seen.embed(*drawn(data, 4, 8))
+    cache = open_cache(tmp_path / "file", data, network())
+    cache.embed(*drawn(data, 4, 8))
     with pytest.raises(InputError, match="--data"):
-        seen.save()
+        cache.save()
 
 
-def test_networks_here_are_computed_in_company(tmp_path: Path, data: ImageSet) -> None:
-    """Sixteen at a time: were company to change a result on this machine, it would be one by one and still exact."""
+def test_cache_computes_crops_in_batches_of_one_size(tmp_path: Path, data: ImageSet) -> None:
+    """Sixteen at a time, or one by one if batching changes results on this machine."""
     net = build_network("conv4-16", channels=3, size=16, classes=3, seed=0).eval()
     images, views = drawn(data, 40, 9)
     batches: list[int] = []
     net.backbone.register_forward_hook(lambda _, inputs, __: batches.append(len(inputs[0])))
-    memory(tmp_path, data, net).embed(images, views)
+    open_cache(tmp_path, data, net).embed(images, views)
     assert set(batches[3:]) in ({16}, {1})
 
 
-def test_views_of_the_centre_are_remembered_apart(tmp_path: Path, data: ImageSet) -> None:
+def test_cache_keeps_centre_crops_apart(tmp_path: Path, data: ImageSet) -> None:
     net = network()
     images = np.array([3, 5])
-    seen = EmbeddingCache(net, "net", PLAIN, data, DEVICE, tmp_path, Silent(), 12)
+    cache = EmbeddingCache(net, "net", PLAIN, data, DEVICE, tmp_path, Silent(), 12)
     pixels = torch.from_numpy(np.ascontiguousarray(data.images[images, 2:14, 2:14])).permute(0, 3, 1, 2) / 255
-    assert torch.allclose(seen.embed(images), net.embed(pixels), atol=1e-6)
-    seen.save()
-    whole = memory(tmp_path, data, net)
+    assert torch.allclose(cache.embed(images), net.embed(pixels), atol=1e-6)
+    cache.save()
+    whole = open_cache(tmp_path, data, net)
     whole.embed(images)
     assert whole.facts() == {"views_computed": 2, "views_remembered": 0}

@@ -19,7 +19,8 @@ from benchmark.spec import Training
 from benchmark.system.progress import Silent
 from benchmark.training import TrainingResult, accuracy, fit, select_device
 from benchmark.training.frozen_teacher import FrozenTeacher
-from benchmark.training.loop import DivergedError, build_optimiser
+from benchmark.training.optimisation import build_optimiser
+from benchmark.training.term_log import DivergedError
 
 DEVICE = select_device("cpu", "float32")
 
@@ -50,7 +51,7 @@ def train(
     training: Training,
     method: type[Method] = Recorder,
     backbone: str = "conv4-16",
-    theirs: Normalisation | None = None,
+    teacher_norm: Normalisation | None = None,
     **options: Any,
 ) -> tuple[Network, Any, TrainingResult, Task]:
     task = hold_out(data, data.splits["train"][:8], 0.25)
@@ -58,8 +59,8 @@ def train(
     teacher.eval().requires_grad_(False)
     made = method(method.Settings(), LabelSpaces(task.classes, task.classes), Shapes({}), Shapes({}))
     normalisation = Normalisation.of(data, task.train)
-    guide = FrozenTeacher(teacher, theirs or normalisation, normalisation, options.get("device", DEVICE))
-    options = {"seed": 4, "device": DEVICE, "guide": guide, "progress": Silent(), "title": "test", **options}
+    frozen = FrozenTeacher(teacher, teacher_norm or normalisation, normalisation, options.get("device", DEVICE))
+    options = {"seed": 4, "device": DEVICE, "teacher": frozen, "progress": Silent(), "title": "test", **options}
     fitted = fit(student, made, task, training, normalisation, **options)
     return student, made, fitted, task
 
@@ -173,8 +174,8 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
             outputs.append(teacher.logits)
             return super().loss(batch, student, teacher)
 
-    theirs = Normalisation((0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
-    train(tiny, Training(steps=1, batch_size=8), Keep, theirs=theirs)
+    teacher_norm = Normalisation((0.3, 0.4, 0.5), (0.2, 0.3, 0.4))
+    train(tiny, Training(steps=1, batch_size=8), Keep, teacher_norm=teacher_norm)
     student_like = Training(steps=1, batch_size=8)
     task = hold_out(tiny, tiny.splits["train"][:8], 0.25)
     network, teacher = (build_network("conv4-16", channels=3, size=16, classes=8, seed=s) for s in (1, 2))
@@ -185,8 +186,8 @@ def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> Non
         method,
         task,
         student_like,
-        theirs,
-        guide=FrozenTeacher(teacher.requires_grad_(False), theirs, theirs, DEVICE),
+        teacher_norm,
+        teacher=FrozenTeacher(teacher.requires_grad_(False), teacher_norm, teacher_norm, DEVICE),
         seed=4,
         device=DEVICE,
         progress=Silent(),

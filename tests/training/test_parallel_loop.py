@@ -1,4 +1,4 @@
-"""Training many students at once is training each alone: by a plain loop over ordinary modules, up to rounding."""
+"""Parallel training equals a plain loop over ordinary modules for each student, up to rounding."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from benchmark.system.progress import Silent
 from benchmark.training import TrainingResult, fit, select_device
 from benchmark.training.device import Device
 from benchmark.training.frozen_teacher import FrozenTeacher
-from benchmark.training.loop import DivergedError
 from benchmark.training.parallel_loop import fit_parallel, predict_parallel
+from benchmark.training.term_log import DivergedError
 
 DEVICE = select_device("cpu", "float32")
 TASKS, WAYS, IMAGES, SIZE = 6, 5, 20, 16
 TRAINING = Training(steps=20, batch_size=10, lr=0.02, weight_decay=0.05, warmup=0.2)
+ARCHITECTURES = list({BACKBONES.get(name).entry: name for name in reversed(BACKBONES.names())}.values())
+"""One name of each registered architecture."""
 OWN_HEAD = "lucir"
 READS_WEIGHTS = "l2sp"
 
@@ -47,29 +49,31 @@ class Rebalanced(Method):
 
 
 @dataclasses.dataclass
-class Crowd:
+class Students:
     """Six tasks of their own images, uneven classes, teacher and seeds; students before training."""
 
     students: list[Network]
     methods: list[Method]
     images: Tensor
     labels: Tensor
-    guides: Outputs | None
+    teacher_outputs: Outputs | None
     seeds: list[int]
 
     def fit(self, training: Training = TRAINING, **options: Any) -> TrainingResult:
         options = {"seeds": self.seeds, "device": DEVICE, "progress": Silent(), "title": "test", **options}
-        return fit_parallel(self.students, self.methods, self.images, self.labels, self.guides, training, **options)
+        return fit_parallel(
+            self.students, self.methods, self.images, self.labels, self.teacher_outputs, training, **options
+        )
 
 
-def made(method: str | type[Method], count: int = TASKS, **settings: object) -> Crowd:
+def made(method: str | type[Method], count: int = TASKS, **settings: object) -> Students:
     chosen = METHODS.get(method).entry if isinstance(method, str) else method
     generator = torch.Generator().manual_seed(3)
     labels = torch.stack([torch.arange(IMAGES).clamp_max(WAYS * 3 - 1 + t) % WAYS for t in range(count)])
     prototypes = torch.randn(count, WAYS, 1, SIZE, SIZE, generator=generator, dtype=torch.float64)
     images = prototypes[torch.arange(count)[:, None], labels]
     images = images + 0.5 * torch.randn(images.shape, generator=generator, dtype=torch.float64)
-    guides = Outputs(
+    teacher_outputs = Outputs(
         {},
         torch.randn(count, IMAGES, 12, generator=generator),
         torch.nn.functional.one_hot(labels, WAYS) + torch.randn(count, IMAGES, WAYS, generator=generator),
@@ -78,24 +82,24 @@ def made(method: str | type[Method], count: int = TASKS, **settings: object) -> 
     classes = LabelSpaces(tuple(range(WAYS)), tuple(range(WAYS)))
     methods = [chosen(chosen.Settings(**settings), classes, Shapes({}), Shapes({})) for _ in range(count)]
     for t, one in enumerate(methods):
-        one.prepare(students[t], labels[t], guides.embedding[t])
-    return Crowd(students, methods, images, labels, guides, [10 + t for t in range(count)])
+        one.prepare(students[t], labels[t], teacher_outputs.embedding[t])
+    return Students(students, methods, images, labels, teacher_outputs, [10 + t for t in range(count)])
 
 
-def fit_alone(crowd: Crowd, t: int, training: Training = TRAINING, reset_heads: bool = True) -> list[float]:
+def fit_alone(group: Students, t: int, training: Training = TRAINING, reset_heads: bool = True) -> list[float]:
     """One student in an ordinary loop: its losses."""
-    student, method, images, labels = crowd.students[t], crowd.methods[t], crowd.images[t], crowd.labels[t]
-    order = batches(labels.numpy(), training.batch_size, derive_seed(crowd.seeds[t], "batches"))
+    student, method, images, labels = group.students[t], group.methods[t], group.images[t], group.labels[t]
+    order = batches(labels.numpy(), training.batch_size, derive_seed(group.seeds[t], "batches"))
     losses, start = [], 0
     for number, stage in enumerate(method.stages(), 1):
         end = round(sum(s.share for s in method.stages()[:number]) * training.steps)
         steps, start = end - start, end
         if stage.balanced:
             order = balanced_batches(
-                labels.numpy(), training.batch_size, derive_seed(crowd.seeds[t], "batches", stage.name)
+                labels.numpy(), training.batch_size, derive_seed(group.seeds[t], "batches", stage.name)
             )
         if stage.reset_head and reset_heads:
-            torch.manual_seed(derive_seed(crowd.seeds[t], "head", stage.name))
+            torch.manual_seed(derive_seed(group.seeds[t], "head", stage.name))
             student.head.reset_parameters()
         optimiser = torch.optim.SGD(
             student.parameters(), training.lr, training.momentum, weight_decay=training.weight_decay, nesterov=True
@@ -107,10 +111,12 @@ def fit_alone(crowd: Crowd, t: int, training: Training = TRAINING, reset_heads: 
             share = (step + 1) / warm if step < warm else last + (1 - last) * cosine
             optimiser.param_groups[0]["lr"] = training.lr * stage.lr * share
             index = torch.from_numpy(next(order))
-            assert crowd.guides is not None
-            guide = Outputs({}, crowd.guides.embedding[t, index], crowd.guides.logits[t, index])
+            assert group.teacher_outputs is not None
+            teacher_output = Outputs(
+                {}, group.teacher_outputs.embedding[t, index], group.teacher_outputs.logits[t, index]
+            )
             batch = Batch(labels[index], index, stage.name, step / steps)
-            loss = torch.stack(list(method.loss(batch, student(images[index]), guide).values())).sum()
+            loss = torch.stack(list(method.loss(batch, student(images[index]), teacher_output).values())).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -135,14 +141,14 @@ def assert_same(found: Sequence[Network], expected: Sequence[Network]) -> None:
 
 
 @pytest.mark.parametrize("method", ["ce", "kd", "refilled", Rebalanced])
-def test_a_crowd_trains_each_student_as_it_is_trained_alone(method: str | type[Method]) -> None:
-    crowd, alone = made(method), made(method)
+def test_a_group_trains_each_student_as_it_is_trained_alone(method: str | type[Method]) -> None:
+    group, alone = made(method), made(method)
     losses = torch.tensor([fit_alone(alone, t) for t in range(TASKS)])
     state = torch.get_rng_state()
-    fitted = crowd.fit()
+    fitted = group.fit()
     assert torch.equal(torch.get_rng_state(), state)
-    assert_same(crowd.students, alone.students)
-    assert not any(module.training for student in crowd.students for module in student.modules())
+    assert_same(group.students, alone.students)
+    assert not any(module.training for student in group.students for module in student.modules())
     assert distances(made(method).students, alone.students)[0] > 0.1
     totals = [sum(v for k, v in row.items() if k not in ("stage", "step")) for row in fitted.history]  # type: ignore[misc]
     assert totals == pytest.approx(losses.mean(0).tolist(), rel=1e-5)
@@ -152,8 +158,8 @@ def test_a_crowd_trains_each_student_as_it_is_trained_alone(method: str | type[M
 
 def test_neighbours_change_nothing_and_reports_are_means_over_steps_and_students() -> None:
     one, two, all_ = made("ce", 3), made("ce", 3), made("ce", 3)
-    one.fit(at_once=1)
-    by_two = two.fit(at_once=2, rows=3)
+    one.fit(group_size=1)
+    by_two = two.fit(group_size=2, rows=3)
     by_all = all_.fit()
     assert_same(one.students, all_.students)
     assert_same(two.students, all_.students)
@@ -163,11 +169,11 @@ def test_neighbours_change_nothing_and_reports_are_means_over_steps_and_students
 
 
 def test_heads_may_be_kept() -> None:
-    crowd, alone = made("refilled", 2), made("refilled", 2)
+    group, alone = made("refilled", 2), made("refilled", 2)
     for t in range(2):
         fit_alone(alone, t, reset_heads=False)
-    crowd.fit(reset_heads=False)
-    assert_same(crowd.students, alone.students)
+    group.fit(reset_heads=False)
+    assert_same(group.students, alone.students)
 
 
 def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
@@ -187,19 +193,21 @@ def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
     images = ImageLoader(data, task.train, normalisation, padding=0, device=DEVICE.torch).plain(
         torch.arange(labels.shape[1])
     )
-    guide = teacher(images)
+    teacher_output = teacher(images)
     for student, one in zip(expected, methods, strict=True):
-        one.prepare(student, labels[0], guide.embedding)
+        one.prepare(student, labels[0], teacher_output.embedding)
     common: dict[str, Any] = {"device": DEVICE, "progress": Silent(), "title": "test"}
     for seed, student in enumerate(expected):
         own = FrozenTeacher(teacher, normalisation, normalisation, DEVICE)
-        fit(student, methods[0], task, training, normalisation, guide=own, seed=seed, **common)
-    guides = Outputs({}, guide.embedding.expand(2, -1, -1), guide.logits.expand(2, -1, -1))
-    fit_parallel(found, methods, images.expand(2, -1, -1, -1, -1), labels, guides, training, seeds=[0, 1], **common)
+        fit(student, methods[0], task, training, normalisation, teacher=own, seed=seed, **common)
+    teacher_outputs = Outputs({}, teacher_output.embedding.expand(2, -1, -1), teacher_output.logits.expand(2, -1, -1))
+    fit_parallel(
+        found, methods, images.expand(2, -1, -1, -1, -1), labels, teacher_outputs, training, seeds=[0, 1], **common
+    )
     assert distances(found, expected)[-1] < 1e-4
 
 
-def around_toys(name: str) -> Crowd:
+def around_toys(name: str) -> Students:
     """Two students of the toy problem; of the teacher's taps they have embedding and logits."""
     toys = [make_toy(name) for _ in range(2)]
     images, labels = (torch.stack([getattr(toy, what) for toy in toys]) for what in ("images", "labels"))
@@ -207,7 +215,7 @@ def around_toys(name: str) -> Crowd:
         outputs = [toy.teacher(toy.images) for toy in toys]
     embeddings, logits = (torch.stack([getattr(o, what) for o in outputs]).double() for what in ("embedding", "logits"))
     students, methods = [toy.student.double() for toy in toys], [toy.method for toy in toys]
-    return Crowd(students, methods, images.double(), labels, Outputs({}, embeddings, logits), [1, 2])
+    return Students(students, methods, images.double(), labels, Outputs({}, embeddings, logits), [1, 2])
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -216,24 +224,24 @@ def test_every_method_is_trained_as_alone_or_refused(name: str) -> None:
     training = Training(steps=3, batch_size=12, lr=0.01)
     if METHODS.get(name).entry.needs.learns != "batches":
         return
-    crowd = around_toys(name)
-    method = crowd.methods[0]
+    group = around_toys(name)
+    method = group.methods[0]
     reason = {OWN_HEAD: "with a CosineHead do not stand", READS_WEIGHTS: "reads the weights of the student"}.get(name)
     if method.connector is not None or method.needs.taps or method.needs.trains != "all":
         reason = "has a connector, reads stages or does not train the whole student"
     if reason is not None:
         with pytest.raises(ValueError, match=reason):
-            crowd.fit(training)
+            group.fit(training)
         return
-    crowd.fit(training)
+    group.fit(training)
     alone = around_toys(name)
     for t in range(2):
         fit_alone(alone, t, training)
-    assert_same(crowd.students, alone.students)
+    assert_same(group.students, alone.students)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "channels", "queries"), [*((name, 1, 3) for name in BACKBONES.names()), ("conv4-16", 3, 120)]
+    ("backbone", "channels", "queries"), [*((name, 1, 3) for name in ARCHITECTURES), ("conv4-16", 3, 120)]
 )
 def test_predictions_are_those_of_each_student_alone(backbone: str, channels: int, queries: int) -> None:
     students = [build_network(backbone, channels=channels, size=16, classes=3, seed=s) for s in range(3)]
@@ -248,13 +256,13 @@ def test_predictions_are_those_of_each_student_alone(backbone: str, channels: in
 
 def test_dropout_follows_the_seeds_alone() -> None:
     def weights(seed: int) -> Tensor:
-        crowd = made("ce", 2)
-        crowd.students = [
+        group = made("ce", 2)
+        group.students = [
             build_network("wrn-10-1", channels=1, size=SIZE, classes=WAYS, seed=t).double() for t in (0, 1)
         ]
-        crowd.seeds = [seed, 7]
-        crowd.fit(Training(steps=3, batch_size=20))
-        return torch.cat([p.detach().flatten() for student in crowd.students for p in student.parameters()])
+        group.seeds = [seed, 7]
+        group.fit(Training(steps=3, batch_size=20))
+        return torch.cat([p.detach().flatten() for student in group.students for p in student.parameters()])
 
     first = weights(1)
     torch.rand(9)
@@ -270,10 +278,10 @@ def test_a_loss_that_is_not_finite_names_its_student() -> None:
             terms = super().loss(batch, student, teacher)
             return {"fine": terms["ce"], "broken": terms["ce"] * self.factor}
 
-    crowd = made(Broken, 5)
-    crowd.methods[3].factor = math.nan  # type: ignore[attr-defined]
+    group = made(Broken, 5)
+    group.methods[3].factor = math.nan  # type: ignore[attr-defined]
     with pytest.raises(DivergedError, match=r"student 3, stage 'usual', step 1: term 'broken' is not finite"):
-        crowd.fit(at_once=2)
+        group.fit(group_size=2)
 
 
 def test_weights_that_are_all_zero_are_told() -> None:
@@ -282,18 +290,18 @@ def test_weights_that_are_all_zero_are_told() -> None:
 
 
 def test_what_does_not_match_is_told() -> None:
-    crowd = made("kd", 2)
+    group = made("kd", 2)
     with pytest.raises(ValueError, match="2, 2 and 1 for 2 tasks"):
-        crowd.fit(seeds=[1])
+        group.fit(seeds=[1])
     with pytest.raises(ValueError, match=r"labels T x M.*got \(2, 20\), \(2, 19, 1, 16, 16\)"):
-        dataclasses.replace(crowd, images=crowd.images[:, 1:]).fit()
+        dataclasses.replace(group, images=group.images[:, 1:]).fit()
     with pytest.raises(ValueError, match="KD learns from a teacher"):
-        dataclasses.replace(crowd, guides=None).fit()
+        dataclasses.replace(group, teacher_outputs=None).fit()
     with pytest.raises(ValueError, match="one method with the same settings"):
-        dataclasses.replace(crowd, methods=[crowd.methods[0], made("kd", 1, kd=0.5).methods[0]]).fit()
-    crowd.students[1].head.requires_grad_(False)
+        dataclasses.replace(group, methods=[group.methods[0], made("kd", 1, kd=0.5).methods[0]]).fit()
+    group.students[1].head.requires_grad_(False)
     with pytest.raises(ValueError, match="frozen parameters"):
-        crowd.fit()
+        group.fit()
 
 
 def test_losses_see_float32_after_a_forward_pass_in_bfloat16() -> None:
@@ -303,9 +311,9 @@ def test_losses_see_float32_after_a_forward_pass_in_bfloat16() -> None:
             return super().loss(batch, student, teacher)
 
     seen: set[torch.dtype] = set()
-    crowd = made(Looking, 2)
-    for student in crowd.students:
+    group = made(Looking, 2)
+    for student in group.students:
         student.float()
-    crowd.images = crowd.images.float()
-    crowd.fit(Training(steps=2, batch_size=10), device=Device(torch.device("cpu"), "bfloat16"))
+    group.images = group.images.float()
+    group.fit(Training(steps=2, batch_size=10), device=Device(torch.device("cpu"), "bfloat16"))
     assert seen == {torch.float32}

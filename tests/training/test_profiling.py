@@ -60,8 +60,8 @@ def test_a_rehearsal_trains_a_little_and_judges_nothing(
     def judged(*_: Any, **__: Any) -> Any:
         raise AssertionError("a rehearsal embeds or judges images")
 
-    monkeypatch.setattr("benchmark.training.trainer.embed", judged)
-    monkeypatch.setattr("benchmark.training.inference._over", judged)
+    monkeypatch.setattr("benchmark.training.factory.embed", judged)
+    monkeypatch.setattr("benchmark.training.inference._forward_all", judged)
     plan = made(tmp_path, protocol=protocol)
     found = profile_steps(plan.spec(0), DEVICE, lambda brief: plan.protocol.train_briefly(plan.data, brief))
     assert found.teacher_step > 0
@@ -76,9 +76,9 @@ def test_the_time_of_a_step_leaves_out_what_precedes_it(tmp_path: Path, monkeypa
 
     def make(trainer: Trainer) -> tuple[Any, Any]:
         teacher, student = plan.protocol.train_briefly(plan.data, trainer)
-        steps = student.facts["steps"]
+        steps = student.metadata["steps"]
         rounds.append(steps)
-        teacher.facts["seconds"], student.facts["loop_seconds"] = spent[steps]
+        teacher.metadata["seconds"], student.metadata["loop_seconds"] = spent[steps]
         return teacher, student
 
     monkeypatch.setattr(profiling, "_SLOW", math.inf)

@@ -16,7 +16,7 @@ from benchmark.methods.base import Relation
 from benchmark.settings import build_settings
 from benchmark.spec import Training
 from benchmark.training.initialisation import build_method
-from benchmark.training.loop import build_optimiser, share_steps
+from benchmark.training.optimisation import build_optimiser, share_steps
 
 
 class LogitNetwork(nn.Module):
