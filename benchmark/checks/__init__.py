@@ -1,18 +1,28 @@
-"""What every method, data set, backbone and protocol keeps to: a file for each kind, a function for each rule.
+"""Checks that every method, data set, backbone and protocol must pass: one module per kind, one function per check.
 
-A package of plug-ins checks its own in its tests::
+A plug-in package runs them in its own tests::
 
-    RULES = contract_of("method").rules
+    CHECKS = suite_of("method").checks
 
-    @pytest.mark.parametrize("rule", RULES)
-    def test_rule(rule, tmp_path):
-        with subject("my-method", "method", tmp_path) as (_, checked):
-            assert broken(RULES[rule], checked) is None
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_method_passes(check, tmp_path):
+        with candidate("my-method", "method", tmp_path) as method:
+            assert failure_of(CHECKS[check], method) is None
 """
 
 from __future__ import annotations
 
-from benchmark.checks.check import Contract, Rule, Subject, Verdict, broken
-from benchmark.checks.entries import Kind, contract_of, subject
+from benchmark.checks.check import Candidate, Check, CheckFailed, CheckResult, CheckSuite, Kind, failure_of
+from benchmark.checks.entries import candidate, suite_of
 
-__all__ = ["Contract", "Kind", "Rule", "Subject", "Verdict", "broken", "contract_of", "subject"]
+__all__ = [
+    "Candidate",
+    "Check",
+    "CheckFailed",
+    "CheckResult",
+    "CheckSuite",
+    "Kind",
+    "candidate",
+    "failure_of",
+    "suite_of",
+]

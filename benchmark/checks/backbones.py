@@ -1,7 +1,8 @@
-"""What every backbone keeps to."""
+"""Checks of backbones."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -9,130 +10,134 @@ from torch import Tensor
 
 from benchmark.backbones.grouped import GroupedNetwork
 from benchmark.backbones.network import Backbone, Network, build_network
-from benchmark.checks.check import Broken, Contract, Subject, check_documented, require
-from benchmark.checks.randomness import disturb, untouched
+from benchmark.checks.check import Candidate, CheckFailed, CheckSuite, require, require_documentation
+from benchmark.checks.randomness import advance_global_generators, global_generators_unchanged
 from benchmark.errors import InputError
 
-BACKBONE = Contract("backbone")
+BACKBONE_CHECKS = CheckSuite("backbone")
 _SIZES = (16, 32, 84, 224)
 _CLASSES = 7
 
 
-@BACKBONE.rule
-def documented(subject: Subject) -> None:
-    """Its docstring says what it is."""
-    check_documented(subject)
+@BACKBONE_CHECKS.register
+def is_documented(candidate: Candidate) -> None:
+    """Its docstring describes it."""
+    require_documentation(candidate)
 
 
-@BACKBONE.rule
-def built(subject: Subject) -> None:
-    """It is built for grey and for colour images, and refuses sizes that it does not take in a line."""
+@BACKBONE_CHECKS.register
+def builds_for_grey_and_colour(candidate: Candidate) -> None:
+    """It is built for grey and for colour images, and refuses unsuitable sizes with an input error."""
     for channels in (1, 3):
-        network = _build(subject, channels, _size(subject, channels), 0)
-        what = type(network.backbone).__name__
-        require(isinstance(network.backbone, Backbone), f"it builds a {what}, which is no Backbone")
+        network = _build(candidate, channels, _smallest_size(candidate, channels), 0)
+        built = type(network.backbone).__name__
+        require(isinstance(network.backbone, Backbone), f"it builds a {built}, which is not a Backbone")
 
 
-@BACKBONE.rule
-def tapped(subject: Subject) -> None:
-    """It yields named maps, an embedding of its ``dim`` and logits, for batches of any size."""
-    for network, images in _networks(subject):
+@BACKBONE_CHECKS.register
+def outputs_have_declared_shapes(candidate: Candidate) -> None:
+    """It returns named maps, an embedding of length ``dim`` and logits, for batches of any size."""
+    for network, images in _networks_with_images(candidate):
         for count in (5, 2):
             outputs = network(images[:count])
-            require(outputs.logits.shape == (count, _CLASSES), f"its logits have shape {tuple(outputs.logits.shape)}")
-            dim = network.backbone.dim
-            shape = tuple(outputs.embedding.shape)
-            require(shape == (count, dim), f"its embedding has shape {shape}, its dim is {dim}")
-            require(bool(outputs.stages), "it names no stage")
+            logits, embedding, dim = tuple(outputs.logits.shape), tuple(outputs.embedding.shape), network.backbone.dim
+            require(logits == (count, _CLASSES), f"its logits have shape {logits}")
+            require(embedding == (count, dim), f"its embedding has shape {embedding}, its dim is {dim}")
+            require(bool(outputs.stages), "it returns no stage")
             for name, stage in outputs.stages.items():
                 require(isinstance(name, str), f"the name of a stage is {name!r}")
                 require(stage.ndim == 4 and len(stage) == count, f"its {name} has shape {tuple(stage.shape)}")
-            every = [*outputs.stages.values(), outputs.embedding, outputs.logits]
-            require(all(bool(torch.isfinite(x).all()) for x in every), "its outputs are not finite")
+            tensors = [*outputs.stages.values(), outputs.embedding, outputs.logits]
+            require(all(bool(torch.isfinite(tensor).all()) for tensor in tensors), "its outputs are not finite")
 
 
-@BACKBONE.rule
-def trained(subject: Subject) -> None:
+@BACKBONE_CHECKS.register
+def gradients_reach_all_parameters(candidate: Candidate) -> None:
     """A gradient reaches all of its parameters."""
-    for network, images in _networks(subject):
+    for network, images in _networks_with_images(candidate):
         network(images).logits.pow(2).sum().backward()
-        idle = [name for name, parameter in network.named_parameters() if parameter.grad is None]
-        require(not idle, f"no gradient reaches {', '.join(idle)}")
+        untrained = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+        require(not untrained, f"no gradient reaches {', '.join(untrained)}")
 
 
-@BACKBONE.rule
-def drawn(subject: Subject) -> None:
-    """Its weights follow the seed alone, and building it draws from no generator of others."""
+@BACKBONE_CHECKS.register
+def weights_follow_seed(candidate: Candidate) -> None:
+    """Its initial weights depend on the seed alone, and building it leaves global generators unchanged."""
 
     def weights(seed: int) -> Tensor:
-        disturb()
-        with untouched():
-            network = _build(subject, 3, _size(subject), seed)
+        advance_global_generators()
+        with global_generators_unchanged():
+            network = _build(candidate, 3, _smallest_size(candidate, 3), seed)
         return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
-    require(torch.equal(weights(1), weights(1)), "the same seed gives different weights")
-    require(not torch.equal(weights(1), weights(2)), "different seeds give the same weights")
+    first = weights(1)
+    require(torch.equal(first, weights(1)), "the same seed gives different weights")
+    require(not torch.equal(first, weights(2)), "different seeds give the same weights")
 
 
-@BACKBONE.rule
-def judged(subject: Subject) -> None:
-    """In eval mode an image's outputs are the same each time, and the same whatever stands beside it."""
-    for network, images in _networks(subject):
+@BACKBONE_CHECKS.register
+def evaluates_images_independently(candidate: Candidate) -> None:
+    """In eval mode the outputs of an image are always the same and do not depend on the rest of the batch."""
+    for network, images in _networks_with_images(candidate):
         network(images)
         network.eval()
         with torch.no_grad():
-            whole, again = network(images), network(images)
-            require(torch.equal(whole.logits, again.logits), "twice the same images give different outputs")
-            require(torch.equal(whole.embedding, network.embed(images)), "its embedding alone is another")
-            alone = torch.cat([network.embed(image[None]) for image in images])
-            near = torch.allclose(alone, whole.embedding, rtol=1e-3, atol=1e-3 * float(whole.embedding.abs().max()))
-            require(near, "an image's embedding depends on the others of its batch")
+            batch, repeated = network(images), network(images)
+            require(torch.equal(batch.logits, repeated.logits), "the same images twice give different outputs")
+            require(
+                torch.equal(batch.embedding, network.embed(images)), "embed() gives another embedding than forward()"
+            )
+            single = torch.cat([network.embed(image[None]) for image in images])
+            tolerance = 1e-3 * float(batch.embedding.abs().max())
+            independent = torch.allclose(single, batch.embedding, rtol=1e-3, atol=tolerance)
+            require(independent, "an image's embedding depends on the others of its batch")
 
 
-@BACKBONE.rule
-def kept(subject: Subject) -> None:
-    """A network that reads the state of another gives what that one gives."""
-    for network, images in _networks(subject):
+@BACKBONE_CHECKS.register
+def state_round_trips(candidate: Candidate) -> None:
+    """A network that loads the state of another gives the same outputs."""
+    for network, images in _networks_with_images(candidate):
         network(images)
-        other = _build(subject, images.shape[1], images.shape[2], 9)
+        other = _build(candidate, images.shape[1], images.shape[2], 9)
         other.load_state_dict(network.state_dict())
         with torch.no_grad():
-            same = torch.equal(network.eval()(images).logits, other.eval()(images).logits)
-        require(same, "its state does not hold all that its outputs follow from")
+            equal = torch.equal(network.eval()(images).logits, other.eval()(images).logits)
+        require(equal, "its outputs depend on values that its state does not hold")
 
 
-@BACKBONE.rule
-def beside_others(subject: Subject) -> None:
-    """Side by side with others of its kind it gives what it gives alone, or is refused there."""
-    size = _size(subject)
-    members = [_build(subject, 3, size, seed) for seed in (1, 2)]
+@BACKBONE_CHECKS.register
+def works_grouped(candidate: Candidate) -> None:
+    """Grouped with networks of its kind it gives the same outputs as alone, or the group refuses it."""
+    size = _smallest_size(candidate, 3)
+    networks = [_build(candidate, 3, size, seed) for seed in (1, 2)]
     try:
-        together = GroupedNetwork(members)
+        grouped = GroupedNetwork(networks)
     except ValueError:
-        return  # students of many tasks are then refused, in a line
-    together.check(torch.randn(2, 3, 3, size, size, generator=torch.Generator().manual_seed(0)))
+        return  # protocols that train many students at a time refuse such a backbone with an input error
+    grouped.check(torch.randn(2, 3, 3, size, size, generator=torch.Generator().manual_seed(0)))
 
 
-def _networks(subject: Subject) -> Iterator[tuple[Network, Tensor]]:
-    """A network and five images for each number of channels."""
+def _networks_with_images(candidate: Candidate) -> Iterator[tuple[Network, Tensor]]:
+    """Yield a network and five images, N x C x H x W, for each number of channels."""
     for channels in (1, 3):
-        size = _size(subject, channels)
+        size = _smallest_size(candidate, channels)
         images = torch.randn(5, channels, size, size, generator=torch.Generator().manual_seed(0))
-        yield _build(subject, channels, size, 3), images
+        yield _build(candidate, channels, size, 3), images
 
 
-def _size(subject: Subject, channels: int = 3) -> int:
-    """The smallest size of images that it takes."""
-    refused = ""
+@functools.lru_cache(maxsize=8)
+def _smallest_size(candidate: Candidate, channels: int) -> int:
+    """The smallest side length, in pixels, of the images that it accepts."""
+    refusal = ""
     for size in _SIZES:
         try:
-            _build(subject, channels, size, 0)
+            _build(candidate, channels, size, 0)
         except InputError as error:
-            refused = str(error)
+            refusal = str(error)
         else:
             return size
-    raise Broken(f"it takes images of {channels} channels in none of the sizes {_SIZES}: {refused}")
+    raise CheckFailed(f"it accepts images of {channels} channels in none of the sizes {_SIZES}: {refusal}")
 
 
-def _build(subject: Subject, channels: int, size: int, seed: int) -> Network:
-    return build_network(subject.name, channels=channels, size=size, classes=_CLASSES, seed=seed)
+def _build(candidate: Candidate, channels: int, size: int, seed: int) -> Network:
+    return build_network(candidate.name, channels=channels, size=size, classes=_CLASSES, seed=seed)

@@ -1,4 +1,4 @@
-"""What a rule is, what a contract of rules says of an entry, and what rules of several kinds look at."""
+"""Checks, suites of checks, and the checks that several kinds of entries share."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from benchmark.errors import InputError
 from benchmark.settings import build_settings
 
-HEAVY = (
+Kind = Literal["method", "dataset", "backbone", "protocol"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+HEAVY_MODULES = (
     "torch", "torchvision", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "timm", "learn2learn", "avalanche",
 )  # fmt: skip
 
 
-class Broken(Exception):
-    """A rule is not kept; the message says in what."""
+class CheckFailed(Exception):
+    """A check found a fault; the message describes it."""
 
 
-def require(kept: bool, reason: str) -> None:
-    """Raise ``Broken`` with the reason unless ``kept``."""
-    if not kept:
-        raise Broken(reason)
+def require(condition: bool, reason: str) -> None:
+    """Raise ``CheckFailed`` with the reason unless the condition holds."""
+    if not condition:
+        raise CheckFailed(reason)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is checked: an entry under a name that its registry knows.
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An entry to be checked, under a name that its registry resolves.
 
-    fields: read from the name; file: where it was loaded from, for what no package registers; root: the data root;
-    scratch: an empty folder; overrides: settings of the runs that are made, as for ``--set``.
+    Attributes:
+        kind: The kind of entry, which selects the suite.
+        name: The name in the registry.
+        entry: The registered class, function or published data set.
+        root: The data root.
+        scratch: An empty folder for the files of the checks.
+        fields: Values read from the name.
+        file: The source file of an entry that no package registers.
+        overrides: Settings of the runs that checks make, in the form of ``--set``.
     """
 
+    kind: Kind
     name: str
     entry: Any
     root: Path
@@ -49,40 +60,64 @@ class Subject:
     overrides: tuple[str, ...] = ()
 
 
+CheckFunction = Callable[[Candidate], None]
+
+
 @dataclass(frozen=True)
-class Verdict:
-    """What came of a rule. reason: None where it is kept, else in what it is not."""
+class Check:
+    """One check.
 
-    rule: str
-    reason: str | None
+    Attributes:
+        name: The name of the function.
+        description: What the check demands, in one sentence without its full stop.
+        function: Raises ``CheckFailed`` or any other exception if the candidate fails.
+    """
+
+    name: str
+    description: str
+    function: CheckFunction
 
 
-Rule = Callable[[Subject], None]
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of one check. ``failure`` is None if the candidate passed, else the reason."""
+
+    check: Check
+    failure: str | None
 
 
-class Contract:
-    """The rules of a kind of entry, in order. Each is a function that says in a line what it demands."""
+class CheckSuite:
+    """All checks of one kind of entry, by name, in the order of their definition."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.rules: dict[str, Rule] = {}
+        self.checks: dict[str, Check] = {}
 
-    def rule(self, function: Rule) -> Rule:
-        """Decorator that adds a rule."""
-        self.rules[(inspect.getdoc(function) or "").rstrip(".").replace("``", "")] = function
+    def register(self, function: CheckFunction) -> CheckFunction:
+        """Decorator that adds a check. The docstring of the function is the description."""
+        description = (inspect.getdoc(function) or "").rstrip(".").replace("``", "")
+        self.checks[function.__name__] = Check(function.__name__, description, function)
         return function
 
-    def verdicts(self, subject: Subject) -> Iterator[Verdict]:
-        """Rule after rule. An error in the entry breaks the rule that met it."""
-        for name, rule in self.rules.items():
-            yield Verdict(name, broken(rule, subject))
+    def run(self, candidate: Candidate) -> Iterator[CheckResult]:
+        """Run all checks in order and yield their results."""
+        for check in self.checks.values():
+            yield CheckResult(check, failure_of(check, candidate))
 
 
-def broken(rule: Rule, subject: Subject) -> str | None:
-    """In what the subject breaks the rule, None where it keeps it."""
+def failure_of(check: Check, candidate: Candidate) -> str | None:
+    """Run one check.
+
+    Args:
+        check: A check of the candidate's kind.
+        candidate: The entry to be checked.
+
+    Returns:
+        None if the candidate passes, else the reason. An unexpected exception of the entry is a failure too.
+    """
     try:
-        rule(subject)
-    except (Broken, InputError) as error:
+        check.function(candidate)
+    except (CheckFailed, InputError) as error:
         return str(error)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -90,57 +125,66 @@ def broken(rule: Rule, subject: Subject) -> str | None:
     return None
 
 
-def check_documented(subject: Subject) -> None:
-    """Its docstring begins with a line that listings can show."""
-    first = (inspect.getdoc(subject.entry) or "").split("\n", 1)[0]
-    require(bool(first), "it has no docstring")
-    require(first.endswith("."), f"the first line of its docstring does not end with a full stop: {first!r}")
+def require_documentation(candidate: Candidate) -> None:
+    """Require a docstring that begins with a one-line sentence, which listings show."""
+    first_line = (inspect.getdoc(candidate.entry) or "").split("\n", 1)[0]
+    require(bool(first_line), "it has no docstring")
+    require(first_line.endswith("."), f"the first line of its docstring does not end with a full stop: {first_line!r}")
 
 
-def check_light(subject: Subject) -> None:
-    """Importing its module imports nothing that is slow."""
-    module = inspect.getmodule(subject.entry)
-    require(module is not None, "the module that it stands in cannot be found")
+def require_light_import(candidate: Candidate) -> None:
+    """Require that importing the candidate's module, in an interpreter of its own, imports no heavy module."""
+    module = inspect.getmodule(candidate.entry)
+    require(module is not None, "its module cannot be found")
     assert module is not None
-    heavy = _imports(module.__name__, subject.file)
-    require(not heavy, f"it imports {', '.join(heavy)} at its top; do so inside of functions, or for types alone")
+    heavy = _heavy_imports(module.__name__, candidate.file)
+    require(
+        not heavy,
+        f"it imports {', '.join(heavy)} at its top; import inside functions, or under TYPE_CHECKING for types",
+    )
 
 
 @functools.cache
-def _imports(module: str, file: Path | None) -> tuple[str, ...]:
-    by_name = f"import importlib as i; i.import_module({module!r})"
-    do = f"import runpy; runpy.run_path({str(file)!r})" if file else by_name
-    program = f"import sys; {do}; print(*[name for name in {HEAVY} if name in sys.modules])"
+def _heavy_imports(module: str, file: Path | None) -> tuple[str, ...]:
+    import_module = f"import importlib; importlib.import_module({module!r})"
+    statement = f"import runpy; runpy.run_path({str(file)!r})" if file else import_module
+    program = f"import sys; {statement}; print(*[name for name in {HEAVY_MODULES} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    last = (done.stderr.strip() or "it ended").splitlines()[-1]
-    require(done.returncode == 0, f"importing it alone fails: {last}")
+    last_line = (done.stderr.strip() or "the interpreter ended").splitlines()[-1]
+    require(done.returncode == 0, f"importing its module alone fails: {last_line}")
     return tuple(done.stdout.split())
 
 
-def check_settings(settings: Any, section: str) -> None:
-    """Require a frozen dataclass whose fields have types that refuse nonsense, defaults, and bounds where numbers."""
-    require(dataclasses.is_dataclass(settings), "its Settings are no dataclass")
-    require(settings.__dataclass_params__.frozen, "its Settings are no frozen dataclass")
+def require_typed_settings(settings: Any, section: str) -> None:
+    """Require a frozen dataclass whose fields have a default, a validated type and, if numeric, bounds.
+
+    Args:
+        settings: The ``Settings`` class of a method or protocol.
+        section: The section of settings, which begins their names in messages.
+    """
+    require(dataclasses.is_dataclass(settings), "its Settings are not a dataclass")
+    require(settings.__dataclass_params__.frozen, "its Settings are not a frozen dataclass")
     hints = get_type_hints(settings, include_extras=True)
     for part in dataclasses.fields(settings):
-        where = f"{section}.{part.name}"
-        require(part.default is not dataclasses.MISSING, f"{where} has no default")
-        bounded = any(hasattr(mark, sign) for mark in getattr(hints[part.name], "__metadata__", ()) for sign in _SIGNS)
-        number = type(part.default) in (int, float)
-        require(bounded or not number, f"{where} has no bounds, as Annotated[float, Ge(0)] has")
+        name = f"{section}.{part.name}"
+        require(part.default is not dataclasses.MISSING, f"{name} has no default")
+        annotations = getattr(hints[part.name], "__metadata__", ())
+        bounded = any(hasattr(annotation, bound) for annotation in annotations for bound in _BOUNDS)
+        numeric = type(part.default) in (int, float)
+        require(bounded or not numeric, f"{name} has no bounds, such as Annotated[float, Ge(0)]")
         require(
-            hints[part.name] is str or _refuses(settings, part.name, section),
-            f"{where} takes 'nonsense' for a value: give it a type",
+            hints[part.name] is str or _rejects_nonsense(settings, part.name, section),
+            f"{name} accepts the value 'nonsense': its type must be one that is validated",
         )
-    require(build_settings(settings, {}, section) == settings(), "its Settings are not what their defaults say")
-    require(_refuses(settings, "nonsense", section), "its Settings take a name that they do not know")
+    require(build_settings(settings, {}, section) == settings(), "its Settings differ from their own defaults")
+    require(_rejects_nonsense(settings, "nonsense", section), "its Settings accept an unknown name")
 
 
-_SIGNS = ("ge", "gt", "le", "lt")
+_BOUNDS = ("ge", "gt", "le", "lt")
 
 
-def _refuses(settings: Any, name: str, section: str) -> bool:
+def _rejects_nonsense(settings: Any, name: str, section: str) -> bool:
     try:
         build_settings(settings, {name: "nonsense"}, section)
     except InputError:

@@ -1,4 +1,4 @@
-"""What there is to check: entries by name, and files that hold one."""
+"""Candidates for checks: registered entries by name, and entries in files."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from benchmark.backbones import BACKBONES
-from benchmark.checks.check import Contract, Subject
+from benchmark.checks.check import Candidate, CheckSuite, Kind
 from benchmark.data import DATASETS
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
 from benchmark.registry import Registry
 from protocols import PROTOCOLS, Protocol
 
-Kind = Literal["method", "dataset", "backbone", "protocol"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 REGISTRIES: dict[Kind, Registry[Any]] = {
     "method": METHODS,
     "dataset": DATASETS,
@@ -31,69 +29,78 @@ REGISTRIES: dict[Kind, Registry[Any]] = {
 }
 
 
-def contract_of(kind: Kind) -> Contract:
-    """The rules of a kind."""
-    from benchmark.checks.backbones import BACKBONE
-    from benchmark.checks.datasets import DATASET
-    from benchmark.checks.methods import METHOD
-    from benchmark.checks.protocols import PROTOCOL
+def suite_of(kind: Kind) -> CheckSuite:
+    """The checks of a kind: ``method``, ``dataset``, ``backbone`` or ``protocol``."""
+    from benchmark.checks.backbones import BACKBONE_CHECKS
+    from benchmark.checks.datasets import DATASET_CHECKS
+    from benchmark.checks.methods import METHOD_CHECKS
+    from benchmark.checks.protocols import PROTOCOL_CHECKS
 
-    return {"method": METHOD, "dataset": DATASET, "backbone": BACKBONE, "protocol": PROTOCOL}[kind]
+    suites = (METHOD_CHECKS, DATASET_CHECKS, BACKBONE_CHECKS, PROTOCOL_CHECKS)
+    return next(suite for suite in suites if suite.kind == kind)
 
 
 @contextlib.contextmanager
-def subject(
-    name: str, kind: Kind | None, root: Path, overrides: tuple[str, ...] = ()
-) -> Iterator[tuple[Kind, Subject]]:
-    """What a name stands for and its kind, for as long as it is checked.
+def candidate(name: str, kind: Kind | None, root: Path, overrides: tuple[str, ...] = ()) -> Iterator[Candidate]:
+    """Open a candidate, with a scratch folder that is removed afterwards.
 
-    name: of a registered entry, or ``FILE.py`` or ``FILE.py:ATTRIBUTE``, which stands under the file's name meanwhile.
-    A name of nothing, or of several kinds unless ``kind`` says which, raises ``InputError``.
+    Args:
+        name: The name of a registered entry, or ``FILE.py`` or ``FILE.py:ATTRIBUTE``. An entry of a file is registered
+            under the file's name for the time of the checks.
+        kind: The kind of entry. None if the name tells it.
+        root: The data root.
+        overrides: Settings of the runs that checks make, in the form of ``--set``.
+
+    Yields:
+        The candidate.
+
+    Raises:
+        InputError: The name is unknown, or it is of several kinds and ``kind`` is None.
     """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="check-")))
-        if named := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
-            path = Path(named[1]).expanduser()
-            kind, entry = _in_file(path, named[2], kind)
+        if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
+            path = Path(match[1]).expanduser()
+            kind, entry = _entry_of_file(path, match[2], kind)
             stack.enter_context(REGISTRIES[kind].override(path.stem, entry))
-            yield kind, Subject(path.stem, entry, root, scratch, file=path.resolve(), overrides=overrides)
+            yield Candidate(kind, path.stem, entry, root, scratch, file=path.resolve(), overrides=overrides)
             return
-        kind = _kind(name, kind)
-        match = REGISTRIES[kind].get(name)
-        yield kind, Subject(name, match.entry, root, scratch, match.fields, overrides=overrides)
+        kind = kind or _kind_of_name(name)
+        resolved = REGISTRIES[kind].get(name)
+        yield Candidate(kind, name, resolved.entry, root, scratch, resolved.fields, overrides=overrides)
 
 
-def _kind(name: str, kind: Kind | None) -> Kind:
-    if kind is not None:
-        return kind
-    found = [kind for kind, registry in REGISTRIES.items() if name in registry]
-    if len(found) > 1:
-        raise InputError(f"{name} is a {' and a '.join(found)}; say which with --kind")
-    if not found:
-        known = [other for registry in REGISTRIES.values() for other in registry.display_names()]
-        METHODS.get(name, extra=[other for other in known if other not in METHODS])
-    return found[0]
+def _kind_of_name(name: str) -> Kind:
+    kinds = [kind for kind, registry in REGISTRIES.items() if name in registry]
+    if len(kinds) > 1:
+        raise InputError(f"{name} is a {' and a '.join(kinds)}; say which with --kind")
+    if not kinds:
+        all_names = [known for registry in REGISTRIES.values() for known in registry.display_names()]
+        METHODS.get(name, extra=[known for known in all_names if known not in METHODS])  # raises, with a suggestion
+    return kinds[0]
 
 
-def _in_file(path: Path, attribute: str | None, kind: Kind | None) -> tuple[Kind, Any]:
-    """The one entry that a file holds, or the one named."""
-    module = _module(path)
-    named = [attribute] if attribute else [name for name in vars(module) if not name.startswith("_")]
-    found = {}
-    for name in named:
+def _entry_of_file(path: Path, attribute: str | None, kind: Kind | None) -> tuple[Kind, Any]:
+    """The only entry of a file, or the one of that attribute."""
+    module = _import_file(path)
+    attributes = [attribute] if attribute else [name for name in vars(module) if not name.startswith("_")]
+    entries: dict[str, tuple[Kind, Any]] = {}
+    for name in attributes:
         entry = getattr(module, name, None)
-        what = _what(entry)
-        if what is not None and kind in (None, what) and (attribute or entry.__module__ == module.__name__):
-            found[name] = what, entry
-    if len(found) == 1:
-        return next(iter(found.values()))
-    sought = kind or "method, protocol, backbone or function that returns an ImageSet"
-    if not found:
-        raise InputError(f"{path} holds no {attribute + ', a ' if attribute else ''}{sought}")
-    raise InputError(f"{path} holds {', '.join(found)}; say which, as {path}:{next(iter(found))}")
+        entry_kind = _kind_of_entry(entry)
+        if entry_kind is None or kind not in (None, entry_kind):
+            continue
+        if attribute or entry.__module__ == module.__name__:
+            entries[name] = entry_kind, entry
+    if len(entries) == 1:
+        return next(iter(entries.values()))
+    if not entries:
+        wanted = kind or "method, protocol, backbone or function that returns an ImageSet"
+        raise InputError(f"{path} holds no {attribute + ', a ' if attribute else ''}{wanted}")
+    raise InputError(f"{path} holds {', '.join(entries)}; say which, as {path}:{next(iter(entries))}")
 
 
-def _what(entry: Any) -> Kind | None:
+def _kind_of_entry(entry: Any) -> Kind | None:
     from benchmark.backbones.network import Backbone
 
     if inspect.isclass(entry):
@@ -105,15 +112,15 @@ def _what(entry: Any) -> Kind | None:
     return None
 
 
-def _module(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     name = f"checked_{path.stem}"
-    made = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or made is None or made.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"there is no file {path}; check takes a name, or a file as path/to/my_method.py")
-    module = importlib.util.module_from_spec(made)
-    sys.modules[name] = module  # its dataclasses look themselves up there
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look up their own module there
     try:
-        made.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except Exception as error:
         raise InputError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
     return module

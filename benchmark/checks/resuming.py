@@ -1,74 +1,111 @@
-"""A run, and the same run broken off again and again."""
+"""Compares an uninterrupted run with the same run interrupted and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.checks.check import Subject, require
+from benchmark.checks.check import Candidate, require
 from benchmark.experiment.runner import Plan, Request, measure, transfer_context
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
 from benchmark.training.checkpoints import Checkpoint, Snapshot
 
 SMOKE: Mapping[str, tuple[str, ...]] = {
-    "fewshot-5way1shot": ("protocol.episodes=50", "protocol.queries=4", "training.batch_size=15"),
-    "distill-overlap50": ("training.batch_size=8",),
+    "fewshot-5way1shot": (
+        "protocol.episodes=50",
+        "protocol.queries=4",
+        "training.batch_size=15",
+        "teacher.backbone=conv4-32",
+    ),
+    "distill-overlap50": ("training.batch_size=8", "teacher.backbone=conv4-32"),
     "incremental-1step-5exemplars": ("training.batch_size=8",),
 }
-"""Protocols of different label spaces, and settings that make a run of each short."""
+"""Protocols of different label spaces, each with settings that shorten its runs."""
 
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
-"""What a run determines of its record; the rest is times, places and versions."""
+"""The fields of a record that a run determines. The others hold times, places and versions."""
 
 _STEPS = 7
 
 
-class _Breaking(Checkpoints):
-    """Breaks a run off at the second state of a training that is kept."""
+class _InterruptingCheckpoints(Checkpoints):
+    """Saves a checkpoint after every step, and interrupts the run after those that ``interrupts_after`` accepts."""
 
-    kept = 0
+    def __init__(self, root: Path, interrupts_after: Callable[[Snapshot], bool]) -> None:
+        super().__init__(root, select_device("cpu", "float32"), Silent(), every=0)
+        self._interrupts_after = interrupts_after
 
     def part(self, key: str, name: str) -> Checkpoint:
-        """As ever, but for what happens when it is kept."""
-        made = super().part(key, name)
-        save = made.save
+        checkpoint = super().part(key, name)
+        save = checkpoint.save
 
-        def broken_off(snapshot: Snapshot) -> None:
+        def save_and_interrupt(snapshot: Snapshot) -> None:
             save(snapshot)
-            self.kept += 1
-            if self.kept == 2:
+            if self._interrupts_after(snapshot):
                 raise KeyboardInterrupt
 
-        made.save = broken_off  # type: ignore[method-assign]
-        return made
+        checkpoint.save = save_and_interrupt  # type: ignore[method-assign]
+        return checkpoint
 
 
-def carry_out(plan: Plan, root: Path, checkpoints: Checkpoints | None = None, seed: int = 3) -> dict[str, Any]:
-    """What a run determines, its arrays as bytes; ``Broken`` where it fails."""
-    bank = TeacherStore(root / "teachers")
-    record, arrays = measure(plan, plan.spec(seed), bank, select_device("cpu", "float32"), Silent(), checkpoints)
-    require(record["status"] == "done", f"a run of {plan.request.protocol} fails: {record.get('error')}")
-    return {name: record[name] for name in COMPARED} | {name: x.tobytes() for name, x in arrays.items()}
+def determined_results(
+    plan: Plan, teachers: Path, checkpoints: Checkpoints | None = None, seed: int = 3
+) -> dict[str, Any]:
+    """Execute a run.
 
+    Args:
+        plan: The plan of the run.
+        teachers: The folder of the teacher store.
+        checkpoints: The checkpoints to resume from and to write; None for none.
+        seed: The seed of the run.
 
-def check_goes_on(subject: Subject) -> None:
-    """A run of the method, broken off and taken up until it is done, ends as one that never was."""
-    protocol = next((p for p in SMOKE if subject.entry.skip_reason(transfer_context(p, subject.entry)) is None), None)
-    require(protocol is not None, f"it applies to none of {', '.join(SMOKE)}: there is nothing to run it on")
-    assert protocol is not None
-    overrides = (*SMOKE[protocol], *subject.overrides)
-    plan = Plan(Request(protocol, subject.name, "tiny", "quick", overrides, limit_steps=_STEPS), subject.root)
-    whole = carry_out(plan, subject.scratch / "whole")
-    pieces = subject.scratch / "pieces"
+    Returns:
+        All that the run determines: fields of its record, and its arrays as bytes.
+
+    Raises:
+        CheckFailed: The run fails.
+    """
     device = select_device("cpu", "float32")
+    record, arrays = measure(plan, plan.spec(seed), TeacherStore(teachers), device, Silent(), checkpoints)
+    require(record["status"] == "done", f"a run of {plan.request.protocol} fails: {record.get('error')}")
+    return {name: record[name] for name in COMPARED} | {name: array.tobytes() for name, array in arrays.items()}
+
+
+def require_equal_resumed_run(candidate: Candidate, every_second_step: bool = False) -> None:
+    """Require that a run of a method, interrupted and resumed until it is done, equals an uninterrupted one.
+
+    Args:
+        candidate: The method.
+        every_second_step: Interrupt both trainings, the teacher's and the student's, after every second step. The
+            default interrupts the student's training alone, once in each stage, after the second step.
+    """
+    protocol = next(
+        (p for p in SMOKE if candidate.entry.skip_reason(transfer_context(p, candidate.entry)) is None), None
+    )
+    require(protocol is not None, f"it applies to none of {', '.join(SMOKE)}, so that no run can be made")
+    assert protocol is not None
+    overrides = (*SMOKE[protocol], *candidate.overrides)
+    plan = Plan(Request(protocol, candidate.name, "tiny", "quick", overrides, limit_steps=_STEPS), candidate.root)
+    teachers = candidate.scratch / "teachers"
+    whole = determined_results(plan, teachers)
+    if every_second_step:
+        teachers, saves = candidate.scratch / "interrupted-teachers", itertools.count(1)
+        checkpoints = _InterruptingCheckpoints(candidate.scratch / "checkpoints", lambda _: next(saves) % 2 == 0)
+    else:
+        checkpoints = _InterruptingCheckpoints(candidate.scratch / "checkpoints", _is_second_of_stage)
     for _ in range(4 * _STEPS):
         try:
-            found = carry_out(plan, pieces, _Breaking(pieces / "checkpoints", device, Silent(), every=0))
+            resumed = determined_results(plan, teachers, checkpoints)
         except KeyboardInterrupt:
             continue
-        different = [name for name in whole if found.get(name) != whole[name]]
-        require(not different, f"broken off on {protocol} and taken up again, it differs in {', '.join(different)}")
+        different = [name for name in whole if resumed.get(name) != whole[name]]
+        require(not different, f"interrupted on {protocol} and resumed, its run differs in {', '.join(different)}")
         return
-    require(False, f"broken off on {protocol}, it never ends: it begins anew each time")
+    require(False, f"interrupted on {protocol}, its run never ends: it starts again each time")
+
+
+def _is_second_of_stage(snapshot: Snapshot) -> bool:
+    return bool(snapshot.facts["step"] == 2)

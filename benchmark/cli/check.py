@@ -1,4 +1,4 @@
-"""Commands for who adds a method, a data set, a backbone or a protocol."""
+"""Commands for authors of methods, data sets, backbones and protocols."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmark.cli.options import Data, Offline, data_root, enter, tell
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="Write the beginnings of a package that adds something to the suite.",
+    help="Write a plug-in package to start from.",
     epilog="""\b
     Example:
       python -m benchmark new method my-method
@@ -22,8 +22,8 @@ app = typer.Typer(
 )
 
 
-class Kind(StrEnum):
-    """What ``check`` checks."""
+class EntryKind(StrEnum):
+    """The kinds of entries that ``check`` accepts."""
 
     method = "method"
     dataset = "dataset"
@@ -40,19 +40,19 @@ def check(
             help="A method, data set, backbone or protocol by name, or a file that holds one.",
         ),
     ],
-    kind: Annotated[Kind | None, typer.Option(help="Which, where the name is of several kinds.")] = None,
+    kind: Annotated[EntryKind | None, typer.Option(help="The kind, if entries of several kinds have the name.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="SECTION.NAME=VALUE", help="Change a setting of the runs that are tried; repeatable."
+            "--set", metavar="SECTION.NAME=VALUE", help="Change a setting of the runs that checks make; repeatable."
         ),
     ] = None,
     data: Data = None,
     offline: Offline = False,
 ) -> None:
-    """Check that an entry keeps to the rules of its kind, built-in or a plug-in; pass or fail for each rule.
+    """Check a built-in entry or a plug-in: one line per check, pass or FAIL with the reason.
 
-    Exit 0 where all rules are kept, 1 where one is not. Trains tiny networks for a few steps and keeps nothing.
+    Exits with 0 if all checks pass, else with 1. Trains tiny networks for a few steps and keeps no files.
 
     \b
     Examples:
@@ -60,27 +60,34 @@ def check(
       python -m benchmark check path/to/my_method.py
       python -m benchmark check conv4-16 --kind backbone
     """
-    from benchmark.checks import contract_of, subject
+    from benchmark.checks import candidate, suite_of
     from benchmark.display.tables import print_table
 
-    with subject(name, kind.value if kind else None, data_root(data), tuple(set_ or ())) as (found, checked):
-        verdicts = list(contract_of(found).verdicts(checked))
-    rows = [["pass" if v.reason is None else "FAIL", v.rule, " ".join((v.reason or "").split())] for v in verdicts]
-    print_table(f"{found} {checked.name}", ["", "rule", "reason"], rows)
-    broken = sum(v.reason is not None for v in verdicts)
-    tell(f"{len(verdicts) - broken} of {len(verdicts)} rules kept")
-    if broken:
+    with candidate(name, kind.value if kind else None, data_root(data), tuple(set_ or ())) as entry:
+        results = list(suite_of(entry.kind).run(entry))
+    rows = [
+        [
+            "pass" if result.failure is None else "FAIL",
+            result.check.description,
+            " ".join((result.failure or "").split()),
+        ]
+        for result in results
+    ]
+    print_table(f"{entry.kind} {entry.name}", ["", "check", "reason"], rows)
+    failures = sum(result.failure is not None for result in results)
+    tell(f"{len(results) - failures} of {len(results)} checks passed")
+    if failures:
         raise typer.Exit(1)
 
 
 @enter(app, "method")
 def method(
-    name: Annotated[str, typer.Argument(help="Of the method, as my-method.")],
+    name: Annotated[str, typer.Argument(help="Name of the method, such as my-method.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to make [default: one of that name here].")
+        Path | None, typer.Option(metavar="DIR", help="Folder to create [default: the name of the method].")
     ] = None,
 ) -> None:
-    """Write a small package with a method that works: an entry point, the method, and a test that checks it.
+    """Write a package with a working method, its entry point and a test that runs all checks.
 
     \b
     Examples:

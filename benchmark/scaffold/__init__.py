@@ -1,1 +1,1 @@
-"""The files of a new method's package."""
+"""Templates of plug-in packages, and the function that fills them in."""

@@ -13,10 +13,10 @@ from torch import nn
 
 from benchmark.backbones import BACKBONES
 from benchmark.backbones.network import Backbone, build_network
-from benchmark.checks import broken, contract_of, subject
+from benchmark.checks import candidate, failure_of, suite_of
 from benchmark.errors import InputError
 
-RULES = contract_of("backbone").rules
+CHECKS = suite_of("backbone").checks
 
 
 NAMES = (
@@ -33,9 +33,9 @@ def test_every_registration_has_a_name_that_is_checked() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_backbone_passes_every_check(tmp_path: Path, name: str) -> None:
-    with subject(name, "backbone", tmp_path) as (_, checked):
-        reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
-    assert reasons == dict.fromkeys(RULES)
+    with candidate(name, "backbone", tmp_path) as backbone:
+        failures = {check.name: failure_of(check, backbone) for check in CHECKS.values()}
+    assert failures == dict.fromkeys(CHECKS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,31 +127,30 @@ class Meeting(Plain):
 
 
 @pytest.mark.parametrize(
-    ("entry", "rule", "reason"),
+    ("entry", "check", "reason"),
     [
-        (Undocumented, "Its docstring", "full stop"),
-        (Grey, "It is built", "images of 3 channels in none .* grey images only"),
-        (dict, "It is built", "which is no Backbone|has no attribute"),
-        (Long, "It yields named maps", "mat1 and mat2|its dim is 7"),
-        (Unstaged, "It yields named maps", "names no stage"),
-        (Idle, "A gradient", r"no gradient reaches backbone\.third\.weight"),
-        (Reseeding, "Its weights", "seeds torch's|same weights"),
-        (Rolling, "Its weights", "NumPy's global generator"),
-        (Mixing, "In eval mode", "depends on the others of its batch"),
-        (Forgetful, "A network that reads", "does not hold all"),
-        (Meeting, "Side by side", "mixes channels"),
+        (Undocumented, "is_documented", "full stop"),
+        (Grey, "builds_for_grey_and_colour", "images of 3 channels in none .* grey images only"),
+        (dict, "builds_for_grey_and_colour", "which is not a Backbone|has no attribute"),
+        (Long, "outputs_have_declared_shapes", "mat1 and mat2|its dim is 7"),
+        (Unstaged, "outputs_have_declared_shapes", "returns no stage"),
+        (Idle, "gradients_reach_all_parameters", r"no gradient reaches backbone\.third\.weight"),
+        (Reseeding, "weights_follow_seed", "seeds torch's|same weights"),
+        (Rolling, "weights_follow_seed", "NumPy's global generator"),
+        (Mixing, "evaluates_images_independently", "depends on the others of its batch"),
+        (Forgetful, "state_round_trips", "values that its state does not hold"),
+        (Meeting, "works_grouped", "mixes channels"),
     ],
 )
-def test_backbone_that_breaks_a_check_fails_it(tmp_path: Path, entry: Any, rule: str, reason: str) -> None:
-    (name,) = (name for name in RULES if name.startswith(rule))
-    with BACKBONES.override("odd", entry), subject("odd", "backbone", tmp_path) as (_, checked):
-        failure = broken(RULES[name], checked)
+def test_backbone_that_breaks_a_check_fails_it(tmp_path: Path, entry: Any, check: str, reason: str) -> None:
+    with BACKBONES.override("odd", entry), candidate("odd", "backbone", tmp_path) as backbone:
+        failure = failure_of(CHECKS[check], backbone)
     assert re.search(reason, str(failure)), failure
 
 
 def test_plain_backbone_passes_every_check(tmp_path: Path) -> None:
-    with BACKBONES.override("odd", Plain), subject("odd", "backbone", tmp_path) as (_, checked):
-        assert [failure for rule in RULES.values() if (failure := broken(rule, checked))] == []
+    with BACKBONES.override("odd", Plain), candidate("odd", "backbone", tmp_path) as backbone:
+        assert [failure for check in CHECKS.values() if (failure := failure_of(check, backbone))] == []
 
 
 @pytest.mark.parametrize(("width", "channels", "parameters"), [(64, 3, 112_832), (64, 1, 111_680), (16, 1, 7_184)])

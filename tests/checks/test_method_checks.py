@@ -1,4 +1,4 @@
-"""Contract of every registered method: the rules that ``check`` applies, and that each of them can be broken."""
+"""Every registered method passes the checks of methods, and every check can fail."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from benchmark.checks import broken, contract_of, subject
+from benchmark.checks import candidate, failure_of, suite_of
+from benchmark.checks.resuming import require_equal_resumed_run
 from benchmark.methods import METHODS, Batch, Needs, Stage, TransferContext
 from benchmark.methods.kd import KD
 from benchmark.methods.l2sp import L2SP
 from benchmark.methods.rkd import RKD
 
 NAMES = METHODS.names()
-RULES = contract_of("method").rules
+CHECKS = suite_of("method").checks
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_rule_is_kept(tmp_path: Path, name: str) -> None:
-    with subject(name, "method", tmp_path) as (_, checked):
-        reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
-    assert reasons == dict.fromkeys(RULES)
+def test_method_passes_every_check(tmp_path: Path, name: str) -> None:
+    with candidate(name, "method", tmp_path) as method:
+        failures = {check.name: failure_of(check, method) for check in CHECKS.values()}
+    assert failures == dict.fromkeys(CHECKS)
+
+
+@pytest.mark.parametrize("name", ["kd", "crd", "refilled", "lucir"])
+def test_method_resumes_after_every_second_step(tmp_path: Path, name: str) -> None:
+    """A plain method, one with a memory bank, one of two stages and one of another head."""
+    with candidate(name, "method", tmp_path) as method:
+        require_equal_resumed_run(method, every_second_step=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_label_spaces_are_data(name: str) -> None:
+def test_skip_reason_follows_needs(name: str) -> None:
     method = METHODS.get(name).entry
     home: Any = "extended" if method.needs.labels == "extended" else "same"
     if method.needs.learns == "episodes":
@@ -54,13 +62,13 @@ def test_label_spaces_are_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sources_are_papers(name: str) -> None:
+def test_docstring_of_method_with_teacher_cites_arxiv(name: str) -> None:
     if METHODS.get(name).entry.needs.teacher:
         assert "arXiv" in (inspect.getdoc(METHODS.get(name).entry) or "")
 
 
 class Plain(KD):
-    """A method that keeps to every rule. Arnold 2020, arXiv 0000.00000."""
+    """A method that passes every check. Arnold 2020, arXiv 0000.00000."""
 
 
 class Undocumented(KD):
@@ -134,7 +142,7 @@ class Headless(Plain):
 
 
 class Reaching(Plain):
-    """A head alone, so it says. Arnold 2020, arXiv 0000.00000."""
+    """Declares that it trains the head alone. Arnold 2020, arXiv 0000.00000."""
 
     needs = Needs(teacher=True, start="teacher", trains="head")
 
@@ -199,7 +207,7 @@ class Speechless(Plain):
 
 
 class Everywhere(RKD):
-    """Says that it applies with other classes, where its loss is empty. Arnold 2020, arXiv 0000.00000."""
+    """Claims to apply to other classes, for which its loss is empty. Arnold 2020, arXiv 0000.00000."""
 
     def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
         mine, theirs = self.shared_logits(student, teacher)
@@ -207,65 +215,79 @@ class Everywhere(RKD):
 
 
 class Forgetful(Plain):
-    """Its loss grows with the steps that this object has seen. Arnold 2020, arXiv 0000.00000."""
+    """Its loss grows with the number of calls of this object. Arnold 2020, arXiv 0000.00000."""
 
     def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
-        self.seen = getattr(self, "seen", 0) + 1
-        return {name: self.seen * value for name, value in super().loss(batch, student, teacher).items()}
+        self.calls = getattr(self, "calls", 0) + 1
+        return {name: self.calls * value for name, value in super().loss(batch, student, teacher).items()}
 
 
-@pytest.mark.parametrize(
-    ("entry", "rule", "reason"),
-    [
-        (Undocumented, "Its docstring", "full stop"),
-        (Sourceless, "Its docstring", "no source"),
-        (Loose, "Its settings", "no frozen dataclass"),
-        (Unbounded, "Its settings", r"method\.more has no bounds"),
-        (Untyped, "Its settings", r"method\.more takes 'nonsense'"),
-        (Bare, "Its settings", r"method\.temperature has no default"),
-        (Needless, "Its needs", "its needs are a dict"),
-        (Searching, "Its needs", "declares 'nothing' as searched"),
-        (Halved, "The shares", r"sum to 0\.7"),
-        (Unnamed, "The loss of each", "has no terms"),
-        (PerImage, "The loss of each", "'each' is no tensor without dimensions"),
-        (Infinite, "The loss of each", "'log' is -inf|'log' is nan"),
-        (Detached, "The loss of each", "no gradient"),
-        (Headless, "Gradients reach", r"no gradient reaches head\.bias, head\.weight"),
-        (Reaching, "Gradients reach", "a gradient reaches backbone"),
-        (Peeking, "Its loss reads", "reads what it does not ask for .*stage2"),
-        (Teacherless, "Its loss reads", "reads what it does not ask for"),
-        (Weighing, "Its loss reads", "reads the student's weights"),
-        (Rolling, "The same seed", "NumPy's global generator"),
-        (Reseeding, "The same seed", "seeds torch's"),
-        (Counting, "The same seed", "different values"),
-        (Writing, "Its loss changes", "changes the .*teacher's embedding"),
-        (Climbing, "A few steps", "eight steps lead from"),
-        (Idle, "Its connector", "no gradient reaches weight, bias of its connector"),
-        (Speechless, "It says of every", "it says True"),
-        (Everywhere, "It says of every", "'shared' is nan"),
-        (Forgetful, "A run of it", "broken off on .* it differs in"),
-    ],
-)
-def test_every_rule_can_be_broken(tmp_path: Path, entry: Any, rule: str, reason: str) -> None:
-    (name,) = (name for name in RULES if name.startswith(rule))
-    with METHODS.override("odd", entry), subject("odd", "method", tmp_path) as (_, checked):
-        told = broken(RULES[name], checked)
-    assert told is not None
-    assert re.search(reason, told), told
+class ForgetfulLater(Forgetful):
+    """Its loss grows in the second stage alone. Arnold 2020, arXiv 0000.00000."""
+
+    def stages(self) -> list[Stage]:
+        return [Stage("one", 0.5), Stage("two", 0.5)]
+
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        return (super() if batch.stage == "two" else super(Forgetful, self)).loss(batch, student, teacher)
 
 
-def test_a_method_that_does_nothing_odd_breaks_none(tmp_path: Path) -> None:
-    """So that each of the above is caught by what is odd about it."""
-    with METHODS.override("odd", Plain), subject("odd", "method", tmp_path) as (_, checked):
-        reasons = {name: told for name, rule in RULES.items() if (told := broken(rule, checked))}
-    assert [name.split()[0] for name in reasons] == ["Importing"], "this module imports torch"
+CASES: list[tuple[Any, str, str]] = [
+    (Undocumented, "is_documented", "full stop"),
+    (Sourceless, "is_documented", "no source"),
+    (Loose, "settings_are_typed", "not a frozen dataclass"),
+    (Unbounded, "settings_are_typed", r"method\.more has no bounds"),
+    (Untyped, "settings_are_typed", r"method\.more accepts the value 'nonsense'"),
+    (Bare, "settings_are_typed", r"method\.temperature has no default"),
+    (Needless, "declarations_are_valid", "its needs are a dict"),
+    (Searching, "declarations_are_valid", "declares 'nothing' as tunable"),
+    (Halved, "stage_shares_sum_to_one", r"sum to 0\.7"),
+    (Unnamed, "loss_terms_are_finite", "has no terms"),
+    (PerImage, "loss_terms_are_finite", "'each' is not a tensor without dimensions"),
+    (Infinite, "loss_terms_are_finite", "'log' is -inf|'log' is nan"),
+    (Detached, "loss_terms_are_finite", "no gradient"),
+    (Headless, "gradients_reach_student", r"no gradient reaches head\.bias, head\.weight"),
+    (Reaching, "gradients_reach_student", "a gradient reaches backbone"),
+    (Peeking, "reads_declared_inputs_only", "reads what its needs do not declare .*stage2"),
+    (Teacherless, "reads_declared_inputs_only", "reads what its needs do not declare"),
+    (Weighing, "reads_declared_inputs_only", "reads the student's weights"),
+    (Rolling, "is_deterministic", "NumPy's global generator"),
+    (Reseeding, "is_deterministic", "seeds torch's"),
+    (Counting, "is_deterministic", "different values"),
+    (Writing, "leaves_inputs_unchanged", "changes the .*teacher's embedding"),
+    (Climbing, "loss_decreases", "eight steps lead from"),
+    (Idle, "connector_state_round_trips", "no gradient reaches weight, bias of its connector"),
+    (Speechless, "skip_reasons_are_valid", "its skip_reason is True"),
+    (Everywhere, "skip_reasons_are_valid", "'shared' is nan"),
+    (Forgetful, "resumes_bit_for_bit", "interrupted on .* its run differs in"),
+    (ForgetfulLater, "resumes_bit_for_bit", "interrupted on .* its run differs in"),
+]
 
 
-def test_what_imports_torch_at_its_top_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("entry", "check", "reason"), CASES)
+def test_check_fails_for_faulty_method(tmp_path: Path, entry: Any, check: str, reason: str) -> None:
+    with METHODS.override("odd", entry), candidate("odd", "method", tmp_path) as method:
+        failure = failure_of(CHECKS[check], method)
+    assert failure is not None
+    assert re.search(reason, failure), failure
+
+
+def test_every_check_has_a_faulty_method() -> None:
+    """The check of imports has a test of its own below."""
+    assert {check for _, check, _ in CASES} == set(CHECKS) - {"imports_nothing_heavy"}
+
+
+def test_faultless_method_passes_every_check(tmp_path: Path) -> None:
+    """Each faulty method above therefore fails by its fault alone."""
+    with METHODS.override("odd", Plain), candidate("odd", "method", tmp_path) as method:
+        failed = [check.name for check in CHECKS.values() if failure_of(check, method)]
+    assert failed == ["imports_nothing_heavy"], "this module imports torch"
+
+
+def test_check_fails_for_method_that_imports_torch(tmp_path: Path) -> None:
     file = tmp_path / "heavy.py"
     file.write_text("import torch\nfrom benchmark.methods.kd import KD\nclass Heavy(KD):\n    pass\n")
-    (name,) = (name for name in RULES if name.startswith("Importing"))
-    with subject(str(file), "method", tmp_path) as (_, checked):
-        told = broken(RULES[name], checked)
-    assert told is not None
-    assert "imports torch" in told
+    with candidate(str(file), "method", tmp_path) as method:
+        failure = failure_of(CHECKS["imports_nothing_heavy"], method)
+    assert failure is not None
+    assert "imports torch" in failure

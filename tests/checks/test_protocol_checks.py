@@ -1,4 +1,4 @@
-"""Contract of every registered protocol: the rules that ``check`` applies, and that each of them can be broken."""
+"""Every registered protocol class passes the checks of protocols, and every check can fail."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.checks import broken, contract_of, subject
+from benchmark.checks import candidate, failure_of, suite_of
 from benchmark.data import ImageSet, Task
 from protocols import PROTOCOLS, Result, Score
 from protocols.distillation import Distillation
 
-RULES = contract_of("protocol").rules
+CHECKS = suite_of("protocol").checks
 SHORT = {
     "fewshot": ("protocol.episodes=60", "protocol.queries=4", "training.batch_size=16"),
     "middleshot": ("protocol.tasks=4", "protocol.queries=4", "training.batch_size=5"),
 }
 
 
-def entries() -> list[str]:
-    """The first name of each: others of its names differ in numbers."""
+def one_name_per_class() -> list[str]:
+    """The first name of each protocol class. Its other names differ in numbers only."""
     return list({PROTOCOLS.get(name).entry: name for name in reversed(PROTOCOLS.names())}.values())
 
 
-@pytest.mark.parametrize("name", entries())
-def test_every_rule_is_kept(tmp_path: Path, name: str) -> None:
-    with subject(name, "protocol", tmp_path, SHORT.get(name.split("-")[0], ())) as (_, checked):
-        reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
-    assert reasons == dict.fromkeys(RULES)
+@pytest.mark.parametrize("name", one_name_per_class())
+def test_protocol_passes_every_check(tmp_path: Path, name: str) -> None:
+    with candidate(name, "protocol", tmp_path, SHORT.get(name.split("-")[0], ())) as protocol:
+        failures = {check.name: failure_of(check, protocol) for check in CHECKS.values()}
+    assert failures == dict.fromkeys(CHECKS)
 
 
 class Plain(Distillation):
-    """Distillation between equal label spaces, as it is."""
+    """Distillation between equal label spaces, unchanged."""
 
 
 class Undocumented(Plain):
@@ -88,7 +88,7 @@ class Leaking(Plain):
 
 
 class Peeking(Plain):
-    """The student's training images are more than its task says."""
+    """Trains the student on more images than its task declares."""
 
     def run(self, data: ImageSet, trainer: Any, seed: int) -> Result:
         inner = Leaking(self.name, self.settings, self.fields)
@@ -116,36 +116,36 @@ class Favouring(Plain):
 
 
 CASES: list[tuple[Any, str, str]] = [
-    (Undocumented, "Its docstring", "full stop"),
-    (Loose, "Its settings", r"protocol\.more has no bounds"),
-    (Slow, "It has a version", "no preset 'quick'; it has slow"),
-    (Misnamed, "It has a version", r"no setting training\.step"),
-    (Nowhere, "It says before", "its situation is a NoneType"),
-    (Careless, "It refuses", "takes two images of one class for enough"),
-    (Rolling, "Its tasks", "twice the same data and seed give different tasks"),
-    (Seeded, "Its tasks", "another seed gives the teacher another task"),
-    (Leaking, "No group", "the student trains on 1 groups of images that are judged"),
-    (Peeking, "The pixels", "the student has learnt from images held out"),
-    (Percent, "A run ends", "accuracy is "),
-    (Wandering, "A run ends", "the same run twice differs in facts"),
-    (Favouring, "Every method", "the number of what is judged follows the method"),
+    (Undocumented, "is_documented", "full stop"),
+    (Loose, "settings_are_typed", r"protocol\.more has no bounds"),
+    (Slow, "presets_are_valid", "no preset 'quick'; it has slow"),
+    (Misnamed, "presets_are_valid", r"no setting training\.step"),
+    (Nowhere, "ce_applies", "its transfer_context is a NoneType"),
+    (Careless, "refuses_insufficient_data", "accepts two images of one class"),
+    (Rolling, "tasks_follow_data_and_seed", "the same data and seed twice give different tasks"),
+    (Seeded, "tasks_follow_data_and_seed", "another seed gives the teacher another task"),
+    (Leaking, "no_group_leaks", "the student trains on 1 groups of images that are evaluated"),
+    (Peeking, "unused_pixels_do_not_matter", "the student depends on images that are not in its training set"),
+    (Percent, "run_is_reproducible", "accuracy is "),
+    (Wandering, "run_is_reproducible", "the same run twice differs in facts"),
+    (Favouring, "treats_methods_equally", "the number of evaluated items depends on the method"),
 ]
 
 
-@pytest.mark.parametrize(("entry", "rule", "reason"), CASES)
-def test_every_rule_can_be_broken(tmp_path: Path, entry: Any, rule: str, reason: str) -> None:
-    (name,) = (name for name in RULES if name.startswith(rule))
-    with PROTOCOLS.override("odd", entry), subject("odd", "protocol", tmp_path) as (_, checked):
-        told = broken(RULES[name], checked)
-    assert re.search(reason, str(told)), told
+@pytest.mark.parametrize(("entry", "check", "reason"), CASES)
+def test_check_fails_for_faulty_protocol(tmp_path: Path, entry: Any, check: str, reason: str) -> None:
+    with PROTOCOLS.override("odd", entry), candidate("odd", "protocol", tmp_path) as protocol:
+        failure = failure_of(CHECKS[check], protocol)
+    assert re.search(reason, str(failure)), failure
 
 
-def test_no_rule_is_without_a_case() -> None:
-    shown = {name for name in RULES if any(name.startswith(rule) for _, rule, _ in CASES)}
-    assert {name.split()[0] for name in set(RULES) - shown} == {"Importing"}
+def test_every_check_has_a_faulty_protocol() -> None:
+    """The check of imports is tested in ``test_method_checks.py``."""
+    assert {check for _, check, _ in CASES} == set(CHECKS) - {"imports_nothing_heavy"}
 
 
-def test_a_protocol_that_does_nothing_odd_breaks_none(tmp_path: Path) -> None:
-    with PROTOCOLS.override("odd", Plain), subject("odd", "protocol", tmp_path) as (_, checked):
-        reasons = {name: told for name, rule in RULES.items() if (told := broken(rule, checked))}
-    assert [name.split()[0] for name in reasons] == ["Importing"], "this module imports NumPy"
+def test_faultless_protocol_passes_every_check(tmp_path: Path) -> None:
+    """Each faulty protocol above therefore fails by its fault alone."""
+    with PROTOCOLS.override("odd", Plain), candidate("odd", "protocol", tmp_path) as protocol:
+        failed = [check.name for check in CHECKS.values() if failure_of(check, protocol)]
+    assert failed == ["imports_nothing_heavy"], "this module imports NumPy"

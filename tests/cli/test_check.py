@@ -1,4 +1,4 @@
-"""What ``check`` and ``new`` say; what a plug-in package does is in ``tests/test_plugins.py``."""
+"""The commands ``check`` and ``new``. Plug-in packages are tested in ``tests/test_plugins.py``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .conftest import Call
 METHOD = 'from benchmark.methods.kd import KD\nclass {}(KD):\n    """Another. Somebody 2026."""\n'
 
 
-def test_a_check_that_all_is_kept_exits_0_and_prints_every_rule(call: Call) -> None:
+def test_check_prints_every_check_and_exits_0_if_all_pass(call: Call) -> None:
     done = call("check", "tiny")
     assert done.returncode == 0
     rows = [line for line in done.stdout.splitlines() if line.startswith("pass")]
     assert len(rows) == 7
-    assert "7 of 7 rules kept" in done.stderr
+    assert "7 of 7 checks passed" in done.stderr
 
 
-def test_a_rule_that_is_not_kept_is_told_with_the_reason(call: Call, tmp_path: Path) -> None:
+def test_check_prints_reason_of_failure_and_exits_1(call: Call, tmp_path: Path) -> None:
     (tmp_path / "stripes.py").write_text(
         'def stripes(root) -> \'ImageSet\':\n    """Tiny by another name."""\n'
         "    from benchmark.data.sets.tiny import tiny\n    return tiny(root)\n"
@@ -29,11 +29,11 @@ def test_a_rule_that_is_not_kept_is_told_with_the_reason(call: Call, tmp_path: P
     done = call("check", "stripes.py")
     assert done.returncode == 1
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("FAIL"))
-    assert "the name of what it gives is 'tiny'" in row
-    assert "6 of 7 rules kept" in done.stderr
+    assert "the name of its ImageSet is 'tiny'" in row
+    assert "6 of 7 checks passed" in done.stderr
 
 
-def test_a_file_with_several_says_which(call: Call, tmp_path: Path) -> None:
+def test_check_of_file_with_two_entries_needs_attribute(call: Call, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(METHOD.format("One") + METHOD.format("Two"))
     assert "two.py holds One, Two; say which, as two.py:One" in call("check", "two.py").stderr
     done = call("check", "two.py:Two")
@@ -53,11 +53,13 @@ def test_a_file_with_several_says_which(call: Call, tmp_path: Path) -> None:
         (["cub"], "cub"),
     ],
 )
-def test_what_cannot_be_checked_is_one_line(call: Call, tmp_path: Path, words: list[str], message: str) -> None:
+def test_check_refuses_unusable_argument_in_one_line(
+    call: Call, tmp_path: Path, words: list[str], message: str
+) -> None:
     (tmp_path / "empty.py").write_text("import math\n")
     (tmp_path / "wrong.py").write_text("nothing\n")
     done = call("check", *words)
-    if words == ["cub"]:  # a data set that is not here breaks the rules that read it, with what to type
+    if words == ["cub"]:  # a missing data set fails the checks that read it; the reason names the command to type
         assert done.returncode == 1
         assert "python -m benchmark data download cub" in done.stdout
         return
@@ -66,7 +68,7 @@ def test_what_cannot_be_checked_is_one_line(call: Call, tmp_path: Path, words: l
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_name_of_two_kinds_needs_the_kind(call: Call) -> None:
+def test_check_of_ambiguous_name_needs_kind(call: Call) -> None:
     with BACKBONES.override("tiny", BACKBONES.get("conv4-16").entry):
         done = call("check", "tiny")
     assert done.returncode == 2
@@ -76,22 +78,22 @@ def test_a_name_of_two_kinds_needs_the_kind(call: Call) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("My-Method", "is no name for a method"),
-        ("my_method", "is no name for a method"),
-        ("../x", "is no name for a method"),
-        ("class", "is no name for a method"),
+        ("My-Method", "is not a name for a method"),
+        ("my_method", "is not a name for a method"),
+        ("../x", "is not a name for a method"),
+        ("class", "is not a name for a method"),
         ("refilled", "there is a method 'refilled' already"),
         ("json", "there is a Python module json already"),
     ],
 )
-def test_odd_names_are_refused(call: Call, tmp_path: Path, name: str, message: str) -> None:
+def test_new_method_refuses_name(call: Call, tmp_path: Path, name: str, message: str) -> None:
     done = call("new", "method", name, "--out", "made")
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "made").exists()
 
 
-def test_nothing_is_overwritten(call: Call, tmp_path: Path) -> None:
+def test_new_method_overwrites_nothing(call: Call, tmp_path: Path) -> None:
     (tmp_path / "own-one").mkdir()
     (tmp_path / "own-one/notes").touch()
     done = call("new", "method", "own-one")

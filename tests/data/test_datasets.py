@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.checks import broken, contract_of, subject
+from benchmark.checks import candidate, failure_of, suite_of
 from benchmark.data import DATASETS, ImageSet
 from benchmark.data.assets import FOLDER, load_asset
 from benchmark.data.contact_sheet import draw_contact_sheet
@@ -28,18 +28,18 @@ FINGERPRINTS = {
 """Record keys depend on these: they must never change."""
 
 
-RULES = contract_of("dataset").rules
+CHECKS = suite_of("dataset").checks
 
 
 @pytest.mark.parametrize("name", DATASETS.names())
 def test_dataset_passes_every_check(name: str, root: Path, sources: Path) -> None:
     name = name.replace("PATH", str(sources / "photos"))
-    with subject(name, "dataset", root) as (_, checked):
-        reasons = {rule: broken(check, checked) for rule, check in RULES.items()}
+    with candidate(name, "dataset", root) as dataset:
+        failures = {check.name: failure_of(check, dataset) for check in CHECKS.values()}
     data = data_set(name)(root)
     if data.import_info is not None:  # a small edition, too small for any protocol
-        del reasons["It is large enough for one of the protocols at the least"]
-    assert not any(reasons.values()), reasons
+        del failures["supports_a_protocol"]
+    assert not any(failures.values()), failures
     assert data.fingerprint == FINGERPRINTS.get(name, data.fingerprint)
     assert np.bincount(data.labels, minlength=len(data.classes)).min() >= (20 if data.import_info is None else 1)
 
@@ -65,39 +65,48 @@ def speckled(tiny: ImageSet) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("changes", "rule", "reason"),
+    ("changes", "check", "reason"),
     [
-        (None, "Its docstring", "no docstring"),
-        (lambda t: {"name_": "other"}, "It gives", "the name of what it gives is 'tiny'"),
-        (lambda t: {"classes": (*t.classes, "empty")}, "It gives", "class 'empty' has no image"),
-        (lambda t: {"classes": ("pattern 1", *t.classes[1:])}, "It gives", "two of its classes have one name"),
-        (lambda t: {"images": t.images[:, :8]}, "It gives", "not square"),
-        (lambda t: {"images": t.images[..., :2]}, "It gives", "2 channels"),
-        (lambda t: {"splits": {"train": t.splits["train"]}}, "Every class", "its splits are train, not"),
-        (lambda t: {"splits": {**t.splits, "val": ()}}, "Every class", "its split val has no class"),
-        (lambda t: {"splits": {**t.splits, "val": (20,)}}, "Every class", "not every class stands in one split"),
-        (lambda t: {"groups": np.arange(720) // 48}, "A group", "group 0 has images of several classes"),
-        (lambda t: {"images": t.images[np.arange(720) // 4 * 4]}, "A group", "groups 0 and 1 have an image in common"),
-        (lambda t: {"images": lambda: speckled(t)}, "Loaded again", "loaded twice, it differs"),
-        (lambda t: {"background": lambda: int(np.random.randint(9))}, "Loaded again", "NumPy's global generator"),
-        (lambda t: {"groups": t.labels}, "It is large enough", "it carries no protocol"),
+        (None, "is_documented", "no docstring"),
+        (lambda t: {"name_": "other"}, "is_a_valid_image_set", "the name of its ImageSet is 'tiny'"),
+        (lambda t: {"classes": (*t.classes, "empty")}, "is_a_valid_image_set", "class 'empty' has no image"),
+        (
+            lambda t: {"classes": ("pattern 1", *t.classes[1:])},
+            "is_a_valid_image_set",
+            "two of its classes have the same name",
+        ),
+        (lambda t: {"images": t.images[:, :8]}, "is_a_valid_image_set", "not square"),
+        (lambda t: {"images": t.images[..., :2]}, "is_a_valid_image_set", "2 channels"),
+        (lambda t: {"splits": {"train": t.splits["train"]}}, "splits_partition_classes", "its splits are train, not"),
+        (lambda t: {"splits": {**t.splits, "val": ()}}, "splits_partition_classes", "its split val has no class"),
+        (
+            lambda t: {"splits": {**t.splits, "val": (20,)}},
+            "splits_partition_classes",
+            "not every class is in exactly one split",
+        ),
+        (lambda t: {"groups": np.arange(720) // 48}, "groups_are_consistent", "group 0 has images of several classes"),
+        (
+            lambda t: {"images": t.images[np.arange(720) // 4 * 4]},
+            "groups_are_consistent",
+            "groups 0 and 1 share an image",
+        ),
+        (lambda t: {"images": lambda: speckled(t)}, "loads_identically", "loaded twice, it differs"),
+        (lambda t: {"background": lambda: int(np.random.randint(9))}, "loads_identically", "NumPy's global generator"),
+        (lambda t: {"groups": t.labels}, "supports_a_protocol", "no protocol accepts it"),
     ],
 )
-def test_dataset_that_breaks_a_check_fails_it(
-    tiny: ImageSet, tmp_path: Path, changes: Any, rule: str, reason: str
-) -> None:
-    (name,) = (name for name in RULES if name.startswith(rule))
+def test_dataset_that_breaks_a_check_fails_it(tiny: ImageSet, tmp_path: Path, changes: Any, check: str, reason: str) -> None:
     changed = changes(tiny) if changes else {}
     entry = undocumented if changes is None else (lambda root: tiny) if "name_" in changed else odd(tiny, **changed)
-    with DATASETS.override("odd", entry), subject("odd", "dataset", tmp_path) as (_, checked):
-        failure = broken(RULES[name], checked)
+    with DATASETS.override("odd", entry), candidate("odd", "dataset", tmp_path) as dataset:
+        failure = failure_of(CHECKS[check], dataset)
     assert re.search(reason, str(failure)), failure
 
 
 def test_plain_dataset_passes_every_check(tiny: ImageSet, tmp_path: Path) -> None:
-    with DATASETS.override("odd", odd(tiny)), subject("odd", "dataset", tmp_path) as (_, checked):
-        reasons = {name: failure for name, rule in RULES.items() if (failure := broken(rule, checked))}
-    assert [name.split()[0] for name in reasons] == ["Importing"], "its module imports NumPy"
+    with DATASETS.override("odd", odd(tiny)), candidate("odd", "dataset", tmp_path) as dataset:
+        failed = [check.name for check in CHECKS.values() if failure_of(check, dataset)]
+    assert failed == ["imports_nothing_heavy"], "this module imports NumPy"
 
 
 def test_glyphs_splits_separate_scripts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tutorial on a method of one's own is carried out as it stands, with few steps."""
+"""Documentation that readers execute: the tutorial on plug-in methods, with few steps, and other pages' examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .markdown import ROOT, blocks, commands
 
 TUTORIAL = ROOT / "docs" / "own-method.md"
 SMOKE = ["--limit-steps", "3"]
-ONE_AFTER_THE_OTHER = """
+RUN_ALL = """
 import json, sys
 from benchmark.cli import main
 for words in json.loads(sys.argv[1]):
@@ -31,7 +31,7 @@ for words in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tutorial's files, and beside them what installing them would write."""
+    """The files of the tutorial, and the metadata that installing them would write."""
     folder = tmp_path_factory.mktemp("cosine")
     for block in blocks(TUTORIAL):
         if block.title is not None:
@@ -43,13 +43,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     )
     groups = project["entry-points"].items()
-    points = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in named.items()) for group, named in groups)
-    (installed / "entry_points.txt").write_text("".join(points))
+    sections = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()) for group, entries in groups)
+    (installed / "entry_points.txt").write_text("".join(sections))
     return folder
 
 
 def execute(package: Path, *words: str) -> str:
-    """What Python prints, with the package where pip would have put it."""
+    """Run Python with the package importable, as pip would have made it, and return its output."""
     paths = [str(package), str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = {
         **os.environ,
@@ -62,38 +62,38 @@ def execute(package: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_the_tutorial_does_what_it_says(package: Path) -> None:
+def test_tutorial_commands_work_as_described(package: Path) -> None:
     lines = [words for block in blocks(TUTORIAL) for words in commands(block)]
-    asked = [[*words, *(SMOKE if words[0] == "run" else [])] for words in lines]
-    said = {}
-    for part in execute(package, "-c", ONE_AFTER_THE_OTHER, json.dumps(asked)).split("\n$ ")[1:]:
+    calls = [[*words, *(SMOKE if words[0] == "run" else [])] for words in lines]
+    outputs = {}
+    for part in execute(package, "-c", RUN_ALL, json.dumps(calls)).split("\n$ ")[1:]:
         words, _, output = part.partition("\n")
-        said[words] = output
-    assert len(said) == len(asked)
-    assert "FAIL" not in said["check cosine"]
-    assert said["check cosine"].count("pass ") >= 10
-    shown = said["show method cosine"]
+        outputs[words] = output
+    assert len(outputs) == len(calls)
+    checked = outputs["check cosine"]
+    assert "FAIL" not in checked
+    assert checked.count("pass ") >= 10
+    shown = outputs["show method cosine"]
     assert "loss = CE(z_s, y) + angle * mean (1 - cos(W e_s, e_t))" in shown
     assert "float >= 0" in shown
-    listed = said["list methods --protocol distill-cross"]
+    listed = outputs["list methods --protocol distill-cross"]
     assert any(line.split()[:2] == ["cosine", "applies"] for line in listed.splitlines())
-    assert "distill-cross tiny: " in said["compare cosine ce"]
+    assert "distill-cross tiny: " in outputs["compare cosine ce"]
 
 
-def test_the_tutorials_own_test_passes(package: Path) -> None:
-    assert " passed" in execute(
-        package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_rules.py", "-k", "docstring"
-    )
-    assert "1 passed" in execute(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_cosine_embedding.py")
+def test_tutorial_tests_pass(package: Path) -> None:
+    """Of the checks one is enough here: the command ``check cosine`` runs them all."""
+    tests = ["test_cosine_embedding.py", "test_checks.py", "-k", "cosine_embedding or is_documented"]
+    assert "2 passed" in execute(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
-def test_the_page_on_notebooks_is_one(tmp_path: Path) -> None:
-    said = [execute(tmp_path, "-c", block.text) for block in blocks(ROOT / "docs" / "library.md")]
-    assert "cannot tell refilled" in said[0]
-    assert "Settings(" in said[1]
+def test_library_page_examples_run(tmp_path: Path) -> None:
+    outputs = [execute(tmp_path, "-c", block.text) for block in blocks(ROOT / "docs" / "library.md")]
+    assert "cannot tell refilled" in outputs[0]
+    assert "Settings(" in outputs[1]
 
 
-def test_the_task_set_of_the_page_on_learn2learn_is_one() -> None:
+def test_learn2learn_page_example_samples_tasks() -> None:
     (block,) = (block for block in blocks(ROOT / "docs" / "learn2learn.md") if block.language == "python")
     names: dict[str, object] = {}
     exec(block.text, names)
