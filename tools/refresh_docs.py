@@ -1,9 +1,7 @@
-"""Put the committed results into README and documentation: ``python tools/refresh_docs.py`` after they have changed.
+"""Put the committed results into the documentation: ``python tools/refresh_docs.py`` after they have changed.
 
-A block is ``<!-- made by: WHAT -->`` ... ``<!-- end -->``. WHAT is ``table HEADING``, the section of
-``results/tables/leaderboard.md`` whose heading begins so, without the variants of methods by their own settings;
-``section HEADING``, what ``results/README.md`` says under it; or ``compare A B on PROTOCOLS``, the sentences that the
-command of that name prints on ``results/reference``.
+A block is ``<!-- made by: compare A B on PROTOCOLS -->`` ... ``<!-- end -->``. It holds the sentences that the command
+of that name prints on ``results/reference``.
 """
 
 from __future__ import annotations
@@ -17,31 +15,21 @@ from benchmark.report.compare import compare, sentences
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-_BLOCK = re.compile(r"(<!-- made by: (table|section|compare) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- made by: compare (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def quoting() -> list[Path]:
-    """The files that quote results."""
-    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if _BLOCK.search(_text(path))]
+    """The pages that quote results."""
+    return [path for path in sorted((ROOT / "docs").rglob("*.md")) if _BLOCK.search(_text(path))]
 
 
 def refreshed(markdown: str) -> str:
-    """A text with its blocks made anew; a table or a comparison that is not there raises."""
-    made = {"table": _table, "section": _section, "compare": _comparison}
-    return _BLOCK.sub(lambda found: f"{found[1]}\n{made[found[2]](found[3])}\n{found[4]}", markdown)
+    """The text with its blocks replaced by the current results.
 
-
-def _table(heading: str) -> str:
-    sections = _text(RESULTS / "tables" / "leaderboard.md").split("### ")
-    (found,) = (section for section in sections if section.startswith(heading))
-    title, _, table = found.partition("\n")
-    lines = [line for line in table.strip().splitlines() if not re.match(r"(\||-) \S+ \(", line)]
-    return f"**{title}**\n\n" + "\n".join(lines) + "\n"
-
-
-def _section(heading: str) -> str:
-    (found,) = re.findall(rf"^## {re.escape(heading)}\n\n(.*?)(?=^## |\Z)", _text(RESULTS / "README.md"), re.M | re.S)
-    return found.rstrip() + "\n"
+    Raises:
+        InputError: A block compares methods that have no records.
+    """
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{_comparison(block[2])}\n{block[3]}", markdown)
 
 
 def _comparison(what: str) -> str:

@@ -95,7 +95,9 @@ def speckled(tiny: ImageSet) -> Any:
         (lambda t: {"groups": t.labels}, "supports_a_protocol", "no protocol accepts it"),
     ],
 )
-def test_dataset_that_breaks_a_check_fails_it(tiny: ImageSet, tmp_path: Path, changes: Any, check: str, reason: str) -> None:
+def test_dataset_that_breaks_a_check_fails_it(
+    tiny: ImageSet, tmp_path: Path, changes: Any, check: str, reason: str
+) -> None:
     changed = changes(tiny) if changes else {}
     entry = undocumented if changes is None else (lambda root: tiny) if "name_" in changed else odd(tiny, **changed)
     with DATASETS.override("odd", entry), candidate("odd", "dataset", tmp_path) as dataset:

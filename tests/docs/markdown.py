@@ -1,4 +1,4 @@
-"""What README and documentation hold: their code blocks, commands and links."""
+"""Reads the code blocks and commands of README and documentation."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(found[2], found[3], found[4]) for found in _FENCE.finditer(read(page))]
+    return [Block(fence[2], fence[3], fence[4]) for fence in _FENCE.finditer(read(page))]
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The words of every ``python -m benchmark`` command of a shell block, less these three."""
+    """The words after ``python -m benchmark`` of every such command in a shell block."""
     lines = block.text.replace("\\\n", " ").splitlines()
-    if block.language == "text":  # a session: what is typed stands after a dollar
+    if block.language == "text":  # a session: typed lines begin with a dollar
         lines = [line[2:] for line in lines if line.startswith("$ ")]
     elif block.language != "sh":
         lines = []
     for line in lines:
         words = shlex.split(line, comments=True)
-        for at in range(len(words)):
-            if words[at : at + 3] == ["python", "-m", "benchmark"]:
-                rest = words[at + 3 :]
+        for start in range(len(words)):
+            if words[start : start + 3] == ["python", "-m", "benchmark"]:
+                rest = words[start + 3 :]
                 yield rest[: rest.index("&&")] if "&&" in rest else rest

@@ -1,4 +1,4 @@
-"""What README and documentation tell people to type exists."""
+"""Every command, option, setting and link in README and documentation exists."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from protocols import PROTOCOLS
 from .markdown import PAGES, ROOT, blocks, commands, name, read
 
 GROUP: Any = get_command(app)
-TYPED = [(name(page), words) for page in PAGES for block in blocks(page) for words in commands(block)]
-TO_COME = {"cosine", "all"}
-"""Names that the tutorial makes, and the one for every method."""
-NAMED: dict[str, Any] = {
+COMMANDS = [(name(page), words) for page in PAGES for block in blocks(page) for words in commands(block)]
+UNREGISTERED = {"cosine", "all"}
+"""The tutorial's own method, and the word for every method."""
+REGISTRIES: dict[str, Any] = {
     **dict.fromkeys(("protocol", "protocols"), PROTOCOLS),
     **dict.fromkeys(("method", "methods"), METHODS),
     **dict.fromkeys(("dataset", "datasets"), DATASETS),
@@ -41,41 +41,48 @@ def settings() -> set[str]:
     classes: dict[str, list[type]] = {"student": [Student], "teacher": [Teacher], "training": [Training]}
     classes["protocol"] = [PROTOCOLS.get(name).entry.Settings for name in PROTOCOLS.names()]
     classes["method"] = [METHODS.get(name).entry.Settings for name in METHODS.names()]
-    return {f"{s}.{field.name}" for s, some in classes.items() for cls in some for field in dataclasses.fields(cls)}
+    return {
+        f"{section}.{field.name}"
+        for section, members in classes.items()
+        for cls in members
+        for field in dataclasses.fields(cls)
+    }
 
 
 @pytest.mark.parametrize(
-    ("page", "words"), TYPED, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+    ("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
 )
-def test_every_command_is_one(page: str, words: list[str]) -> None:
+def test_command_exists_with_its_options_names_and_settings(page: str, words: list[str]) -> None:
     command, rest = GROUP, list(words)
     while hasattr(command, "commands") and rest and rest[0] != "--help":
         command = command.commands[rest.pop(0)]
     try:
         with command.make_context(command.name, rest) as context:
-            given = context.params
+            parameters = context.params
     except typer.Exit:  # --help
         return
-    for option, known in NAMED.items():
-        value = given.get(option) or ()
+    for option, registry in REGISTRIES.items():
+        value = parameters.get(option) or ()
         for part in [value] if isinstance(value, str) else value:
-            for one in part.split(","):
-                # a reader of records takes the beginning of a protocol's name
-                assert one in known or one in TO_COME or command.name in ("compare", "plot", "leaderboard"), one
-    assert given.get("recipe") in (None, *recipe_names())
+            for entry in part.split(","):
+                # commands on records also accept the beginning of a protocol's name
+                prefix_allowed = command.name in ("compare", "plot", "leaderboard")
+                assert entry in registry or entry in UNREGISTERED or prefix_allowed, entry
+    assert parameters.get("recipe") in (None, *recipe_names())
     if command.name == "run":
-        items = [item for item in given["set_"] or () if not item.startswith("method.angle=")]
-        chosen = parse_overrides(items)
-        assert {f"{section}.{key}" for section in chosen for key in chosen[section]} <= settings()
+        # method.angle is a setting of the tutorial's method
+        items = [item for item in parameters["set_"] or () if not item.startswith("method.angle=")]
+        overrides = parse_overrides(items)
+        assert {f"{section}.{key}" for section in overrides for key in overrides[section]} <= settings()
 
 
-def test_there_are_commands_to_look_at() -> None:
-    assert len(TYPED) > 40
-    assert {words[0] for _, words in TYPED} >= {"run", "sweep", "compare", "data", "show", "leaderboard", "report"}
+def test_documentation_shows_every_important_command() -> None:
+    assert len(COMMANDS) > 40
+    assert {words[0] for _, words in COMMANDS} >= {"run", "sweep", "compare", "data", "show", "leaderboard", "report"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_option_and_setting_named_in_the_text_exists(page: Path) -> None:
+def test_options_and_settings_in_the_text_exist(page: Path) -> None:
     options = {"--help"} | {spelling for leaf in [GROUP, *leaves(GROUP)] for p in leaf.params for spelling in p.opts}
     text = re.sub(r"^( *)```.*?^\1```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
     known = settings()
@@ -87,7 +94,7 @@ def test_every_option_and_setting_named_in_the_text_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
+def test_links_within_the_repository_lead_to_a_file_and_heading(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)(#[^)\s]*)?\)", read(page)):
         path = (page.parent / target).resolve() if target else page
         assert path.exists(), target

@@ -1,26 +1,31 @@
-"""Pages and tables that the documentation is made of."""
+"""Generated pages and tables, and numbers that the documentation quotes."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from benchmark.cli import app
+from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.spec import Training
 from protocols import PROTOCOLS
 
 from ..scripts import load
-from .markdown import PAGES, ROOT, name, read
+from .markdown import PAGES, ROOT, blocks, name, read
 
 pages = load("docs/generation/pages")
 refresh_docs = load("tools/refresh_docs")
-OWN = [method for method in METHODS.names() if METHODS.get(method).entry.__module__.startswith("benchmark.")]
+RESULTS = read(ROOT / "results" / "README.md")
+BUILT_IN = [method for method in METHODS.names() if METHODS.get(method).entry.__module__.startswith("benchmark.")]
 
 
-@pytest.mark.parametrize("method", OWN)
-def test_every_method_has_an_equation_on_its_page_and_on_the_terminal(method: str) -> None:
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_method_page_has_an_equation_in_place_of_the_terminals(method: str) -> None:
     text = inspect.getdoc(METHODS.get(method).entry) or ""
     plain = [part for part in text.split("\n\n") if part.startswith(pages.PLAIN)]
     assert plain
@@ -31,7 +36,7 @@ def test_every_method_has_an_equation_on_its_page_and_on_the_terminal(method: st
     assert f"`{method}`" in read(ROOT / "docs/methods/index.md")
 
 
-def test_every_equation_is_of_a_method_and_closes_what_it_opens() -> None:
+def test_equations_belong_to_methods_and_balance_their_brackets() -> None:
     assert set(pages.equations()) <= set(METHODS.names())
     for method, source in pages.equations().items():
         assert source.count("{") == source.count("}"), method
@@ -39,7 +44,7 @@ def test_every_equation_is_of_a_method_and_closes_what_it_opens() -> None:
         assert not re.search(r"\\$", source, re.MULTILINE), method
 
 
-def test_a_page_says_settings_stages_and_where_it_applies() -> None:
+def test_method_page_has_settings_stages_and_applicability() -> None:
     page = pages.method_page("refilled")
     assert "| `method.tuples` | `mask | truncate | triplet` | `mask` |" in page
     assert "Share of the training steps that stage 1 takes; 0 leaves it out, 1 leaves stage 2 out." in page
@@ -50,7 +55,7 @@ def test_a_page_says_settings_stages_and_where_it_applies() -> None:
     assert len(pages.applicability("kd")) == len({PROTOCOLS.get(protocol).entry for protocol in PROTOCOLS.names()})
 
 
-def test_a_page_tells_what_tuning_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_method_page_has_tuned_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {("distill-cross", "rkd"): {"training": {"lr": 0.05}, "method": {"angle": 12.5}}}
     monkeypatch.setattr(pages, "tuned_settings", lambda protocol, method: chosen.get((protocol, method)))
     page = pages.method_page("rkd")
@@ -59,19 +64,19 @@ def test_a_page_tells_what_tuning_chose(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Chosen by it" not in pages.method_page("kd")
 
 
-def test_prose_is_text_and_code_is_code() -> None:
+def test_prose_escapes_text_but_not_code() -> None:
     assert pages.prose("a_b * c,\n``d_e`` [f] <g>") == r"a\_b \* c, `d_e` \[f\] &lt;g>"
     assert pages.table(["x|y"], [["`a|b`"]]) == "| x&#124;y |\n| --- |\n| `a|b` |\n"
 
 
-def test_presets_are_told_with_what_they_set() -> None:
+def test_protocol_page_has_the_values_of_each_preset() -> None:
     text = pages.protocol_settings("distill-same")
     assert "| `protocol.images_per_class` | `2` | `0` |" in text
     assert "| `training.steps` | `150` | `10000` |" in text
     assert f"| `training.nesterov` | `bool` | `{Training.nesterov}` |" in pages.section_settings("training")
 
 
-def test_commands_are_those_of_the_command_line() -> None:
+def test_commands_page_has_every_command_option_and_example() -> None:
     text = pages.commands()
     for heading in ("## run", "## data import", "## sweep", "## compare"):
         assert f"{heading}\n" in text
@@ -80,20 +85,52 @@ def test_commands_are_those_of_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_generated_part_is_filled(page: object) -> None:
+def test_generated_parts_are_filled(page: object) -> None:
     text = read(page)  # type: ignore[arg-type]
     filled = pages.filled(text)
     assert "<!-- generated" not in filled
     assert (filled == text) == ("<!-- generated" not in text)
 
 
-def test_results_are_quoted_as_they_are() -> None:
+def test_quoted_comparisons_equal_the_results() -> None:
     quoting = refresh_docs.quoting()
-    assert {name(page) for page in quoting} >= {"README.md", "docs/statistics.md"}
+    assert {name(page) for page in quoting} >= {"docs/statistics.md"}
     for page in quoting:
         assert refresh_docs.refreshed(read(page)) == read(page), "run python tools/refresh_docs.py"
 
 
-def test_a_quotation_of_what_is_not_there_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not enough values"):
-        refresh_docs.refreshed("<!-- made by: table distill on nothing -->\n<!-- end -->")
+def test_quoting_a_comparison_without_records_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(refresh_docs, "RESULTS", tmp_path)
+    with pytest.raises(InputError, match="there is no results folder"):
+        refresh_docs.refreshed("<!-- made by: compare refilled ce on distill -->\n<!-- end -->")
+
+
+def test_findings_of_the_readme_equal_the_results() -> None:
+    """Each difference in README has the sign, size and significance of its row in the results' summary."""
+    rows = re.findall(
+        r"^\| \d\S* (?:b\. |c\. )?(.+?) \| (\S+) \| ([+-])(\S+) \|.*\*\*(.+)\*\* \|$", RESULTS, re.MULTILINE
+    )
+    results = {(claim, rival): (sign, points, verdict) for claim, rival, sign, points, verdict in rows}
+    findings = read(ROOT / "README.md").split("## Five findings")[1].split("\n\n")[2]
+    count = 0
+    for finding in findings.split("* **")[1:]:
+        claim = finding.partition("**")[0]
+        for points, direction, rival in re.findall(r"(\d+\.\d)\s+points\s+(ahead\s+of|behind)\s+`(\S+?)`", finding):
+            expected = ("+", points, "confirmed") if direction != "behind" else ("-", points, "contradicted")
+            assert results[claim, rival] == expected
+            count += 1
+    assert count == findings.count(" points ") >= 5
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_printed_run_has_the_lines_of_a_real_run(page: str) -> None:
+    block = next(block for block in blocks(ROOT / page) if "one seed: no interval" in block.text)
+    words = "run --protocol fewshot-5way1shot --method refilled --set protocol.episodes=2000 --mode only-cache"
+    run = CliRunner().invoke(app, [*words.split(), "--results", str(ROOT / "results" / "reference")])
+    assert run.exit_code == 0, run.output
+    header = next(line for line in run.stdout.splitlines() if line.startswith("seed "))
+    notes = [line for line in run.stdout.splitlines() if line.startswith(("one seed", "±"))]
+    assert [line for line in block.text.splitlines() if line.startswith(("seed  ", "one seed", "±"))] == [
+        header,
+        *notes,
+    ]
