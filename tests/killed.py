@@ -1,6 +1,6 @@
-"""Runs in processes that are killed: a program of its own, which forks so that no attempt has to import anything.
+"""Repeat runs in child processes that are killed.
 
-Prints, for every series of attempts, how many were killed and what came of it in the end, as JSON.
+The program forks, so that no attempt imports anything. It prints, as JSON, the kills and the final result of each run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS = (
 
 
 class Attempts:
-    """One run, attempted in child processes over one folder until it is done."""
+    """One run, attempted in child processes that share a folder until it is done."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -37,22 +37,30 @@ class Attempts:
         self.device = select_device("cpu", "float32")
         self.killed = 0
 
-    def carry_out(self) -> None:
-        """One attempt, in this process, with a checkpoint after every step."""
+    def run_once(self) -> None:
+        """Make one attempt in this process, with a checkpoint after every step."""
         run(
             self.plan, [3], store=Store(self.root / "runs"), data_root=self.root, device=self.device,
             progress=Silent(), checkpoint_every=0.0,
         )  # fmt: skip
 
     def attempt(self, prepare: Callable[[], None] | None = None, after: float | None = None) -> bool:
-        """Whether it is done now. ``prepare`` is called in the child; ``after``: seconds until it is killed."""
+        """Make one attempt in a child process.
+
+        Args:
+            prepare: Called in the child before the attempt.
+            after: Seconds until the child is killed.
+
+        Returns:
+            Whether the run is done.
+        """
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 if prepare is not None:
                     prepare()
-                self.carry_out()
+                self.run_once()
                 status = 0
             finally:
                 os._exit(status)
@@ -68,7 +76,7 @@ class Attempts:
         return True
 
     def result(self) -> dict[str, Any]:
-        """What the run determined, how often it was killed, and the names of all files that are left."""
+        """Return what the run determined, how often it was killed, and the names of all files."""
         store = Store(self.root / "runs")
         (record,), damaged = store.read()
         assert not damaged
@@ -81,22 +89,22 @@ class Attempts:
 
 
 def at_random_moments(root: Path) -> Iterator[Attempts]:
-    """Killed some time after the start, over again, until so many have been killed."""
+    """Kill attempts some time after their start, until enough are killed."""
     rng, killed, number = random.Random(5), 0, 0
     while killed < 8:
         attempts, latest = Attempts(root / f"random-{number}"), 0.3
         while not attempts.attempt(after=rng.uniform(0.02, latest)):
-            latest *= 1.1  # on a busy machine an attempt may need more time to get anywhere
+            latest *= 1.1  # on a busy machine an attempt may need more time to reach its first step
         killed, number = killed + attempts.killed, number + 1
         yield attempts
 
 
 def in_writes(root: Path) -> Iterator[Attempts]:
-    """For every file that a run writes: killed when half of it is on disk."""
+    """Kill a run for every file that it writes, when half of the file is on disk."""
     for number in range(1, 1000):
         attempts = Attempts(root / f"write-{number}")
 
-        def break_off(at: int = number) -> None:
+        def kill_self(at: int = number) -> None:
             real, count = os.fsync, [0]
 
             def fsync(file: int) -> None:
@@ -108,7 +116,7 @@ def in_writes(root: Path) -> Iterator[Attempts]:
 
             os.fsync = fsync
 
-        if attempts.attempt(break_off):
+        if attempts.attempt(kill_self):
             return
         while not attempts.attempt():
             pass
@@ -116,12 +124,12 @@ def in_writes(root: Path) -> Iterator[Attempts]:
 
 
 def between_files(root: Path) -> Iterator[Attempts]:
-    """Killed just before a file gets its name, a folder is made, something is removed: at every third of these."""
+    """Kill a run before every third renaming of a file, creation of a folder and removal."""
     events = "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"
     for number in range(1, 1000, 3):
         attempts = Attempts(root / f"event-{number}")
 
-        def break_off(at: int = number) -> None:
+        def kill_self(at: int = number) -> None:
             count = [0]
 
             def hook(event: str, _: tuple[Any, ...]) -> None:
@@ -132,7 +140,7 @@ def between_files(root: Path) -> Iterator[Attempts]:
 
             sys.addaudithook(hook)
 
-        if attempts.attempt(break_off):
+        if attempts.attempt(kill_self):
             return
         while not attempts.attempt():
             pass
@@ -141,7 +149,7 @@ def between_files(root: Path) -> Iterator[Attempts]:
 
 def main() -> None:
     root = Path(sys.argv[1])
-    Attempts(root / "warm").carry_out()  # children find everything imported
+    Attempts(root / "warm").run_once()  # so that children inherit all imports
     whole = Attempts(root / "whole")
     assert whole.attempt()
     series: dict[str, Any] = {"whole": [whole.result()]}

@@ -25,7 +25,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SERIES)
-def test_a_killed_run_ends_as_if_it_never_had_been(series: dict[str, list[dict[str, Any]]], name: str) -> None:
+def test_killed_run_ends_bit_for_bit_equal(series: dict[str, list[dict[str, Any]]], name: str) -> None:
     (whole,) = series["whole"]
     assert whole["determined"]["status"] == "done"
     for result in series[name]:
@@ -33,7 +33,7 @@ def test_a_killed_run_ends_as_if_it_never_had_been(series: dict[str, list[dict[s
 
 
 @pytest.mark.slow
-def test_they_were_killed_everywhere(series: dict[str, list[dict[str, Any]]]) -> None:
+def test_kills_hit_every_write(series: dict[str, list[dict[str, Any]]]) -> None:
     assert sum(result["killed"] for result in series["at_random_moments"]) >= 8
     # 3 + 4 checkpoints of two files, a teacher of two, a record of two
     assert len(series["in_writes"]) == 2 * (3 + 4) + 2 + 2
@@ -43,7 +43,7 @@ def test_they_were_killed_everywhere(series: dict[str, list[dict[str, Any]]]) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SERIES)
-def test_nothing_is_left_of_what_was_killed(series: dict[str, list[dict[str, Any]]], name: str) -> None:
+def test_killed_run_leaves_no_files(series: dict[str, list[dict[str, Any]]], name: str) -> None:
     kept = [path for path in series["whole"][0]["left"] if ".claims" not in path]
     for result in series[name]:
         assert [path for path in result["left"] if ".claims" not in path] == kept

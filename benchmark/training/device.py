@@ -31,7 +31,7 @@ class Device:
         return torch.autocast(self.torch.type, torch.bfloat16 if self.precision == "bfloat16" else torch.float16)
 
     def scaler(self) -> GradScaler:
-        """Return the scaler of gradients. It acts in float16 only and skips steps whose gradients overflow."""
+        """Return the scaler of gradients. It acts in float16 only, and skips steps whose gradients overflow."""
         return GradScaler(self.torch.type, enabled=self.precision == "float16")
 
     def ready(self, network: nn.Module) -> Callable[[Tensor], Any]:

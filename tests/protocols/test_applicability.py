@@ -21,7 +21,7 @@ RUNS = [(protocol, method) for protocol in PROTOCOLS_RUN for method in methods_o
 
 
 def expected_reason(protocol: str, method: str) -> str | None:
-    """A phrase of the reason why a method does not apply, from what the method declares."""
+    """Return a phrase of the reason why a method does not apply, from what the method declares."""
     entry = METHODS.get(method).entry
     family, needs = protocol.partition("-")[0], entry.needs
     if needs.labels == "same" and protocol not in ("distill-same", "distill-overlap100") and family != "fewshot":

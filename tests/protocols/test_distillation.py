@@ -43,7 +43,7 @@ def arrays_equal(a: Result, b: Result) -> bool:
      ("distill-overlap80", 12), ("distill-overlap100", 15), ("distill-same", 15)],
 )  # fmt: skip
 def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str, shared: int) -> None:
-    """15 of the 30 classes each, from one order: the student's begin where the shared ones do."""
+    """Both have 15 of the 30 classes; in the class order, the student's begin with the shared ones."""
     made = make_plan(tmp_path, name)
     order = class_order(made.data, "distillation")
     teacher, student = (task.classes for task in made.protocol.tasks(made.data))
@@ -71,14 +71,14 @@ def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str,
         ("distill-same", ("protocol.images_per_class=-1",), "protocol.images_per_class"),
     ],
 )
-def test_impossible_protocols_are_told_with_the_numbers(
+def test_impossible_protocols_raise_with_the_numbers(
     tmp_path: Path, name: str, overrides: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         make_plan(tmp_path, name, "ce", *overrides)
 
 
-def test_too_few_classes_are_told(tiny: ImageSet) -> None:
+def test_too_few_classes_raise(tiny: ImageSet) -> None:
     kept = tiny.indices_of(range(3))
     small = dataclasses.replace(
         tiny, images=tiny.images[kept], labels=tiny.labels[kept], groups=tiny.groups[kept],
@@ -95,7 +95,7 @@ def data(request: pytest.FixtureRequest) -> ImageSet:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, name: str) -> None:
+def test_tasks_of_every_data_set_share_no_group_between_splits(data: ImageSet, name: str) -> None:
     match = PROTOCOLS.get(name)
     made = [match.entry(name, match.entry.Settings(split=split), match.fields) for split in ("test", "val")]
     for protocol in made:
@@ -117,7 +117,7 @@ def test_every_data_set_carries_it_and_no_group_is_on_two_sides(data: ImageSet, 
 
 
 def test_the_number_of_classes_may_be_set(tmp_path: Path, tiny: ImageSet) -> None:
-    """All of them in one task, as standard distillation has it; with the half that is the default, the same key."""
+    """All classes make standard distillation; half of them is the default and gives the same key."""
     every = make_plan(tmp_path, "distill-same", "ce", "protocol.classes=30")
     teacher, student = every.protocol.tasks(tiny)
     assert set(teacher.classes) == set(student.classes) == set(range(30))
@@ -147,7 +147,7 @@ def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None
     assert set(a.train) | set(b.train) < set(own)
 
 
-def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
+def test_run_evaluates_student_teacher_and_chance(tmp_path: Path) -> None:
     learns = ("training.steps=60", "teacher.steps=60", "protocol.images_per_class=5")
     made = make_plan(tmp_path, "distill-cross", "ce", *learns)
     found = run_plan(tmp_path, made)
@@ -179,8 +179,10 @@ def test_a_run_measures_student_teacher_and_chance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "weights"), [("kd", ["method.kd=0.9"]), ("refilled", ["method.tuple_weight=1000", "method.local=1"])]
 )
-def test_an_overlap_of_everything_is_the_same_task_bit_for_bit(tmp_path: Path, method: str, weights: list[str]) -> None:
-    """Under equal settings, which tuning chooses for each protocol apart."""
+def test_overlap_of_100_percent_equals_distill_same_bit_for_bit(
+    tmp_path: Path, method: str, weights: list[str]
+) -> None:
+    """The settings are equal here; tuning chooses them for each protocol."""
     names = "distill-same", "distill-overlap100"
     made = {n: make_plan(tmp_path, n, method, "training.lr=0.1", *weights, limit_steps=6) for n in names}
     same, full = (run_plan(tmp_path / name, m) for name, m in made.items())
@@ -194,8 +196,8 @@ def test_an_overlap_of_everything_is_the_same_task_bit_for_bit(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_test_images_touch_neither_training_nor_centres(tmp_path: Path, split: str) -> None:
-    """Poisoned test images change their own predictions and, where validation images are judged, nothing at all."""
+def test_poisoned_test_images_change_neither_networks_nor_class_means(tmp_path: Path, split: str) -> None:
+    """Poisoned test images change their own predictions; if validation images are evaluated, they change nothing."""
     made = make_plan(tmp_path, "distill-overlap50", "refilled", f"protocol.split={split}", limit_steps=20)
     clean = run_plan(tmp_path / "clean", made)
     clean_centres = centres(tmp_path, made, clean)
@@ -220,7 +222,7 @@ def test_kd_applies_where_classes_are_shared(tmp_path: Path) -> None:
     make_plan(tmp_path, "distill-same", "dkd")
 
 
-def test_the_name_alone_tells_which_methods_apply() -> None:
+def test_transfer_context_follows_from_the_name() -> None:
     def reason(protocol: str, method: str) -> str | None:
         entry = METHODS.get(method).entry
         return entry.skip_reason(transfer_context(protocol, entry))
@@ -245,7 +247,7 @@ def test_a_published_order_of_classes_is_followed(tiny: ImageSet) -> None:
         dataclasses.replace(tiny, orders={"distillation": (0, 1)})
 
 
-def test_a_student_whose_head_is_never_trained_is_refused(tmp_path: Path) -> None:
+def test_student_with_an_untrained_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave the head untrained"):
         make_plan(tmp_path, "distill-cross", "refilled", "method.embedding_share=1")
     with pytest.raises(InputError, match="leave the head untrained"):
@@ -284,7 +286,7 @@ def test_shuffled_training_labels_fall_to_chance(tmp_path: Path, monkeypatch: py
 
 
 def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path: Path) -> None:
-    """70 % of the student's training labels are wrong; the teacher, taught by right ones, tells which."""
+    """70 % of the student's training labels are wrong; the teacher has learnt from correct ones."""
     learns = ("training.steps=200", "teacher.steps=250", "training.batch_size=32", "teacher.batch_size=32",
               "protocol.images_per_class=0", "teacher.backbone=conv4-32")  # fmt: skip
     values = {}
@@ -302,8 +304,8 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
     assert values["refilled"] > values["ce"] + 0.15
 
 
-def test_projections_of_some_judged_images_are_kept(teachers: Path) -> None:
-    """Of 10 of the 15 classes, as both networks see them, on 16 axes."""
+def test_arrays_hold_projections_of_some_evaluated_images(teachers: Path) -> None:
+    """Embeddings of 10 of the 15 classes by both networks, on 16 axes."""
     made = make_plan(teachers, "distill-same", limit_steps=2)
     found = run_plan(teachers, made)
     rows = found.arrays["projected"]
@@ -317,7 +319,7 @@ def test_projections_of_some_judged_images_are_kept(teachers: Path) -> None:
         assert np.array_equal(projected, principal_components(embeddings, 16))
 
 
-def test_the_teachers_weights_are_kept_where_it_knows_some_of_the_classes(teachers: Path) -> None:
+def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) -> None:
     made = make_plan(teachers, "distill-overlap50", limit_steps=2)
     found = run_plan(teachers, made)
     weights, known = found.arrays["train_weights"], found.arrays["train_known"]

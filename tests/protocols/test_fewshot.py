@@ -23,7 +23,7 @@ def plan(
     return make_plan(root, protocol, method, "protocol.episodes=400", "protocol.queries=5", *overrides, **options)
 
 
-def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
+def test_run_evaluates_student_teacher_and_pixels(tmp_path: Path) -> None:
     made = plan(tmp_path, overrides=(*LEARNT, "teacher.steps=200"))
     found = run_plan(tmp_path, made)
     scores = {"student": found.score, **found.references}
@@ -40,7 +40,7 @@ def test_a_run_measures_student_ceiling_and_floor(tmp_path: Path) -> None:
     assert scores["pixels"].value > 0.25
 
 
-def test_shuffled_training_labels_leave_no_more_than_the_floor(tmp_path: Path) -> None:
+def test_shuffled_training_labels_fall_to_the_accuracy_of_pixels(tmp_path: Path) -> None:
     made = plan(tmp_path, overrides=(*LEARNT, "teacher.steps=2"))
     labels = made.data.labels.copy()
     base = made.data.indices_of(made.data.splits["train"])
@@ -59,7 +59,7 @@ def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
     assert set(np.unique(found.arrays["classes"])) == set(made.data.splits["test"])
 
 
-def test_novel_pixels_change_neither_teacher_nor_student(tmp_path: Path) -> None:
+def test_poisoned_novel_images_change_neither_teacher_nor_student(tmp_path: Path) -> None:
     """Poisoned test images leave both networks as they are, bit for bit."""
     made = plan(tmp_path, "refilled", limit_steps=3)
     clean = run_plan(tmp_path / "clean", made)
@@ -109,6 +109,6 @@ def test_head_and_split_are_settings(tmp_path: Path) -> None:
         ("fewshot-1way1shot", "2 ways"),
     ],
 )
-def test_impossible_protocols_are_told_with_the_numbers(tmp_path: Path, name: str, message: str) -> None:
+def test_impossible_protocols_raise_with_the_numbers(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(tmp_path, protocol=name)

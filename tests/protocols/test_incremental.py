@@ -44,12 +44,12 @@ def learnt(root: Path, exemplars: int, method: str, *overrides: str) -> Result:
         (4, ("protocol.rebalance=maybe",), r"protocol\.rebalance"),
     ],
 )
-def test_impossible_settings_are_told(tmp_path: Path, exemplars: int, overrides: tuple[str, ...], message: str) -> None:
+def test_impossible_settings_raise(tmp_path: Path, exemplars: int, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(tmp_path, exemplars, "ce", *overrides)
 
 
-def test_the_name_alone_tells_which_methods_apply() -> None:
+def test_transfer_context_follows_from_the_name() -> None:
     def reason(exemplars: int, method: str) -> str | None:
         entry = METHODS.get(method).entry
         return entry.skip_reason(transfer_context(f"incremental-1step-{exemplars}exemplars", entry))
@@ -62,7 +62,7 @@ def test_the_name_alone_tells_which_methods_apply() -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_every_data_set_carries_it(name: str) -> None:
+def test_tasks_of_every_data_set_are_disjoint_and_complete(name: str) -> None:
     data = DATASETS.get(name).entry(Path())
     match = PROTOCOLS.get("incremental-1step-5exemplars")
     protocol = match.entry(match.name, match.entry.Settings(), match.fields)
@@ -110,7 +110,7 @@ def test_exemplars_are_herded_with_the_teacher(teachers: Path) -> None:
         assert set(task.train[data.labels[task.train] == c]) == set(expected)
 
 
-def test_slots_of_memory(teachers: Path) -> None:
+def test_memory_of_the_method_chooses_old_images(teachers: Path) -> None:
     def images(method: str) -> tuple[int, int]:
         found = run_plan(teachers, plan(teachers, 3, method, limit_steps=2))
         labels = found.student.task.labels(found.student.task.train)
@@ -122,7 +122,7 @@ def test_slots_of_memory(teachers: Path) -> None:
     assert joint[0] > 100
 
 
-def test_slots_of_rebalancing(teachers: Path) -> None:
+def test_rebalance_aligns_the_head_or_adds_a_balanced_stage(teachers: Path) -> None:
     made = {how: plan(teachers, 3, "kd", f"protocol.rebalance={how}", limit_steps=10) for how in ("none", "align")}
     plain, aligned = (run_plan(teachers, m).student.network.head.weight for m in made.values())
     assert torch.equal(plain[:15], aligned[:15])
@@ -133,7 +133,7 @@ def test_slots_of_rebalancing(teachers: Path) -> None:
     assert [row["stage"] for row in balanced.metadata["history"]].count("balanced") == 3
 
 
-def test_the_balanced_stage_goes_on_with_the_loss_of_the_last(teachers: Path) -> None:
+def test_balanced_stage_continues_the_loss_of_the_last_stage(teachers: Path) -> None:
     def terms(method: str, *settings: str) -> set[str]:
         made = plan(teachers, 3, method, "protocol.rebalance=balanced", *settings, limit_steps=10)
         history = run_plan(teachers, made).student.metadata["history"]
@@ -144,8 +144,8 @@ def test_the_balanced_stage_goes_on_with_the_loss_of_the_last(teachers: Path) ->
     assert terms("refilled") == {"ce", "local"}
 
 
-def test_slots_of_the_head(teachers: Path) -> None:
-    """The nearest mean of all images at hand, and of as many exemplars of every class, by a plain loop."""
+def test_nearest_mean_heads_equal_a_plain_loop(teachers: Path) -> None:
+    """``ncm`` uses all training images, ``nme`` as many exemplars of every class."""
     for head in ("ncm", "nme"):
         made = plan(teachers, 3, "replay", f"protocol.head={head}", limit_steps=4)
         trainer = make_trainer(teachers, made)
@@ -188,14 +188,14 @@ def test_a_fresh_student_may_have_a_larger_foreign_teacher(teachers: Path) -> No
         plan(teachers, 3, "wa", *foreign)
 
 
-def test_a_head_from_the_teacher_is_not_drawn_anew(teachers: Path) -> None:
-    """REFILLED's second stage asks for a fresh head; a student that has the teacher's keeps it."""
+def test_head_from_the_teacher_is_not_reset(teachers: Path) -> None:
+    """REFILLED's second stage asks for a new head; a student with the teacher's head keeps it."""
     found = run_plan(teachers, plan(teachers, 0, "refilled", "training.lr=1e-9", limit_steps=4))
     kept = found.student.network.head.weight[:15]
     assert torch.allclose(kept, found.teacher.network.head.weight, atol=1e-5)
 
 
-def test_test_images_touch_nothing_but_their_own_predictions(tmp_path: Path) -> None:
+def test_poisoned_test_images_change_only_their_own_predictions(tmp_path: Path) -> None:
     made = plan(tmp_path, 3, "refilled", "protocol.head=nme", limit_steps=10)
     clean = run_plan(tmp_path / "clean", made)
     images = made.data.images.copy()
@@ -229,9 +229,7 @@ def test_distillation_keeps_what_finetuning_forgets(teachers: Path) -> None:
     assert kept["lwf"] > kept["finetune"] + 0.2
 
 
-def test_incremental_with_shuffled_labels_falls_to_chance(
-    tmp_path: Path, tiny: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shuffled_labels_fall_to_chance(tmp_path: Path, tiny: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan(tmp_path, 4, "replay", *LEARNT)
     labels = tiny.labels.copy()
     train = split_by_group(tiny, test=0.4, val=0.2)["train"]

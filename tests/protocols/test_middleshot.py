@@ -40,12 +40,12 @@ def plan(root: Path, method: str, *overrides: str, name: str = "middleshot-3way2
         ("middleshot-3way2shot", ("protocol.tasks=1",), r"protocol\.tasks"),
     ],
 )
-def test_impossible_tasks_are_told(tmp_path: Path, name: str, overrides: tuple[str, ...], message: str) -> None:
+def test_impossible_tasks_raise(tmp_path: Path, name: str, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(tmp_path, "ce", *overrides, name=name)
 
 
-def test_the_name_alone_tells_which_methods_apply() -> None:
+def test_transfer_context_follows_from_the_name() -> None:
     def reason(method: str) -> str | None:
         entry = METHODS.get(method).entry
         return entry.skip_reason(transfer_context("middleshot-5way5shot", entry))
@@ -59,7 +59,7 @@ def test_the_name_alone_tells_which_methods_apply() -> None:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_every_data_set_carries_it(name: str) -> None:
+def test_tasks_of_every_data_set_are_disjoint(name: str) -> None:
     data = DATASETS.get(name).entry(Path())
     match = PROTOCOLS.get("middleshot-5way5shot")
     settings = match.entry.Settings(queries=4) if name == "tiny" else match.entry.Settings()
@@ -76,7 +76,7 @@ def test_tasks_follow_the_seed_and_never_the_method(teachers: Path) -> None:
     assert len(hashes) == 2
 
 
-def test_a_task_does_not_depend_on_how_many_are_kept_at_a_time(teachers: Path, monkeypatch: Any) -> None:
+def test_group_size_changes_results_by_rounding_only(teachers: Path, monkeypatch: Any) -> None:
     made = plan(teachers, "refilled", "training.steps=12", "student.start=teacher")
     whole = run_plan(teachers, made)
     monkeypatch.setattr("benchmark.training.trainer.train_students", partial(train_students, max_pixels=1))
@@ -103,7 +103,7 @@ def test_students_start_from_a_network_of_their_own_backbone(teachers: Path) -> 
     assert found.teacher.metadata["backbone"] == "conv4-32"
 
 
-def test_logistic_regression_is_that_of_the_library(teachers: Path) -> None:
+def test_logistic_regression_agrees_with_scikit_learn(teachers: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     for ways in (2, 3):
@@ -123,8 +123,8 @@ def test_logistic_regression_is_that_of_the_library(teachers: Path) -> None:
             assert abs(int(right) - int(found.arrays["correct_student"][t])) <= 1
 
 
-def test_the_first_crop_is_the_image_and_support_decides(teachers: Path, tiny: ImageSet) -> None:
-    """Queries poisoned: nothing learnt changes. Support poisoned: it does."""
+def test_poisoned_queries_change_no_student_and_poisoned_support_does(teachers: Path, tiny: ImageSet) -> None:
+    """Poisoned queries change no weight; poisoned support images do."""
     made = plan(teachers, "ce", "training.steps=10")
     assert isinstance(made.protocol, MiddleShot)
     drawn = made.protocol.episodes(tiny, 0)
@@ -151,13 +151,13 @@ def test_students_learn_their_tasks_and_shuffled_labels_fall_to_chance(tmp_path:
     assert abs(run_plan(tmp_path, made).score.value - 1 / 3) < 0.15
 
 
-def test_a_student_that_is_the_teacher_has_its_backbone(tmp_path: Path) -> None:
+def test_student_of_ncm_needs_the_teachers_backbone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the student is the teacher"):
         plan(tmp_path, "ncm", "student.backbone=conv4-16", "teacher.backbone=conv4-32")
 
 
 @pytest.mark.parametrize("method", ["finetune", "ncm"])
-def test_an_estimate_counts_every_student(tmp_path: Path, method: str) -> None:
+def test_estimate_counts_every_student(tmp_path: Path, method: str) -> None:
     work = estimate(plan(tmp_path, method), [0, 1], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
     assert work["students_per_seed"] == 6
     assert work["student_steps_per_seed"] == (18 if method == "finetune" else 0)

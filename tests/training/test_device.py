@@ -11,7 +11,7 @@ from benchmark.errors import InputError
 from benchmark.training import select_device
 
 
-def test_devices() -> None:
+def test_select_device_by_name_and_precision() -> None:
     assert select_device("cpu", "float32").precision == "float32"
     assert select_device("cpu", "bfloat16").precision == "bfloat16"
     assert select_device("cpu").torch == torch.device("cpu")
@@ -20,7 +20,7 @@ def test_devices() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_device_that_is_not_there() -> None:
+def test_missing_device_raises() -> None:
     with pytest.raises(InputError, match="not available"):
         select_device("cuda")
     assert select_device("auto").torch.type != "cuda"
@@ -49,8 +49,8 @@ def test_gradients_are_scaled_in_float16_alone() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
-def test_a_cpu_keeps_freed_memory() -> None:
-    """Blocks of a size that malloc maps and unmaps by itself are touched again without a page fault."""
+def test_cpu_device_keeps_freed_memory() -> None:
+    """Freed blocks of a size that malloc otherwise unmaps are used again without page faults."""
     code = (
         "import resource, sys, torch\n"
         "from benchmark.training import select_device\n"

@@ -26,7 +26,7 @@ DEVICE = select_device("cpu", "float32")
 
 
 class Recorder(Method):
-    """Cross-entropy in two stages that writes down what it is given."""
+    """Cross-entropy in two stages that records its batches."""
 
     needs = Needs(teacher=True)
 
@@ -105,7 +105,7 @@ def test_same_seed_same_weights_bit_for_bit(tiny: ImageSet, backbone: str) -> No
     assert not torch.equal(first, weights(2))
 
 
-def test_the_fresh_head_is_drawn_anew(tiny: ImageSet) -> None:
+def test_reset_head_draws_new_weights(tiny: ImageSet) -> None:
     class Frozen(Recorder):
         def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
             return {"nothing": 0.0 * student.logits.sum()}
@@ -117,7 +117,7 @@ def test_the_fresh_head_is_drawn_anew(tiny: ImageSet) -> None:
     assert not torch.equal(start.head.weight, end.head.weight)
 
 
-def test_training_learns_and_the_teacher_keeps_still(tiny: ImageSet) -> None:
+def test_fit_learns(tiny: ImageSet) -> None:
     student, _, fitted, task = train(tiny, Training(steps=150, batch_size=32))
     reached = accuracy(student, task, task.held_out, Normalisation.of(tiny, task.train), DEVICE)
     assert reached is not None
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny: ImageSet) -> None:
         train(tiny, Training(steps=20, batch_size=8), Broken)
 
 
-def test_weights_that_are_all_zero_are_told(tiny: ImageSet) -> None:
+def test_terms_that_are_all_zero_raise(tiny: ImageSet) -> None:
     class Empty(Recorder):
         def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
             return {}
@@ -155,7 +155,7 @@ def test_weights_that_are_all_zero_are_told(tiny: ImageSet) -> None:
         train(tiny, Training(steps=8), Empty)
 
 
-def test_shares_that_do_not_sum_to_one_are_a_fault(tiny: ImageSet) -> None:
+def test_shares_that_do_not_sum_to_one_raise(tiny: ImageSet) -> None:
     class Greedy(Recorder):
         def stages(self) -> list[Stage]:
             return [Stage("one"), Stage("two")]
@@ -164,8 +164,8 @@ def test_shares_that_do_not_sum_to_one_are_a_fault(tiny: ImageSet) -> None:
         train(tiny, Training(steps=8), Greedy)
 
 
-def test_a_teacher_of_other_statistics_sees_its_own_input(tiny: ImageSet) -> None:
-    """The pixels are renormalised for the teacher: its outputs do not depend on the student's statistics."""
+def test_frozen_teacher_renormalises_pixels(tiny: ImageSet) -> None:
+    """The teacher's outputs do not depend on the student's input statistics."""
     outputs = []
 
     class Keep(Recorder):
@@ -208,8 +208,8 @@ def rates(stage: Stage, training: Training, steps: int) -> list[float]:
     return found
 
 
-def test_a_rate_that_falls_at_milestones() -> None:
-    """As torch's own schedule, whose epochs are these steps; and a stage with a last rate keeps its cosine."""
+def test_learning_rate_equals_that_of_torch_schedulers() -> None:
+    """Milestones equal torch's schedule with steps as epochs; a stage with a final rate keeps its cosine."""
     training = Training(lr=0.1, warmup=0.0, milestones="0.25,0.5,0.75", decay=0.2)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimiser = torch.optim.SGD([weight], lr=0.1)
@@ -234,13 +234,13 @@ def test_a_rate_that_falls_at_milestones() -> None:
     assert warm[10] == pytest.approx(0.02)
 
 
-def test_plain_momentum_trains_other_weights(tiny: ImageSet) -> None:
+def test_nesterov_changes_the_weights(tiny: ImageSet) -> None:
     heads = [train(tiny, Training(steps=5, batch_size=8, nesterov=nesterov))[0].head.weight for nesterov in (1, 0)]
     assert not torch.equal(*heads)
 
 
 def test_training_in_float16_learns(tiny: ImageSet) -> None:
-    """On the CPU too: forward in float16, gradients scaled; a step whose gradients overflow changes nothing."""
+    """Gradients are scaled on the CPU too; a step whose gradients overflow changes nothing."""
     device = select_device("cpu", "float16")
     student, _, _, task = train(tiny, Training(steps=60, batch_size=32, lr=0.05), device=device)
     reached = accuracy(student, task, task.held_out, Normalisation.of(tiny, task.train), device)
@@ -270,8 +270,8 @@ def test_a_compiled_device_compiles_both_networks(tiny: ImageSet, monkeypatch: p
     assert torch.equal(plain.head.weight, same.head.weight)
 
 
-def test_what_the_networks_see_is_of_the_size_asked_for(tiny: ImageSet) -> None:
-    """Resized windows while it trains, the centre when it is judged."""
+def test_input_size_and_resized_crops_reach_the_networks(tiny: ImageSet) -> None:
+    """Training uses resized crops, evaluation the centre."""
     shapes = set()
 
     class Look(Recorder):

@@ -34,7 +34,7 @@ def episodes(rows: int, count: int, way: int, shot: int, query: int) -> tuple[In
 
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize(("way", "shot", "dim"), [(5, 1, 128), (5, 5, 300), (5, 5, 64), (3, 2, 8), (20, 5, 16)])
-def test_equals_the_naive_loop(way: int, shot: int, dim: int, normalise: bool) -> None:
+def test_correct_queries_equal_a_naive_loop(way: int, shot: int, dim: int, normalise: bool) -> None:
     features = torch.randn(400, dim, generator=torch.Generator().manual_seed(1)) * 3
     support, query = episodes(400, 40, way, shot, 7)
     assert correct_queries(features, support, query, normalise=normalise).tolist() == naive(
@@ -42,7 +42,7 @@ def test_equals_the_naive_loop(way: int, shot: int, dim: int, normalise: bool) -
     )
 
 
-def test_both_ways_of_computing_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gram_matrix_and_centroids_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     features = torch.randn(500, 300, generator=torch.Generator().manual_seed(2))
     support, query = episodes(500, 60, 5, 5, 15)
     by_gram = correct_queries(features, support, query, normalise=True)
@@ -77,7 +77,7 @@ def test_ten_thousand_episodes_take_about_a_second() -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_shapes_that_do_not_fit_are_told() -> None:
+def test_shapes_that_do_not_fit_raise() -> None:
     with pytest.raises(ValueError, match=r"got \(4, 2, 2\)"):
         correct_queries(
             torch.zeros(4, 2, 2), np.zeros((1, 2, 1), np.int64), np.zeros((1, 2, 1), np.int64), normalise=True

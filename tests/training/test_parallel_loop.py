@@ -39,7 +39,7 @@ READS_WEIGHTS = "l2sp"
 
 
 class Rebalanced(Method):
-    """Cross-entropy in a usual and in a balanced stage."""
+    """Cross-entropy in a plain stage and in a balanced stage."""
 
     def stages(self) -> list[Stage]:
         return [Stage("usual", 0.6, final_lr=0.1), Stage("even", 0.4, lr=0.3, balanced=True)]
@@ -50,7 +50,7 @@ class Rebalanced(Method):
 
 @dataclasses.dataclass
 class Students:
-    """Six tasks of their own images, uneven classes, teacher and seeds; students before training."""
+    """Students before training, each with its own method, images, uneven classes, teacher outputs and seed."""
 
     students: list[Network]
     methods: list[Method]
@@ -87,7 +87,7 @@ def made(method: str | type[Method], count: int = TASKS, **settings: object) -> 
 
 
 def fit_alone(group: Students, t: int, training: Training = TRAINING, reset_heads: bool = True) -> list[float]:
-    """One student in an ordinary loop: its losses."""
+    """Train one student in an ordinary loop; return its losses."""
     student, method, images, labels = group.students[t], group.methods[t], group.images[t], group.labels[t]
     order = batches(labels.numpy(), training.batch_size, derive_seed(group.seeds[t], "batches"))
     losses, start = [], 0
@@ -126,7 +126,7 @@ def fit_alone(group: Students, t: int, training: Training = TRAINING, reset_head
 
 
 def distances(found: Sequence[Network], expected: Sequence[Network]) -> list[float]:
-    """By student, the largest difference of an entry of parameters and buffers as a share of its tensor's largest."""
+    """Return, for each student, the largest difference of parameters and buffers, relative to the tensor's maximum."""
 
     def between(one: Network, other: Network) -> float:
         pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
@@ -136,12 +136,12 @@ def distances(found: Sequence[Network], expected: Sequence[Network]) -> list[flo
 
 
 def assert_same(found: Sequence[Network], expected: Sequence[Network]) -> None:
-    """Equal up to rounding: in float64, because float32 lets a ReLU switch on the way and students drift apart."""
+    """Compare up to rounding; in float64, because in float32 a ReLU may switch and students drift apart."""
     assert distances(found, expected)[-1] < 1e-8
 
 
 @pytest.mark.parametrize("method", ["ce", "kd", "refilled", Rebalanced])
-def test_a_group_trains_each_student_as_it_is_trained_alone(method: str | type[Method]) -> None:
+def test_parallel_training_equals_training_alone(method: str | type[Method]) -> None:
     group, alone = made(method), made(method)
     losses = torch.tensor([fit_alone(alone, t) for t in range(TASKS)])
     state = torch.get_rng_state()
@@ -156,7 +156,7 @@ def test_a_group_trains_each_student_as_it_is_trained_alone(method: str | type[M
     assert [row["step"] for row in fitted.history] == list(range(1, 21))
 
 
-def test_neighbours_change_nothing_and_reports_are_means_over_steps_and_students() -> None:
+def test_group_size_changes_nothing_and_rows_are_means() -> None:
     one, two, all_ = made("ce", 3), made("ce", 3), made("ce", 3)
     one.fit(group_size=1)
     by_two = two.fit(group_size=2, rows=3)
@@ -176,8 +176,8 @@ def test_heads_may_be_kept() -> None:
     assert_same(group.students, alone.students)
 
 
-def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
-    """Same seed, same batches and heads: without crops the weights are those of the one training loop."""
+def test_fit_parallel_equals_fit(tiny: ImageSet) -> None:
+    """Without crops, the same seed gives the weights of ``fit``."""
     training = Training(steps=6, batch_size=8, lr=0.01, crop_padding=0)
     data = dataclasses.replace(tiny, flip_invariant=False)
     task = hold_out(data, data.splits["train"][:WAYS], 0.25)
@@ -208,7 +208,7 @@ def test_it_trains_as_fit_does(tiny: ImageSet) -> None:
 
 
 def around_toys(name: str) -> Students:
-    """Two students of the toy problem; of the teacher's taps they have embedding and logits."""
+    """Return two students of the toy problem, with the teacher's embeddings and logits."""
     toys = [make_toy(name) for _ in range(2)]
     images, labels = (torch.stack([getattr(toy, what) for toy in toys]) for what in ("images", "labels"))
     with torch.no_grad():
@@ -219,8 +219,8 @@ def around_toys(name: str) -> Students:
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_every_method_is_trained_as_alone_or_refused(name: str) -> None:
-    """Nothing in between: a method whose loss reaches past a student's outputs has to be refused."""
+def test_every_method_trains_as_alone_or_is_refused(name: str) -> None:
+    """A method whose loss reads more than a student's outputs must be refused."""
     training = Training(steps=3, batch_size=12, lr=0.01)
     if METHODS.get(name).entry.needs.learns != "batches":
         return
@@ -243,7 +243,7 @@ def test_every_method_is_trained_as_alone_or_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("backbone", "channels", "queries"), [*((name, 1, 3) for name in ARCHITECTURES), ("conv4-16", 3, 120)]
 )
-def test_predictions_are_those_of_each_student_alone(backbone: str, channels: int, queries: int) -> None:
+def test_predict_parallel_equals_each_student_alone(backbone: str, channels: int, queries: int) -> None:
     students = [build_network(backbone, channels=channels, size=16, classes=3, seed=s) for s in range(3)]
     images = torch.randn(3, queries, channels, 16, 16)
     for student, own in zip(students, images, strict=True):
@@ -284,12 +284,12 @@ def test_a_loss_that_is_not_finite_names_its_student() -> None:
         group.fit(group_size=2)
 
 
-def test_weights_that_are_all_zero_are_told() -> None:
+def test_terms_that_are_all_zero_raise() -> None:
     with pytest.raises(InputError, match="stage 'train' has nothing to minimise"):
         made("kd", 2, ce=0.0, kd=0.0).fit()
 
 
-def test_what_does_not_match_is_told() -> None:
+def test_arguments_that_do_not_match_raise() -> None:
     group = made("kd", 2)
     with pytest.raises(ValueError, match="2, 2 and 1 for 2 tasks"):
         group.fit(seeds=[1])

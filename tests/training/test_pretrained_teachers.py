@@ -1,4 +1,4 @@
-"""Runs whose teacher is not trained here but comes with weights, and with classes of its own."""
+"""Runs whose teacher is pretrained, with classes of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL = {FEW: ("protocol.episodes=40", "protocol.queries=4"), MIDDLE: ("protocol
 
 
 def save_teacher(folder: Path, seed: int = 0, channels: int = 3, data: str = "f" * 64) -> Path:
-    """A network for 10 classes of another data set, with images of 24 x 24."""
+    """Save a network for 10 classes of another data set, with images of 24 x 24."""
     network = build_network("conv4-32", channels=channels, size=24, classes=10, seed=seed)
     facts = {
         "recipe": {"backbone": "conv4-32"},
@@ -72,7 +72,7 @@ def measured(root: Path, record: Record) -> tuple[Any, ...]:
     return record["value"], record["history"], record["references"], {k: v.tolist() for k, v in arrays.items()}
 
 
-def test_the_record_says_what_the_teacher_is(tmp_path: Path, teacher: Path) -> None:
+def test_record_describes_the_pretrained_teacher(tmp_path: Path, teacher: Path) -> None:
     plan = make(tmp_path, teacher, CROSS, "refilled")
     record = go(tmp_path, plan)
     facts = record["teacher_facts"]
@@ -90,7 +90,7 @@ def test_the_record_says_what_the_teacher_is(tmp_path: Path, teacher: Path) -> N
     assert "train_weights" not in Store(tmp_path / "runs").arrays(record)
 
 
-def test_the_key_follows_the_weights_and_not_their_place(tmp_path: Path, teacher: Path) -> None:
+def test_key_depends_on_the_weights_and_not_on_their_path(tmp_path: Path, teacher: Path) -> None:
     key = make(tmp_path, teacher, CROSS, "ce").spec(0).key
     moved = shutil.copy(teacher, tmp_path / "moved.safetensors")
     assert make(tmp_path, moved, CROSS, "ce").spec(0).key == key
@@ -104,7 +104,7 @@ def test_the_key_follows_the_weights_and_not_their_place(tmp_path: Path, teacher
     assert go(tmp_path, larger)["teacher_facts"]["size"] == 25
 
 
-def test_keys_of_teachers_trained_here_know_nothing_of_it(tmp_path: Path) -> None:
+def test_config_of_a_trained_teacher_has_no_pretrained_fields(tmp_path: Path) -> None:
     plan = Plan(Request(CROSS, "ce", "tiny"), tmp_path)
     assert plan.spec(0).config()["teacher"] == {
         "backbone": "conv4-64", "seed": 0, "steps": 500, "batch_size": 64, "lr": 0.1, "weight_decay": 5e-4
@@ -112,7 +112,7 @@ def test_keys_of_teachers_trained_here_know_nothing_of_it(tmp_path: Path) -> Non
 
 
 def start_of(method: str, teacher: Path) -> list[str]:
-    """Settings with which the student of a method may start beside a pretrained teacher."""
+    """Return settings with which the student of a method may start beside a pretrained teacher."""
     needs = METHODS.get(method).entry.needs
     by_start = {"fresh": ["student.start=fresh", "student.backbone=conv4-16"], "any": ["student.start=fresh"]}
     return by_start.get(needs.start, [f"student.backbone={teacher}"]) if needs.trains == "all" else []
@@ -142,8 +142,8 @@ def test_one_method_of_each_kind_runs(tmp_path: Path, teacher: Path, protocol: s
     assert set(record["references"]) == references[protocol]
 
 
-def test_tasks_without_a_class_of_the_teachers_are_another_situation(tmp_path: Path, teacher: Path) -> None:
-    """Though teacher and student of these protocols have the same classes otherwise."""
+def test_pretrained_teacher_shares_no_class_with_the_student(tmp_path: Path, teacher: Path) -> None:
+    """A trained teacher of these protocols has the classes of the student."""
     for protocol in ("distill-same", FEW):
         with pytest.raises(InputError, match="teacher and student share no class"):
             make(tmp_path, teacher, protocol, "kd")
@@ -152,7 +152,7 @@ def test_tasks_without_a_class_of_the_teachers_are_another_situation(tmp_path: P
     assert go(tmp_path, make(tmp_path, teacher, "distill-same", "refilled"))["facts"]["classes_shared"] == 0
 
 
-def test_students_of_many_tasks_need_a_network_that_stands_side_by_side(tmp_path: Path, teacher: Path) -> None:
+def test_parallel_students_refuse_a_pretrained_backbone(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(
         InputError, match="PreprocessedBackbone do not stand side by side, as many students do in middleshot"
     ):
@@ -161,12 +161,12 @@ def test_students_of_many_tasks_need_a_network_that_stands_side_by_side(tmp_path
     assert record["value"] == pytest.approx(record["references"]["teacher"]["value"], abs=0.05)
 
 
-def test_a_method_for_added_classes_says_that_the_teacher_knows_none(tmp_path: Path, teacher: Path) -> None:
+def test_method_for_added_classes_refuses_a_pretrained_teacher(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(InputError, match=r"lwf does not apply .* this teacher has classes of its own"):
         make(tmp_path, teacher, ADDED, "lwf")
 
 
-def test_old_classes_are_aligned_though_the_teacher_knows_none(tmp_path: Path, teacher: Path) -> None:
+def test_align_works_with_a_pretrained_teacher(tmp_path: Path, teacher: Path) -> None:
     fresh = ("student.start=fresh", "protocol.rebalance=align")
     plan = make(tmp_path, teacher, ADDED, "rkd", *fresh)
     trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
@@ -176,8 +176,10 @@ def test_old_classes_are_aligned_though_the_teacher_knows_none(tmp_path: Path, t
     assert weight[known].norm(dim=1).mean().item() == pytest.approx(weight[~known].norm(dim=1).mean().item())
 
 
-def test_the_teacher_sees_its_own_input(tmp_path: Path, teacher: Path, tiny: ImageSet) -> None:
-    """Images of 16 x 16 enlarged to 24 x 24, under its own statistics, whatever the student's are."""
+def test_pretrained_teacher_gets_its_own_input_size_and_statistics(
+    tmp_path: Path, teacher: Path, tiny: ImageSet
+) -> None:
+    """Images of 16 x 16 are enlarged to 24 x 24 and normalised by the teacher's statistics."""
     plan = make(tmp_path, teacher, CROSS, "rkd")
     trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
     made = trainer.get_teacher(plan.protocol.tasks(plan.data)[0])
@@ -191,8 +193,8 @@ def test_the_teacher_sees_its_own_input(tmp_path: Path, teacher: Path, tiny: Ima
     assert not any(p.requires_grad for p in made.network.parameters())
 
 
-def test_the_teacher_of_stages_and_the_remembered_one_are_the_same(tmp_path: Path, teacher: Path) -> None:
-    """A method that reads a stage has it computed anew; its other outputs are those that are remembered otherwise."""
+def test_cached_and_computed_outputs_of_a_pretrained_teacher_agree(tmp_path: Path, teacher: Path) -> None:
+    """A method that reads stages gets computed outputs; they agree with the cached ones."""
     seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
     entry = METHODS.get("rkd").entry
     for reads_stages in seen:
@@ -220,9 +222,7 @@ def test_the_teacher_of_stages_and_the_remembered_one_are_the_same(tmp_path: Pat
 
 
 @pytest.mark.parametrize("protocol", [CROSS, FEW, MIDDLE])
-def test_what_is_remembered_changes_no_result_and_spares_the_teacher(
-    tmp_path: Path, teacher: Path, protocol: str
-) -> None:
+def test_embedding_cache_changes_no_result(tmp_path: Path, teacher: Path, protocol: str) -> None:
     plan = make(tmp_path, teacher, protocol, "refilled", limit=6)
     cold = go(tmp_path, plan)
     assert cold["teacher_facts"]["views_computed"] > 0
@@ -238,7 +238,7 @@ def test_what_is_remembered_changes_no_result_and_spares_the_teacher(
     assert measured(tmp_path, mixed) == expected
 
 
-def test_a_run_is_carried_out_again_where_the_file_is_named(tmp_path: Path, teacher: Path) -> None:
+def test_run_is_reproduced_if_the_weights_are_named(tmp_path: Path, teacher: Path) -> None:
     plan = make(tmp_path, teacher, CROSS, "finetune", f"student.backbone={teacher}")
     record = go(tmp_path, plan)
     arrays = Store(tmp_path / "runs").arrays(record)
@@ -255,7 +255,7 @@ def test_a_grey_teacher_teaches_about_colours(tmp_path: Path) -> None:
     assert go(tmp_path, make(tmp_path, save_teacher(tmp_path / "grey", channels=1), CROSS, "refilled"))["value"] >= 0
 
 
-def test_a_student_may_start_from_it(tmp_path: Path, teacher: Path) -> None:
+def test_student_may_start_from_a_pretrained_teacher(tmp_path: Path, teacher: Path) -> None:
     plan = make(tmp_path, teacher, CROSS, "finetune", f"student.backbone={teacher}", "training.lr=1e-12")
     trainer = Trainer(plan.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
     old, task = plan.protocol.tasks(plan.data)
@@ -279,7 +279,7 @@ def test_a_student_may_start_from_it(tmp_path: Path, teacher: Path) -> None:
         ("refilled", ("student.backbone=efficientnet-lite0",), "only be the same where --teacher names it"),
     ],
 )
-def test_what_does_not_go_together_is_told(
+def test_settings_that_do_not_fit_raise(
     tmp_path: Path, teacher: Path, method: str, overrides: tuple[str, ...], message: str
 ) -> None:
     overrides = tuple(text.replace("TEACHER", str(teacher)) for text in overrides)
@@ -303,7 +303,7 @@ def test_a_teacher_of_the_same_data_set_is_refused(tmp_path: Path, tiny: ImageSe
 
 
 def test_a_teacher_trained_here_can_be_taken_elsewhere(tmp_path: Path) -> None:
-    """The bank's file names its data set, its input and its classes."""
+    """The stored file names its data set, its input and its classes."""
     go(tmp_path, Plan(Request(CROSS, "ce", "tiny", overrides=SMOKE, limit_steps=2), tmp_path))
     (weights,) = (tmp_path / "teachers").glob("*/weights.safetensors")
     plan = Plan(Request(CROSS, "rkd", "emoji", overrides=(f"teacher.backbone={weights}",), limit_steps=2), tmp_path)

@@ -24,13 +24,13 @@ def test_flops_are_those_of_the_convolutions_and_the_head() -> None:
 
 
 def test_flops_of_depthwise_convolutions() -> None:
-    """A group sees its own channel alone: 569 million multiplications and additions at 224 (arXiv 1704.04861)."""
+    """A depthwise group has one channel: 569 million multiplications and additions at 224 (arXiv 1704.04861)."""
     network = build_network("mobilenetv1-x1", channels=3, size=224, classes=1000, seed=0)
     assert network_cost(network, 3, 224, DEVICE).forward_flops == pytest.approx(2 * 569e6, rel=0.01)
 
 
 def test_activations_are_what_the_backward_pass_keeps() -> None:
-    """One convolution and one linear layer: their inputs, and what ReLU and batch norm keep beside."""
+    """The inputs of convolutions and of the linear layer, and what ReLU and batch norm keep."""
     network = build_network("conv4-16", channels=3, size=16, classes=10, seed=0)
     kept = network_cost(network, 3, 16, DEVICE).activation_bytes
     maps = [16 * side**2 for side in (16, 8, 4, 2)]
@@ -39,7 +39,7 @@ def test_activations_are_what_the_backward_pass_keeps() -> None:
     assert least <= kept <= 4 * least
 
 
-def test_a_network_is_as_it_was() -> None:
+def test_network_cost_leaves_the_network_unchanged() -> None:
     network = build_network("resnet8", channels=3, size=16, classes=5, seed=0).eval()
     network.requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -54,11 +54,9 @@ def made(root: Path, *overrides: str, protocol: str = "distill-same", method: st
 
 
 @pytest.mark.parametrize("protocol", ["distill-same", "incremental-1step-5exemplars", "middleshot-5way1shot"])
-def test_a_rehearsal_trains_a_little_and_judges_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
-) -> None:
+def test_profile_steps_evaluates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
     def judged(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a rehearsal embeds or judges images")
+        raise AssertionError("profiling embeds or evaluates images")
 
     monkeypatch.setattr("benchmark.training.factory.embed", judged)
     monkeypatch.setattr("benchmark.training.inference._forward_all", judged)
@@ -69,7 +67,7 @@ def test_a_rehearsal_trains_a_little_and_judges_nothing(
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_the_time_of_a_step_leaves_out_what_precedes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_times_leave_out_the_cost_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = made(tmp_path)
     spent = {1: (50.0, 60.0), 2: (10.0, 20.0), 8: (10.6, 21.2)}
     rounds = []

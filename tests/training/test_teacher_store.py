@@ -31,12 +31,12 @@ def never() -> dict[str, Any]:
 
 
 def test_a_teacher_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    bank = TeacherStore(tmp_path / "teachers")
+    store = TeacherStore(tmp_path / "teachers")
     first, second = network(1), network(2)
-    assert not bank.has("key")
-    facts = bank.get("key", first, lambda: {"accuracy": 0.75})
-    assert bank.has("key")
-    again = bank.get("key", second, never)
+    assert not store.has("key")
+    facts = store.get("key", first, lambda: {"accuracy": 0.75})
+    assert store.has("key")
+    again = store.get("key", second, never)
     assert again == facts
     assert again["accuracy"] == 0.75
     pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
@@ -44,15 +44,15 @@ def test_a_teacher_is_trained_once_and_comes_back_bit_for_bit(tmp_path: Path) ->
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:
-    bank = TeacherStore(tmp_path)
+    store = TeacherStore(tmp_path)
 
     def interrupted() -> dict[str, Any]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bank.get("key", network(), interrupted)
-    assert not bank.has("key")
-    assert bank.get("key", network(), lambda: {"accuracy": 0.5})["accuracy"] == 0.5
+        store.get("key", network(), interrupted)
+    assert not store.has("key")
+    assert store.get("key", network(), lambda: {"accuracy": 0.5})["accuracy"] == 0.5
 
 
 def test_two_at_once_train_one_teacher(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ DAMAGES = ["flip", "short", "facts", "nested", "another fact", "missing", "gone"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_teacher_is_set_aside_and_trained_anew(tmp_path: Path, damage: str) -> None:
+def test_damaged_teacher_is_renamed_and_trained_again(tmp_path: Path, damage: str) -> None:
     TeacherStore(tmp_path).get("key", network(), lambda: {"accuracy": 0.5})
     weights, facts = tmp_path / "key" / "weights.safetensors", tmp_path / "key" / "teacher.json"
     if damage == "flip":
@@ -115,7 +115,7 @@ def test_a_damaged_teacher_is_set_aside_and_trained_anew(tmp_path: Path, damage:
     assert TeacherStore(tmp_path).get("key", wanted, never)["accuracy"] == 0.25
 
 
-def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
+def test_earlier_damaged_teachers_are_kept(tmp_path: Path) -> None:
     for _ in range(3):
         TeacherStore(tmp_path).get("key", network(), lambda: {"accuracy": 0.5})
         (tmp_path / "key" / "teacher.json").write_text("")
@@ -124,14 +124,14 @@ def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
     assert names == ["key", "key.damaged", "key.damaged-2", "key.damaged-3"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / "new-key").mkdir()
     (tmp_path / "new-key" / "weights.safetensors").write_bytes(b"half of it")
     TeacherStore(tmp_path).get("key", network(), lambda: {"accuracy": 0.5})
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["key"]
 
 
-def test_a_bank_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+def test_store_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--data"):
         TeacherStore(tmp_path / "file" / "teachers").get("key", network(), never)
