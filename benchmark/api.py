@@ -5,22 +5,102 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from benchmark.errors import InputError
 from benchmark.system import interrupts
 from protocols import PROTOCOLS as PROTOCOLS
 
 if TYPE_CHECKING:
-    from benchmark.experiment.runner import Mode
+    from benchmark.experiment.planning import Plan
+    from benchmark.experiment.request import Mode
+    from benchmark.experiment.runner import RunContext
     from benchmark.records.store import Record
     from benchmark.report.compare import Comparison
     from benchmark.system.progress import Progress
 
 RESULTS = "results/runs"
-"""The folder of records where none is named: that of the command line."""
+"""The default folder of records, for functions and commands."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A checked request with its seeds, ready to be measured or estimated."""
+
+    plan: Plan
+    seeds: Sequence[int]
+    context: RunContext
+
+    def run(self) -> list[Record]:
+        """Return the records of all seeds, from the results folder or measured."""
+        from benchmark.experiment import runner
+
+        return runner.run(self.plan, self.seeds, self.context)
+
+    def estimate(self) -> dict[str, Any]:
+        """Return settings, work, memory and estimated time as JSON values. Nothing is kept."""
+        from benchmark.experiment.estimation import estimate
+
+        context = self.context
+        return estimate(self.plan, self.seeds, store=context.store, data_root=context.data_root, device=context.device)
+
+
+def prepare_run(
+    protocol: str,
+    method: str,
+    *,
+    dataset: str | None = None,
+    seeds: Sequence[int] = (0,),
+    preset: str = "quick",
+    teacher: str | None = None,
+    student: str | None = None,
+    overrides: Iterable[str] = (),
+    limit_steps: int | None = None,
+    device: str = "auto",
+    compiled: bool = False,
+    results: str | os.PathLike[str] = RESULTS,
+    data: str | os.PathLike[str] | None = None,
+    mode: Mode = "missing",
+    checkpoint_every: float = 60.0,
+    progress: Progress,
+) -> PreparedRun:
+    """Check a request and open its data; ``run`` and the command of that name start here. Nothing is trained.
+
+    Args:
+        overrides: settings as ``section.name=value``.
+        progress: shows the work; it is asked at each step whether a signal to stop has arrived.
+
+    The other arguments are those of ``run``.
+    """
+    from benchmark.data.published import default_data_root
+    from benchmark.experiment.planning import make_plan
+    from benchmark.experiment.request import Request
+    from benchmark.experiment.runner import RunContext
+    from benchmark.recipes.recipe import load_recipe, recipe_names
+    from benchmark.records.store import Store
+    from benchmark.system.progress import InterruptibleProgress
+    from benchmark.training import select_device
+
+    if dataset is None:
+        dataset = load_recipe(preset).dataset if preset in recipe_names() else "glyphs"
+    data_root = default_data_root() if data is None else Path(data)
+    networks = {"teacher": teacher, "student": student}
+    backbones = [f"{section}.backbone={name}" for section, name in networks.items() if name is not None]
+    request = Request(protocol, method, dataset, preset, (*backbones, *overrides), limit_steps)
+    interruptible = InterruptibleProgress(progress, stopped=interrupts.stop_requested)
+    plan = make_plan(request, data_root, interruptible)
+    context = RunContext(
+        store=Store(Path(results)),
+        data_root=data_root,
+        device=select_device(device, plan.settings.training.precision, compiled=compiled),
+        progress=interruptible,
+        mode=mode,
+        checkpoint_every=checkpoint_every,
+    )
+    return PreparedRun(plan, seeds, context)
 
 
 def run(
@@ -42,47 +122,52 @@ def run(
     checkpoint_every: float = 60.0,
     progress: bool | Progress = True,
 ) -> list[Record]:
-    """Train, measure and save as ``python -m benchmark run`` does; the records, one a seed, in the order of ``seeds``.
+    """Train, measure and save as ``python -m benchmark run`` does.
 
-    Keys, values and files are those of the command: what it has measured is not measured again, and the other way
-    round. A record is a dictionary of JSON values with ``value``, ``intervals``, ``references``, ``history`` and
-    ``config``; ``pandas.DataFrame(records)`` is a table of them, ``leaderboard(records)`` one of means and intervals.
+    Keys, values and files equal those of the command. Finished runs are read from the results folder. After Ctrl-C the
+    same call resumes.
 
-    preset: ``quick``, ``paper`` or the name of a recipe; dataset: the recipe's, else ``glyphs``; teacher, student:
-    names of networks; settings: values by ``section.name``, as ``{"method.margin": 0.1}``; limit_steps: of teacher and
-    student, to see whether all works; results, data: folders, as ``--results`` and ``--data``, the latter else
-    ``BENCHMARK_DATA`` or the user's cache; mode: ``missing``, ``retry-failed``, ``force`` or ``only-cache``; progress:
-    a bar, nothing, or where to report to.
+    Args:
+        protocol: name of the protocol, as ``fewshot-5way1shot``.
+        method: name of the method, as ``refilled``.
+        dataset: name of the data set; None means the recipe's, or ``glyphs``.
+        seeds: one seed or several.
+        preset: ``quick``, ``paper`` or the name of a recipe.
+        teacher: backbone of the teacher, or a pretrained teacher.
+        student: backbone of the student.
+        settings: values by ``section.name``, as ``{"method.margin": 0.1}``.
+        limit_steps: training steps of teacher and student, for a smoke run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        compiled: whether to compile the networks.
+        results: the folder of records.
+        data: the folder of data sets and teachers; None means ``BENCHMARK_DATA`` or the user's cache.
+        mode: ``missing``, ``retry-failed``, ``force`` or ``only-cache``.
+        checkpoint_every: seconds between two checkpoints of a training.
+        progress: True for a bar, False for silence, or an object that receives the progress.
 
-    A request that cannot be carried out raises ``InputError``, with the line that the command prints. A run that broke
-    off by an error of its own has status ``failed`` in its record, which is warned of. After Ctrl-C, which raises
-    ``KeyboardInterrupt`` at the next step, the same call goes on from there.
+    Returns:
+        One record for each seed, in the order of ``seeds``. A record is a dictionary of JSON values with ``value``,
+        ``intervals``, ``references``, ``history`` and ``config``. ``pandas.DataFrame(records)`` is a table of them,
+        ``leaderboard(records)`` one of means and intervals. A run that fails with an error of its own has status
+        ``failed``, and a warning says so.
+
+    Raises:
+        InputError: the request cannot be carried out; the message is the line that the command prints.
+        KeyboardInterrupt: Ctrl-C was pressed; raised at the next training step.
     """
-    from benchmark.data.published import default_data_root
     from benchmark.display.progress_bar import Bar
-    from benchmark.experiment import runner
-    from benchmark.recipes.recipe import load_recipe, recipe_names
-    from benchmark.records.store import Store
-    from benchmark.system.progress import InterruptibleProgress, Silent
-    from benchmark.training import select_device
+    from benchmark.system.progress import Silent
 
-    numbers = _seeds(seeds)
-    if dataset is None:
-        dataset = load_recipe(preset).dataset if preset in recipe_names() else "glyphs"
-    root = default_data_root() if data is None else Path(data)
-    networks = {"teacher.backbone": teacher, "student.backbone": student}
-    named = {name: value for name, value in networks.items() if value is not None}
-    overrides = [f"{name}={value}" for part in (named, settings or {}) for name, value in part.items()]
-    shown = progress if not isinstance(progress, bool) else Bar() if progress else Silent()
+    if isinstance(progress, bool):
+        progress = Bar() if progress else Silent()
     with interrupts.sigint_handled():
-        progress_ = InterruptibleProgress(shown, stopped=interrupts.stop_requested)
-        request = runner.Request(protocol, method, dataset, preset, tuple(overrides), limit_steps)
-        plan = runner.Plan(request, root, progress_)
-        chosen = select_device(device, plan.spec(numbers[0]).training.precision, compiled=compiled)
-        records = runner.run(
-            plan, numbers, store=Store(Path(results)), data_root=root, device=chosen, progress=progress_, mode=mode,
-            checkpoint_every=checkpoint_every,
+        prepared = prepare_run(
+            protocol, method, dataset=dataset, seeds=_seeds(seeds), preset=preset, teacher=teacher, student=student,
+            overrides=[f"{name}={value}" for name, value in (settings or {}).items()], limit_steps=limit_steps,
+            device=device, compiled=compiled, results=results, data=data, mode=mode, checkpoint_every=checkpoint_every,
+            progress=progress,
         )  # fmt: skip
+        records = prepared.run()
     for record in records:
         if record["status"] != "done":
             warnings.warn(f"seed {record['seed']} failed: {record['error']}", stacklevel=2)
@@ -92,23 +177,34 @@ def run(
 def load_records(
     results: str | os.PathLike[str] = RESULTS, *, protocol: str | None = None, dataset: str | None = None
 ) -> list[Record]:
-    """The records in a folder, by file name, as ``run`` returns them.
+    """Return the records of a folder by file name. A damaged record is left out with a warning.
 
-    protocol: only those whose protocol is this or begins so, as ``distill``; dataset: only this one's. None at all
-    raises ``InputError``. What is damaged is left out and warned of.
+    Args:
+        results: the folder of records.
+        protocol: only records whose protocol is this name or starts with it, as ``distill``.
+        dataset: only records of this data set.
+
+    Raises:
+        InputError: no record matches.
     """
     from benchmark.records.store import Store
 
-    wanted, damaged = Store(Path(results)).select(protocol, dataset)
+    records, damaged = Store(Path(results)).select(protocol, dataset)
     for problem in damaged:
         warnings.warn(str(problem), stacklevel=2)
-    return wanted
+    return records
 
 
 def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike[str] = RESULTS) -> list[Comparison]:
-    """Whether methods differ, on common seeds: of each pair the differences, intervals, tests and a ``sentence``.
+    """Compare methods on common seeds.
 
-    results: the folder that the records are from, which has the scores of single episodes.
+    Args:
+        records: the records of all methods.
+        methods: labels of the methods to compare, as tables show them.
+        results: the folder of the records, which holds the scores of single episodes.
+
+    Returns:
+        For each pair of methods the differences, their intervals, the tests and a ``sentence``.
     """
     from benchmark.records.store import Store
     from benchmark.report.aggregation import group_by_method
@@ -120,11 +216,11 @@ def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike
     return comparisons
 
 
-def _seeds(given: SupportsIndex | Iterable[SupportsIndex]) -> list[int]:
+def _seeds(seeds: SupportsIndex | Iterable[SupportsIndex]) -> list[int]:
     try:
-        numbers = [operator.index(n) for n in (given if isinstance(given, Iterable) else (given,))]
+        numbers = [operator.index(seed) for seed in (seeds if isinstance(seeds, Iterable) else (seeds,))]
     except TypeError:
         numbers = []
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise InputError(f"seeds {given!r} are not different whole numbers from 0 on, as 3 or range(5)")
+        raise InputError(f"seeds {seeds!r} are not different whole numbers from 0 on, as 3 or range(5)")
     return numbers

@@ -1,4 +1,4 @@
-"""What a user can mend (bad names, values, files) as exceptions, and the words of their messages."""
+"""Errors that a user can correct, such as wrong names, values and files, and parts of their messages."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A request that cannot be carried out as it stands; the message is one line naming the thing and the fix."""
+    """A request that cannot be carried out; the message is one line that names the cause and the remedy."""
 
 
 class DoesNotApply(InputError):
-    """A request whose parts are right each and do not go together, as a method and a protocol; the message says why."""
+    """A request whose parts are valid but do not go together, such as a method and a protocol."""
 
 
 class UnusablePlugIn(DoesNotApply):
-    """A request for another package's plug-in that cannot be loaded, or whose name is taken; the message says which."""
+    """A request for a plug-in that cannot be loaded, or whose name is taken."""
 
 
 def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
-    """The end of a message about an unknown name: the nearest known names, or all of them if none is near.
+    """Return the end of a message about an unknown name: the nearest known names, or all names if none is near.
 
     Args:
-        name: what was asked for.
-        known: every name there is.
-        count: how many near names to offer at most.
-        cutoff: least similarity of a near name, in [0, 1], as in ``difflib.get_close_matches``.
+        name: the unknown name.
+        known: all known names.
+        count: the largest number of near names.
+        cutoff: the least similarity of a near name, in [0, 1], as in ``difflib.get_close_matches``.
     """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=count, cutoff=cutoff)
@@ -33,5 +33,5 @@ def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: flo
 
 
 def os_reason(error: OSError) -> str:
-    """The reason of a failed system call, without its number: ``No space left on device``."""
+    """Return the reason of a failed system call, without its number: ``No space left on device``."""
     return error.strerror or str(error)

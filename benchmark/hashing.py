@@ -1,4 +1,4 @@
-"""Canonical JSON, keys of content, and seeds derived for one purpose."""
+"""Canonical JSON, content keys, and seeds derived for a purpose."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys, no spaces and no NaN, the same text for the same content."""
+    """Return JSON with sorted keys, without spaces or NaN: equal content gives equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def content_key(value: Any) -> str:
-    """sha256 of ``canonical_json(value)``, in hexadecimal."""
+    """Return the sha256 of ``canonical_json(value)`` in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for one purpose of one run: streams of different purposes do not touch each other."""
+    """Return a 63-bit seed for one purpose of one run. Random streams of different purposes are independent."""
     digest = hashlib.sha256(canonical_json([seed, *purpose]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

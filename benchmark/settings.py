@@ -1,4 +1,4 @@
-"""Typed settings from text: overrides, seeds, and what of them enters a config."""
+"""Typed settings from text: overrides, seeds, and the part of settings that enters a config."""
 
 from __future__ import annotations
 
@@ -11,31 +11,37 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from benchmark.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 S = TypeVar("S")
 
 SECTIONS = ("protocol", "method", "student", "teacher", "training")
 
 ADDED_LATER: Mapping[str, bool] = {"added": True}
-"""Metadata of a settings field that came after the first records: ``field(default=..., metadata=ADDED)``.
+"""Metadata of a settings field that is younger than the first records: ``field(default=..., metadata=ADDED_LATER)``.
 
-At its default such a field is left out of configs, and so of keys: what was recorded before it existed, when every run
-had what is now the default, keeps its key.
+Configs, and so keys, leave such a field out at its default. Records from before the field existed keep their keys.
 """
 
 
 def to_config(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain values for a config, without the ``ADDED`` fields that have their default."""
+    """Return a settings dataclass as plain values for a config, without ``ADDED_LATER`` fields at their default."""
     values = dataclasses.asdict(settings)
-    for part in dataclasses.fields(settings):
-        if part.metadata.get("added") and values[part.name] == part.default:
-            del values[part.name]
+    for field in dataclasses.fields(settings):
+        if field.metadata.get("added") and values[field.name] == field.default:
+            del values[field.name]
     return values
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``section.name=value`` items, as given to ``--set``, into one mapping per section."""
+    """Return the values of ``section.name=value`` items by section and name.
+
+    Args:
+        items: the values of ``--set``.
+
+    Raises:
+        InputError: an item has another form, names an unknown section, or repeats a setting.
+    """
     overrides: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for item in items:
         path, equals, value = item.partition("=")
@@ -51,7 +57,11 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read seeds such as ``3``, ``0,1,2`` or ``0-4``."""
+    """Return the seeds in a text such as ``3``, ``0,1,2`` or ``0-4``.
+
+    Raises:
+        InputError: the text has another form, a range is empty or too long, or a seed is named twice.
+    """
     seeds: list[int] = []
     for part in text.split(",") if text.isascii() else [""]:
         first, dash, last = part.strip().partition("-")
@@ -67,26 +77,26 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
-    """An instance of the dataclass ``cls`` from ``values`` over its defaults.
+    """Return an instance of a settings dataclass. Text is converted to the type of its field.
 
-    Text is converted to the field's type; an unknown name, a wrong type, a value out of bounds or one that is
-    not finite raises ``InputError`` naming ``section.name``.
+    Args:
+        cls: the dataclass.
+        values: values by field name; the other fields keep their defaults.
+        section: the section of the settings, for messages.
+
+    Raises:
+        InputError: a name is unknown, or a value has a wrong type, is out of bounds or not finite.
     """
     from pydantic import ValidationError
 
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             raise InputError(f"no setting {_quoted(f'{section}.{name}')}; {did_you_mean(name, known)}")
     try:
         built: S = _adapter(cls).validate_python(dict(values))  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
-        refused = first.get("ctx", {}).get("error")
-        if isinstance(refused, InputError):
-            raise refused from None
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{section}.{name} = {str(first['input'])!r}: {first['msg'].lower()}") from None
+        raise InputError(validation_message(error, known, section)) from None
     for name in known:
         value = getattr(built, name)
         if isinstance(value, float) and not math.isfinite(value):
@@ -94,9 +104,30 @@ def build_settings(cls: type[S], values: Mapping[str, Any], section: str) -> S:
     return built
 
 
+def validation_message(error: ValidationError, known: Iterable[str], table: str = "") -> str:
+    """Return the first problem that pydantic found as one line: ``method.margin = 'x': input should be ...``.
+
+    Args:
+        error: pydantic's error; an ``InputError`` raised by the dataclass itself gives its own message.
+        known: the keys of the table, for the message about an unknown one.
+        table: the name of the table that holds the values.
+    """
+    first = error.errors()[0]
+    reason = first.get("ctx", {}).get("error")
+    if isinstance(reason, InputError):
+        return str(reason)
+    parts = [str(part) for part in first["loc"] if part != "[key]"]
+    name = ".".join([table, *parts] if table else parts)
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown key {name!r}; {did_you_mean(parts[-1], known)}"
+    return f"{name} = {first['input']!r}: {first['msg'].lower()}"
+
+
 @cache
 def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
-    """What validates a dataclass; making it takes longer than all else in a plan."""
+    """Return the validator of a dataclass; building it takes longer than the rest of a plan."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)

@@ -1,4 +1,4 @@
-"""What one run is: typed settings, frozen, with a key made of their content."""
+"""One fully resolved run: typed, frozen settings and the key of their content."""
 
 from __future__ import annotations
 
@@ -19,43 +19,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained. Within a protocol these are the same for every method."""
+    """Training of a network. All methods of a protocol share these settings."""
 
     steps: Annotated[int, Ge(1), Le(1_000_000_000)] = 600
     batch_size: Annotated[int, Ge(2), Le(1_000_000)] = 64
     sampler: Literal["uniform", "balanced"] = "uniform"
     classes_per_batch: Annotated[int, Ge(2)] = 16
-    """Balanced sampler only: a batch holds this many classes, each with batch_size / classes_per_batch images."""
+    """Classes in a batch of the balanced sampler, each with ``batch_size / classes_per_batch`` images."""
     lr: Annotated[float, Gt(0)] = 0.1
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
-    """Share of a stage's steps over which the rate rises linearly from zero."""
+    """Share of a stage's steps in which the rate rises linearly from zero."""
     crop_padding: Annotated[int, Ge(0), Le(64)] = 4
-    """Pixels of background around an image before a random crop of its size; 0 turns cropping off."""
+    """Pixels of background added on each side before a random crop of the image's size; 0 disables cropping."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     milestones: str = field(default="", metadata=ADDED_LATER)
-    """Shares of a stage, with commas between, at which the rate is multiplied by ``decay``; empty: a cosine to 0."""
+    """Comma-separated shares of a stage at which the rate is multiplied by ``decay``. Empty: a cosine to 0."""
     decay: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED_LATER)
     nesterov: bool = field(default=True, metadata=ADDED_LATER)
     crop: Literal["padded", "resized"] = field(default="padded", metadata=ADDED_LATER)
-    """``padded``: a random crop of the image within ``crop_padding``; ``resized``: of a random 8 to 100 % of the image,
-    sides between 3:4 and 4:3, brought to the input's size."""
+    """``padded``: a random crop of the image with ``crop_padding`` around it. ``resized``: a random crop of 8 to 100 %
+    of the image, with sides between 3:4 and 4:3, resized to the input size."""
     input_size: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED_LATER)
-    """Pixels of a side of what networks see: judged is the centre of the image; 0: the whole image."""
+    """Side length of the network input in pixels. Evaluation uses the centre crop. 0 uses the whole image."""
     normalisation: Literal["data", "cifar100", "imagenet"] = field(default="data", metadata=ADDED_LATER)
-    """Channel statistics: of the images trained on, or the ones that papers on that data set use."""
+    """Channel statistics: those of the training images, or those that papers on that data set use."""
 
     def __post_init__(self) -> None:
         self.decays()
 
     @property
     def balanced_classes(self) -> int | None:
-        """Classes per batch of the balanced sampler; None for the uniform one."""
+        """Classes per batch of the balanced sampler; None for the uniform sampler."""
         return self.classes_per_batch if self.sampler == "balanced" else None
 
     def decays(self) -> tuple[float, ...]:
-        """The milestones as numbers; what are no ascending shares between 0 and 1 raises ``InputError``."""
+        """Return the milestones as numbers.
+
+        Raises:
+            InputError: they are not ascending shares between 0 and 1.
+        """
         try:
             shares = tuple(float(part) for part in self.milestones.split(",")) if self.milestones else ()
         except ValueError:
@@ -70,17 +74,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Student:
-    """The network a method trains, and how it starts where the method takes either start."""
+    """The network that a method trains."""
 
     backbone: str = "conv4-16"
     start: Literal["fresh", "teacher"] = "fresh"
+    """Initial weights if the method allows both: random ones, or those of the teacher."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The network that guides it. Its seed is its own: by default every run meets the same teacher.
+    """The network that guides the student.
 
-    A pretrained one, for classes of its own, is not trained: the rest but its size does not apply.
+    Its seed is independent of the run's: by default all runs share one teacher. A pretrained teacher knows classes of
+    its own and is not trained; only ``backbone`` and ``size`` apply to it.
     """
 
     backbone: str = "conv4-64"
@@ -90,35 +96,35 @@ class Teacher:
     lr: Annotated[float, Gt(0)] = 0.1
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     size: Annotated[int, Ge(0)] = 0
-    """Pretrained only: pixels of a side that images are brought to; 0: its own."""
+    """Input size of a pretrained teacher in pixels; 0 uses the teacher's own size."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One fully resolved run.
-
-    ``protocol_settings`` and ``method_settings`` are instances of the protocol's and the method's own frozen
-    ``Settings``; ``versions`` holds the protocol's, method's and training code's version; ``fingerprint`` is the
-    sha256 of the data. ``preset`` is a label for tables: what it set is in the settings. ``pretrained`` is the teacher
-    where it is not trained here.
-    """
+    """One fully resolved run: everything that determines its result."""
 
     protocol: str
     dataset: str
     method: str
     seed: int
     preset: str
+    """A label for tables; its values are in the settings."""
     protocol_settings: Any
+    """An instance of the protocol's ``Settings``."""
     method_settings: Any
+    """An instance of the method's ``Settings``."""
     student: Student
     teacher: Teacher
     training: Training
     versions: Mapping[str, int] = field(default_factory=dict)
+    """Versions of the protocol, the method and the training code."""
     fingerprint: str = ""
+    """The sha256 of the data."""
     pretrained: Pretrained | None = None
+    """The pretrained teacher; None if the teacher is trained here."""
 
     def config(self) -> dict[str, Any]:
-        """Everything that determines the result, as plain JSON values; nothing about device, paths or workers."""
+        """Return everything that determines the result as JSON values; devices, paths and workers are no part of it."""
         return {
             "protocol": {"name": self.protocol, **to_config(self.protocol_settings)},
             "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
@@ -133,12 +139,12 @@ class RunSpec:
     def _teacher(self) -> dict[str, Any]:
         settings = to_config(self.teacher)
         if self.pretrained is None:
-            del settings["size"]  # of a pretrained one
+            del settings["size"]  # applies to pretrained teachers only
             return {"teacher": settings}
-        named = {"backbone": self.pretrained.name, "size": self.pretrained.size}
-        return {"teacher": named, "pretrained": self.pretrained.config()}
+        teacher = {"backbone": self.pretrained.name, "size": self.pretrained.size}
+        return {"teacher": teacher, "pretrained": self.pretrained.config()}
 
     @property
     def key(self) -> str:
-        """sha256 of the canonical JSON of ``config``, in hexadecimal."""
+        """The sha256 of the canonical JSON of ``config`` in hexadecimal."""
         return content_key(self.config())

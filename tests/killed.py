@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.experiment.runner import Plan, Request, run
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
+from benchmark.experiment.runner import RunContext, run
 from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
@@ -33,16 +35,14 @@ class Attempts:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.plan = Plan(Request("distill-overlap50", "refilled", "tiny", "quick", SETTINGS), root)
+        self.plan = make_plan(Request("distill-overlap50", "refilled", "tiny", "quick", SETTINGS), root)
         self.device = select_device("cpu", "float32")
         self.killed = 0
 
     def run_once(self) -> None:
         """Make one attempt in this process, with a checkpoint after every step."""
-        run(
-            self.plan, [3], store=Store(self.root / "runs"), data_root=self.root, device=self.device,
-            progress=Silent(), checkpoint_every=0.0,
-        )  # fmt: skip
+        context = RunContext(Store(self.root / "runs"), self.root, self.device, Silent(), checkpoint_every=0.0)
+        run(self.plan, [3], context)
 
     def attempt(self, prepare: Callable[[], None] | None = None, after: float | None = None) -> bool:
         """Make one attempt in a child process.

@@ -1,6 +1,6 @@
-"""What a type checker sees of the library: mypy reads this file, nothing runs it.
+"""Types of the public functions: mypy reads this file, and nothing runs it.
 
-Where a type was lost, so that a wrong call went unnoticed, mypy would call the ``ignore`` beside it unused.
+If a type were lost, a wrong call would pass, and mypy would report the ``ignore`` beside it as unused.
 """
 
 from __future__ import annotations

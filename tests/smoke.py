@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS, IncrementalDefaults, Method
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, Trainer, select_device
@@ -25,7 +26,7 @@ SETTINGS = {
 """Settings of a short run, by family of protocols."""
 
 
-def make_plan(root: Path, protocol: str, method: str = "ce", *overrides: str, **options: Any) -> Plan:
+def smoke_plan(root: Path, protocol: str, method: str = "ce", *overrides: str, **options: Any) -> Plan:
     """Plan a run on the synthetic set.
 
     Args:
@@ -37,7 +38,7 @@ def make_plan(root: Path, protocol: str, method: str = "ce", *overrides: str, **
     """
     settings = (*NETWORKS, *SETTINGS[protocol.partition("-")[0]], *overrides)
     by_name = {text.partition("=")[0]: text for text in settings}
-    return Plan(Request(protocol, method, "tiny", overrides=tuple(by_name.values()), **options), root)
+    return make_plan(Request(protocol, method, "tiny", overrides=tuple(by_name.values()), **options), root)
 
 
 def make_trainer(root: Path, plan: Plan, seed: int = 0) -> Trainer:

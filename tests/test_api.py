@@ -32,7 +32,7 @@ def make(root: Path, *names: str, **more: Any) -> list[dict[str, Any]]:
     return run(*(names or KD), **options)
 
 
-def test_records_are_those_of_the_command_line(tmp_path: Path) -> None:
+def test_run_gives_the_records_of_the_command(tmp_path: Path) -> None:
     words = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "benchmark", "run", "--protocol", KD[0], "--method", KD[1], "--dataset", "tiny"]
     command += ["--seeds", "0,1", "--limit-steps", "3", "--json", "--results", "typed", "--data", "other", *words]
@@ -48,23 +48,23 @@ def test_records_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert [r["key"] for r in make(tmp_path, seeds=(0, 1), results=tmp_path / "typed")] == [r["key"] for r in typed]
 
 
-def test_records_make_tables_and_comparisons(tmp_path: Path) -> None:
-    made = [*make(tmp_path, seeds=(0, 1)), *make(tmp_path, KD[0], "ce", seeds=(0, 1))]
+def test_records_become_tables_and_comparisons(tmp_path: Path) -> None:
+    records = [*make(tmp_path, seeds=(0, 1)), *make(tmp_path, KD[0], "ce", seeds=(0, 1))]
     read = load_records(tmp_path / "runs")
-    assert sorted(r["key"] for r in read) == sorted(r["key"] for r in made)
+    assert sorted(r["key"] for r in read) == sorted(r["key"] for r in records)
     assert set(pd.DataFrame(read)["method"]) == {"kd", "ce"}
     means = leaderboard(read).set_index("method")["mean"]
-    assert means["ce"] == pytest.approx(np.mean([r["value"] for r in made[2:]]))
+    assert means["ce"] == pytest.approx(np.mean([r["value"] for r in records[2:]]))
     label = "kd (temperature=2.5)"
-    (found,) = [c for c in compare(read, label, "ce", results=tmp_path / "runs") if c.conditions is not None]
-    expected = [a["value"] - b["value"] for a, b in zip(made[:2], made[2:], strict=True)]
-    assert found.differences == pytest.approx(expected)
+    (comparison,) = [c for c in compare(read, label, "ce", results=tmp_path / "runs") if c.conditions is not None]
+    expected = [a["value"] - b["value"] for a, b in zip(records[:2], records[2:], strict=True)]
+    assert comparison.differences == pytest.approx(expected)
     assert load_records(tmp_path / "runs", protocol="fewshot") == read
     with pytest.raises(InputError, match="is of that protocol and data set"):
         load_records(tmp_path / "runs", protocol="distill")
 
 
-def test_what_is_damaged_or_failed_is_warned_of(tmp_path: Path) -> None:
+def test_run_and_load_records_warn_of_damage_and_failure(tmp_path: Path) -> None:
     make(tmp_path, seeds=(0, 1))
     damaged = min((tmp_path / "runs").glob("*.json"))
     damaged.write_text("{")
@@ -90,14 +90,14 @@ def test_what_is_damaged_or_failed_is_warned_of(tmp_path: Path) -> None:
         ({"device": "tpu"}, "unknown device"),
     ],
 )
-def test_errors_are_the_line_of_the_command(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message) as told:
+def test_run_refuses_bad_input_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         make(tmp_path, **changes)
-    assert "\n" not in str(told.value)
-    assert isinstance(told.value, ValueError)
+    assert "\n" not in str(raised.value)
+    assert isinstance(raised.value, ValueError)
 
 
-def test_networks_and_numbers_of_other_libraries(tmp_path: Path) -> None:
+def test_run_takes_numpy_numbers_and_a_student(tmp_path: Path) -> None:
     (record,) = make(
         tmp_path, seeds=np.arange(2, 3), student="conv4-32", settings={**SETTINGS, "training.lr": np.float64(0.05)}
     )
@@ -112,7 +112,7 @@ class Interrupting(Silent):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_ends_a_call_and_is_forgotten(tmp_path: Path) -> None:
+def test_run_stops_at_ctrl_c_and_resumes(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, progress=Interrupting())
@@ -126,15 +126,15 @@ def test_ctrl_c_ends_a_call_and_is_forgotten(tmp_path: Path) -> None:
     assert record["history"] == whole["history"]
 
 
-def test_a_thread_may_call(tmp_path: Path) -> None:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.extend(make(tmp_path)))
+def test_run_works_in_a_thread(tmp_path: Path) -> None:
+    records: list[Any] = []
+    thread = threading.Thread(target=lambda: records.extend(make(tmp_path)))
     thread.start()
     thread.join()
-    assert found[0]["status"] == "done"
+    assert records[0]["status"] == "done"
 
 
-def test_names_load_on_first_use() -> None:
+def test_benchmark_loads_names_on_first_use() -> None:
     program = (
         "import sys, benchmark\n"
         "assert 'benchmark.api' not in sys.modules and 'benchmark.methods' not in sys.modules\n"

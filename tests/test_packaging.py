@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 
-def test_everything_named_is_installed() -> None:
+def test_dependencies_are_installed() -> None:
     for package in ("torch", "torchvision", "learn2learn", "avalanche-lib", "pandas", "scipy", "matplotlib"):
         assert importlib.metadata.version(package)
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
+def test_import_of_benchmark_is_light() -> None:
     program = (
         "import sys, benchmark, protocols\n"
         "heavy = {'torch', 'learn2learn', 'avalanche', 'matplotlib'} & set(sys.modules)\n"
@@ -21,7 +21,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_no_file_is_pickled_or_unpickled() -> None:
+def test_package_neither_writes_nor_loads_pickles() -> None:
     """Weights are safetensors, records JSON, arrays npz without pickles; others' weights are read as tensors alone.
 
     Pickles of others go through one reader.

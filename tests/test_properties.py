@@ -1,4 +1,4 @@
-"""Whatever is typed gives a result or one clear line, and what is recorded is planned again under the same key."""
+"""Any input gives a result or one clear line, and a record is planned again under its key."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from benchmark.backbones import BACKBONES
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.experiment import runner
-from benchmark.experiment.runner import Plan, Request
-from benchmark.experiment.verification import replan
+from benchmark.experiment import planning
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
+from benchmark.experiment.verification import plan_from_record
 from benchmark.hashing import canonical_json, content_key
 from benchmark.methods import METHODS
 from benchmark.settings import SECTIONS, build_settings, parse_overrides, parse_seeds
@@ -51,38 +52,38 @@ def near(names: list[str]) -> st.SearchStrategy[str]:
 @pytest.fixture(scope="module", autouse=True)
 def _one_tiny(tiny: ImageSet) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "open_data_set", lambda loader, root, progress: tiny)
+        patch.setattr(planning, "open_data_set", lambda loader, root, progress: tiny)
         yield
 
 
-def outcome(call: Any, *given: Any) -> Any:
-    """The result, or None where an ``InputError`` of one line says why there is none."""
+def outcome(call: Any, *arguments: Any) -> Any:
+    """Return the result, or None if the call raises an ``InputError`` of one line."""
     try:
-        return call(*given)
+        return call(*arguments)
     except InputError as error:
-        said = str(error)
-    assert said.strip()
-    assert len(said.splitlines()) == 1, said
+        message = str(error)
+    assert message.strip()
+    assert len(message.splitlines()) == 1, message
     return None
 
 
 @bounded
 @given(st.lists(st.text() | st.builds("{}.{}={}".format, near([*SECTIONS]), st.text(), st.text()), max_size=4))
-def test_overrides(items: list[str]) -> None:
+def test_parse_overrides_takes_any_text(items: list[str]) -> None:
     found = outcome(parse_overrides, items)
     assert found is None or sum(map(len, found.values())) == len(items)
 
 
 @bounded
 @given(st.text() | st.text("0123456789,- ", max_size=30))
-def test_seeds(text: str) -> None:
+def test_parse_seeds_takes_any_text(text: str) -> None:
     found = outcome(parse_seeds, text)
     assert found is None or (found and len(set(found)) == len(found) and min(found) >= 0)
 
 
 @bounded
 @given(st.sampled_from(sorted(CLASSES)), st.data())
-def test_settings_of_every_section_method_and_protocol(name: str, data: st.DataObject) -> None:
+def test_build_settings_takes_any_value(name: str, data: st.DataObject) -> None:
     cls = CLASSES[name]
     fields = [field.name for field in dataclasses.fields(cls)]
     names = st.sampled_from(fields) | st.text() if fields else st.text()
@@ -99,25 +100,27 @@ def test_settings_of_every_section_method_and_protocol(name: str, data: st.DataO
     near(PROTOCOLS.names()), near(METHODS.names()), near(["tiny", "glyphs"]), near(["quick", "paper"]),
     near(BACKBONES.names()), near(BACKBONES.names()),
 )  # fmt: skip
-def test_names(protocol: str, method: str, dataset: str, preset: str, student: str, teacher: str) -> None:
+def test_make_plan_takes_any_name(
+    protocol: str, method: str, dataset: str, preset: str, student: str, teacher: str
+) -> None:
     backbones = (f"student.backbone={student}", f"teacher.backbone={teacher}")
-    plan = outcome(Plan, Request(protocol, method, dataset, preset, backbones), Path("/nonexistent"))
+    plan = outcome(make_plan, Request(protocol, method, dataset, preset, backbones), Path("/nonexistent"))
     assert plan is None or len(plan.spec(0).key) == 64
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.names())
-@bounded
+@settings(bounded, max_examples=300)
 @given(
-    st.sampled_from(METHODS.names()), st.integers(0, 2**60), st.integers(1, 10**6), st.floats(1e-30, 1e30),
-    st.sampled_from(["", "0.25,0.5", "1e-3"]), st.booleans(), st.sampled_from(["conv4-16", "resnet8", "wrn-16-1"]),
+    st.sampled_from(PROTOCOLS.names()), st.sampled_from(METHODS.names()), st.integers(0, 2**60),
+    st.integers(1, 10**6), st.floats(1e-30, 1e30), st.sampled_from(["", "0.25,0.5", "1e-3"]), st.booleans(),
+    st.sampled_from(["conv4-16", "resnet8", "wrn-16-1"]),
 )  # fmt: skip
-def test_a_record_is_planned_again_under_its_key(
+def test_plan_from_record_keeps_the_key(
     protocol: str, method: str, seed: int, steps: int, lr: float, milestones: str, nesterov: bool, student: str
 ) -> None:
     values = {"steps": steps, "lr": lr, "milestones": milestones, "nesterov": nesterov}
     overrides = tuple(f"training.{name}={value}" for name, value in values.items())
     request = Request(protocol, method, "tiny", "quick", (*overrides, f"student.backbone={student}"))
-    plan = outcome(Plan, request, Path("/nonexistent"))
+    plan = outcome(make_plan, request, Path("/nonexistent"))
     if plan is None:
         return
     spec = plan.spec(seed)
@@ -126,7 +129,7 @@ def test_a_record_is_planned_again_under_its_key(
         "seed": seed, "config": json.loads(json.dumps(spec.config())),
     }  # fmt: skip
     assert content_key(record["config"]) == spec.key
-    assert replan(record, Path("/nonexistent")).spec(seed).key == spec.key
+    assert plan_from_record(record, Path("/nonexistent")).spec(seed).key == spec.key
 
 
 @bounded

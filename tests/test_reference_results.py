@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.data.published import data_set
-from benchmark.experiment import runner
-from benchmark.experiment.runner import measure
-from benchmark.experiment.verification import replan
+from benchmark.experiment import planning
+from benchmark.experiment.measurement import measure
+from benchmark.experiment.verification import plan_from_record
 from benchmark.records.store import Record, Store
 from benchmark.report.aggregation import Conditions, group_by_method
 from benchmark.report.compare import Comparison
@@ -121,9 +121,9 @@ def test_a_summary_has_the_verdict_of_every_rival_over_all_conditions(tmp_path: 
 def test_the_records_are_of_this_version(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same request would be the same run: no default, preset, version or data set has changed since."""
     loaded = {name: data_set(name)(Path()) for name in {record["dataset"] for record in records}}
-    monkeypatch.setattr(runner, "data_set", lambda name: lambda root: loaded[name])
+    monkeypatch.setattr(planning, "data_set", lambda name: lambda root: loaded[name])
     for record in records:
-        assert replan(record, Path()).spec(record["seed"]).key == record["key"]
+        assert plan_from_record(record, Path()).spec(record["seed"]).key == record["key"]
 
 
 def test_every_record_is_whole(records: list[Record]) -> None:
@@ -149,7 +149,7 @@ def test_three_random_runs_give_the_recorded_numbers(records: list[Record], tmp_
     bank = TeacherStore(tmp_path / "teachers")
     for record in draw.sample([record for record in records if record["teacher_facts"]["key"] == teacher], 3):
         told = f"{record['protocol']} {record['dataset']} {record['method']} s{record['seed']} {record['key'][:12]}"
-        plan = replan(record, tmp_path)
+        plan = plan_from_record(record, tmp_path)
         spec = plan.spec(record["seed"])
         again, _ = measure(plan, spec, bank, select_device("cpu", spec.training.precision), Silent())
         assert again["status"] == "done", told

@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grown(Sample):
-    later: str = field(default="as ever", metadata=ADDED_LATER)
+    later: str = field(default="default", metadata=ADDED_LATER)
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -36,7 +36,7 @@ def spec(**changes: Any) -> RunSpec:
     return dataclasses.replace(base, **changes)
 
 
-def test_settings_are_converted_and_typed() -> None:
+def test_build_settings_converts_text() -> None:
     built = build_settings(Sample, {"rate": "1e-3", "count": "7", "kind": "b", "on": "false"}, "method")
     assert built == Sample(0.001, 7, "b", False)
 
@@ -54,14 +54,14 @@ def test_settings_are_converted_and_typed() -> None:
         ({"on": "maybe"}, "method.on"),
     ],
 )
-def test_bad_settings_name_the_setting(values: dict[str, str], message: str) -> None:
+def test_build_settings_names_a_bad_setting(values: dict[str, str], message: str) -> None:
     with pytest.raises(InputError) as caught:
         build_settings(Sample, values, "method")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_overrides() -> None:
+def test_parse_overrides() -> None:
     assert parse_overrides(["method.a=1", "training.lr = 0.1", "method.b=x=y"]) == {
         "protocol": {},
         "method": {"a": "1", "b": "x=y"},
@@ -77,7 +77,7 @@ def test_overrides() -> None:
 
 
 @given(st.lists(st.text(max_size=30), max_size=3))
-def test_no_override_text_yields_another_error(items: list[str]) -> None:
+def test_parse_overrides_raises_input_errors_only(items: list[str]) -> None:
     try:
         for section, values in parse_overrides(items).items():
             build_settings(Training, values, section)
@@ -85,7 +85,7 @@ def test_no_override_text_yields_another_error(items: list[str]) -> None:
         return
 
 
-def test_seeds() -> None:
+def test_parse_seeds() -> None:
     assert parse_seeds("3") == [3]
     assert parse_seeds("0,2, 5") == [0, 2, 5]
     assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
@@ -94,7 +94,7 @@ def test_seeds() -> None:
             parse_seeds(bad)
 
 
-def test_key_follows_content_alone() -> None:
+def test_key_depends_on_content_alone() -> None:
     key = spec().key
     assert spec().key == key
     assert spec(preset="other").key == key
@@ -116,7 +116,7 @@ def test_key_follows_content_alone() -> None:
     assert key not in keys
 
 
-def test_a_setting_that_came_later_leaves_old_keys_as_they_were() -> None:
+def test_key_ignores_a_later_setting_at_its_default() -> None:
     grown = spec(method_settings=Grown(), protocol_settings=Grown())
     assert grown.key == spec().key
     assert to_config(Grown(later="new")) == {"rate": 0.5, "count": 3, "kind": "a", "on": True, "later": "new"}
@@ -124,7 +124,7 @@ def test_a_setting_that_came_later_leaves_old_keys_as_they_were() -> None:
     assert to_config(Grown(rate=0.1)) == {"rate": 0.1, "count": 3, "kind": "a", "on": True}
 
 
-def test_milestones() -> None:
+def test_training_milestones() -> None:
     assert Training().decays() == ()
     assert build_settings(Training, {"milestones": "0.25, 0.5,0.75"}, "training").decays() == (0.25, 0.5, 0.75)
     for bad in ("x", "0.5,", "0", "1", "0.5,0.25", "0.5,0.5", "nan"):
@@ -140,7 +140,7 @@ def test_config_survives_json(lr: float, steps: int, batch: int) -> None:
     assert build_settings(Training, again["training"], "training") == Training(lr=lr, steps=steps, batch_size=batch)
 
 
-def test_purposes_have_streams_of_their_own() -> None:
+def test_derive_seed_differs_between_purposes() -> None:
     seeds = {derive_seed(s, p) for s in range(50) for p in ("a", "b")}
     assert len(seeds) == 100
     assert all(0 <= s < 2**63 for s in seeds)

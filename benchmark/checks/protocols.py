@@ -20,7 +20,8 @@ from benchmark.checks.randomness import advance_global_generators
 from benchmark.checks.resuming import determined_results
 from benchmark.data import ImageSet
 from benchmark.errors import DoesNotApply, InputError
-from benchmark.experiment.runner import Plan, Request, transfer_context
+from benchmark.experiment.planning import Plan, make_plan, transfer_context
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS, TransferContext
 from benchmark.settings import SECTIONS, build_settings
 from benchmark.spec import Student, Teacher, Training
@@ -130,7 +131,7 @@ def unused_pixels_do_not_matter(candidate: Candidate) -> None:
     images = plan.data.images.copy()
     unused = np.setdiff1d(np.arange(len(images)), np.concatenate([task.train for task in tasks]))
     images[unused] = 255 - images[unused]
-    plan.data = dataclasses.replace(plan.data, images=images)
+    plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, images=images))
     inverted = _result(candidate, plan, "inverted")
     for name in ("teacher", "student"):
         state, other = (getattr(result, name).network.state_dict() for result in (original, inverted))
@@ -179,7 +180,7 @@ def _plan(candidate: Candidate, method: str = "ce") -> Plan:
     for dataset in _DATASETS:
         try:
             request = Request(candidate.name, method, dataset, "quick", candidate.overrides, limit_steps=_STEPS)
-            return Plan(request, candidate.root)
+            return make_plan(request, candidate.root)
         except DoesNotApply as error:
             refusals.append(str(error))
     raise CheckFailed(f"it accepts none of {', '.join(_DATASETS)}: {refusals[0]}")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.checks.check import Candidate, require
-from benchmark.experiment.runner import Plan, Request, measure, transfer_context
+from benchmark.experiment.measurement import measure
+from benchmark.experiment.planning import Plan, make_plan, transfer_context
+from benchmark.experiment.request import Request
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
 from benchmark.training.checkpoints import Checkpoint, Snapshot
@@ -88,7 +90,7 @@ def require_equal_resumed_run(candidate: Candidate, every_second_step: bool = Fa
     require(protocol is not None, f"it applies to none of {', '.join(SMOKE)}, so that no run can be made")
     assert protocol is not None
     overrides = (*SMOKE[protocol], *candidate.overrides)
-    plan = Plan(Request(protocol, candidate.name, "tiny", "quick", overrides, limit_steps=_STEPS), candidate.root)
+    plan = make_plan(Request(protocol, candidate.name, "tiny", "quick", overrides, limit_steps=_STEPS), candidate.root)
     teachers = candidate.scratch / "teachers"
     whole = determined_results(plan, teachers)
     if every_second_step:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from benchmark.cli import check, data, results, run, sweep, tune
+from benchmark.cli import check, data, listing, results, run, show, sweep, tune, verify
 from benchmark.cli.options import complain, enter
 from benchmark.errors import InputError
 from benchmark.system import interrupts
@@ -28,7 +28,7 @@ app = typer.Typer(
     """,
 )
 
-# typer carries its own copy of click or uses the installed one, by version: this is the base of usage errors in both
+# depending on its version, typer brings its own click or uses the installed one: this is their base of usage errors
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 _INTERRUPTED = 130
@@ -44,7 +44,7 @@ def _help(context: typer.Context) -> None:
 
 
 for _command in (
-    run.run, sweep.sweep, sweep.status, tune.tune, run.list_, run.show, run.verify,
+    run.run, sweep.sweep, sweep.status, tune.tune, listing.list_, show.show, verify.verify,
     results.leaderboard, results.compare, results.plot, results.report, check.check,
 ):  # fmt: skip
     enter(app, _command.__name__.rstrip("_"))(_command)
@@ -53,7 +53,7 @@ app.add_typer(check.app, name="new")
 
 
 def _name() -> str:
-    """As help has it; completion is installed for the script, the one of both that is a word."""
+    """Return the program name for help; completion is installed for the script, whose name is one word."""
     completion = {"--install-completion", "--show-completion"}
     return "benchmark" if completion & set(sys.argv) else "python -m benchmark"
 
@@ -62,7 +62,7 @@ def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts.handle_stop_signal)
-    # threads that spin for long while they wait stall one another as soon as another process wants a core
+    # threads that spin while they wait stall each other when another process needs a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         status = app(standalone_mode=False, prog_name=_name(), complete_var="_BENCHMARK_COMPLETE") or 0
@@ -75,5 +75,5 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     if status == _INTERRUPTED:
-        complain("interrupted; records already saved are kept, and the same command goes on from there")
+        complain("interrupted; saved records are kept, and the same command resumes")
     sys.exit(status)

@@ -1,6 +1,6 @@
-"""What a shell offers on the way to a name: every function gives all names, of which those that fit are shown.
+"""Shell completion: each function returns all names, and typer keeps those that match.
 
-Nothing here may import what is slow: a shell waits for it.
+A shell waits for the answer, so nothing here imports a slow package.
 """
 
 from __future__ import annotations
@@ -15,49 +15,49 @@ from benchmark.errors import InputError
 
 
 def protocols() -> list[str]:
-    """Names of protocols, with the examples of those that hold numbers."""
+    """Return the names of protocols; names with numbers are represented by examples."""
     from protocols import PROTOCOLS
 
     return PROTOCOLS.names()
 
 
 def methods() -> list[str]:
-    """Names of methods."""
+    """Return the names of methods."""
     from benchmark.methods import METHODS
 
     return METHODS.names()
 
 
 def datasets() -> list[str]:
-    """Names of data sets."""
+    """Return the names of data sets."""
     from benchmark.data import DATASETS
 
     return DATASETS.names()
 
 
 def backbones() -> list[str]:
-    """Names of backbones."""
+    """Return the names of backbones."""
     from benchmark.backbones import BACKBONES
 
     return BACKBONES.names()
 
 
 def teachers() -> list[str]:
-    """Names of backbones and of pretrained teachers."""
+    """Return the names of backbones and pretrained teachers."""
     from benchmark.backbones import PRETRAINED
 
     return [*backbones(), *PRETRAINED.names()]
 
 
 def recipes() -> list[str]:
-    """Names of recipes."""
+    """Return the names of recipes."""
     from benchmark.recipes.recipe import recipe_names
 
-    return list(recipe_names())
+    return recipe_names()
 
 
 def presets(context: typer.Context) -> list[str]:
-    """Presets of the protocol that stands before on the line, else those that every protocol has."""
+    """Return the presets of the protocol on the line, or those of all protocols if the line names none."""
     from protocols import PROTOCOLS
 
     try:
@@ -67,28 +67,28 @@ def presets(context: typer.Context) -> list[str]:
 
 
 def everything() -> list[str]:
-    """All that ``check`` takes by name."""
+    """Return all names that ``check`` takes."""
     return [*methods(), *datasets(), *backbones(), *protocols()]
 
 
 def runs(context: typer.Context) -> list[str]:
-    """Keys of the runs in the results folder, as they stand in the names of their files."""
+    """Return the short keys of the runs in the results folder, from the names of their files."""
     folder = Path(context.params.get("results") or DEFAULT_RESULTS)
     return sorted({path.stem.rpartition(".")[2] for path in folder.glob("*.json")})
 
 
 def shown(context: typer.Context) -> list[str]:
-    """What ``show`` takes first."""
+    """Return the first arguments of ``show``."""
     return ["method", "recipe", *runs(context)]
 
 
 def shown_names(context: typer.Context) -> list[str]:
-    """What ``show`` takes then."""
+    """Return the second arguments of ``show``."""
     return {"method": methods, "recipe": recipes}.get(context.params.get("what", ""), list[str])()
 
 
 def listed(names: Callable[[], list[str]], *more: str) -> Callable[[str], list[str]]:
-    """For names with commas between: what stands before the last comma stays."""
+    """Return a completer of comma-separated names."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, _ = incomplete.rpartition(",")

@@ -1,4 +1,4 @@
-"""What commands have in common: options, and messages on standard error."""
+"""Options and messages that commands share."""
 
 from __future__ import annotations
 
@@ -26,23 +26,21 @@ Data = Annotated[
 ]
 
 
-def _go_offline(context: typer.Context, asked: bool) -> bool:
-    if asked:
+def _go_offline(context: typer.Context, requested: bool) -> bool:
+    if requested:
         context.with_resource(offline())
-    return asked
+    return requested
 
 
 Offline = Annotated[
     bool,
-    typer.Option(
-        "--offline", callback=_go_offline, help="Ask nothing of the network: whatever would is refused, in one line."
-    ),
+    typer.Option("--offline", callback=_go_offline, help="Refuse all network access."),
 ]
-"""Of every command that might reach the network. It holds for all that the command does, and need not be passed on."""
+"""For all commands that may reach the network. It is in force until the command ends; commands need not pass it on."""
 
 CheckpointEvery = Annotated[
     float,
-    typer.Option(min=0, metavar="SECONDS", help="How often to keep a training on the way; a run goes on from there."),
+    typer.Option(min=0, metavar="SECONDS", help="Seconds between checkpoints, from which an interrupted run resumes."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -51,7 +49,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
-    """Decorator that makes a function the command ``name``. The examples that end its docstring end its help."""
+    """Return a decorator that makes a function the command ``name``; the examples of its docstring end its help."""
 
     def add(function: Command) -> Command:
         text, mark, examples = (inspect.getdoc(function) or "").partition("\b\nExample")
@@ -60,18 +58,18 @@ def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
     return add
 
 
-def data_root(given: Path | None) -> Path:
-    """The folder named, else the user's cache folder."""
+def data_root(folder: Path | None) -> Path:
+    """Return the folder, or the default data folder if it is None."""
     from benchmark.data.published import default_data_root
 
-    return given if given is not None else default_data_root()
+    return folder if folder is not None else default_data_root()
 
 
 def tell(message: str) -> None:
-    """A line on standard error."""
+    """Print a line on standard error."""
     print(message, file=sys.stderr)  # noqa: T201
 
 
 def complain(message: str) -> None:
-    """An error in one line on standard error."""
+    """Print an error as one line on standard error."""
     tell("error: " + " ".join(message.split()))

@@ -1,4 +1,4 @@
-"""Recipes on the command line: what one is, and published numbers beside measured ones."""
+"""Recipes on the command line: their files, and published beside measured numbers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def recipe_rows() -> list[list[str]]:
-    """Name and title of every recipe."""
+    """Return the name and title of each recipe."""
     return [[name, load_recipe(name).title] for name in recipe_names()]
 
 
 def show_recipe(name: str, records: Iterable[Record]) -> None:
-    """The recipe's file, then its published numbers beside those measured in ``records``."""
+    """Print the file of a recipe, then its published numbers beside those measured in ``records``."""
     from benchmark.display.tables import print_table
     from benchmark.report.published_numbers import beside_measured
 
@@ -41,7 +41,7 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
 
 
 def print_published(records: list[Record]) -> None:
-    """Below the runs of a recipe: what is published for it, and in which settings they are not the recipe."""
+    """Print the published number for the runs of a recipe, and the settings in which they differ from it."""
     from benchmark.report.published_numbers import published_for
 
     name = str(records[0]["preset"]).partition("+")[0]
@@ -53,7 +53,7 @@ def print_published(records: list[Record]) -> None:
     else:
         print(f"published: {100 * number.value:.2f} % ({number.source})")  # noqa: T201
     if changed:
-        print(f"not the recipe as it stands: {', '.join(changed)}")  # noqa: T201
+        print(f"settings that differ from the recipe: {', '.join(changed)}")  # noqa: T201
 
 
 def _row(row: Beside, marks: Mapping[str, str]) -> list[str]:

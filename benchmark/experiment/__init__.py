@@ -1,1 +1,1 @@
-"""From a request to a record: planning, running, measuring, estimating, verifying."""
+"""From a request to a record: request, plan, run, measurement; also estimates and verification."""

@@ -1,4 +1,4 @@
-"""Carrying a recorded run out again, to see whether it gives the same."""
+"""Repeat a recorded run and compare the results bit for bit."""
 
 from __future__ import annotations
 
@@ -7,48 +7,62 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request, measure
+from benchmark.experiment.measurement import measure
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
+from benchmark.records.run_label import parse_label
 from benchmark.records.store import Record
 from benchmark.settings import SECTIONS
+from benchmark.system.progress import Progress
 
-if TYPE_CHECKING:
-    from benchmark.system.progress import Progress
+DETERMINED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history", "error")
+"""Fields of a record that the config determines; the others hold times, memory, environment and places."""
 
-_COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history", "error")
-"""What a run determines; time, memory and environment are of the machine."""
+
+def determined(record: Record) -> Record:
+    """Return the part of a record that its config determines; a field that the record lacks is None."""
+    return {name: record.get(name) for name in DETERMINED}
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """What came of a repetition: whether all is equal bit for bit, and the lines that say it."""
+class Reproduction:
+    """The result of repeating a run."""
 
     equal: bool
+    """True if all determined fields and all arrays are equal bit for bit."""
     lines: tuple[str, ...]
+    """The result in words, with a line for each difference."""
 
 
-def replan(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
-    """The plan of a recorded run. Where this version would run something else, ``InputError`` says what differs.
+def plan_from_record(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
+    """Return the plan of a recorded run.
 
-    ``teacher``: the file of its pretrained teacher's weights, of which a record has the name and the content's hash.
+    Args:
+        record: the record.
+        data_root: the folder of data sets.
+        teacher: the weights file of a pretrained teacher; a record holds its name and hash only.
+
+    Raises:
+        InputError: this version would run something else; the message lists the differences.
     """
     config = record["config"]
-    stands_for = {} if teacher is None else {config["teacher"]["backbone"]: teacher}
+    files = {} if teacher is None else {config["teacher"]["backbone"]: teacher}
     overrides = [
-        f"{section}.{name}={stands_for.get(value, value) if name == 'backbone' else value}"
+        f"{section}.{name}={files.get(value, value) if name == 'backbone' else value}"
         for section in SECTIONS
         for name, value in config[section].items()
         if not (name == "name" and section in ("protocol", "method"))
     ]
-    preset = str(record["preset"]).partition("+")[0]
+    preset, _ = parse_label(str(record["preset"]))
     dataset = record.get("data", {}).get("name", record["dataset"])
     request = Request(record["protocol"], record["method"], dataset, preset, tuple(overrides), complete=True)
-    plan = Plan(request, data_root)
+    plan = make_plan(request, data_root)
     spec = plan.spec(record["seed"])
     if spec.key != record["key"]:
         differences = "; ".join(_differences("", config, spec.config()))
@@ -56,7 +70,7 @@ def replan(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
     return plan
 
 
-def repeat(
+def reproduce(
     record: Record,
     arrays: Mapping[str, npt.NDArray[Any]],
     data_root: Path,
@@ -65,45 +79,65 @@ def repeat(
     *,
     teacher: str | None = None,
     fresh_teacher: bool,
-) -> Repeated:
-    """Measure a recorded run anew and compare everything it determines, with its arrays, bit by bit."""
+) -> Reproduction:
+    """Measure a recorded run again and compare the results bit for bit. Nothing is saved.
+
+    Args:
+        record: the record.
+        arrays: its arrays by name.
+        data_root: the folder of data sets and trained teachers.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        progress: shows the work.
+        teacher: the weights file of a pretrained teacher.
+        fresh_teacher: whether to train the teacher again even if a trained one is stored.
+
+    Raises:
+        InputError: this version would run something else.
+    """
     from benchmark.training import TeacherStore, select_device
 
-    plan = replan(record, data_root, teacher)
+    plan = plan_from_record(record, data_root, teacher)
     spec = plan.spec(record["seed"])
     with tempfile.TemporaryDirectory() as scratch:
-        bank = TeacherStore(Path(scratch) if fresh_teacher else data_root / "teachers")
-        chosen = select_device(device, spec.training.precision)
-        again, found = measure(plan, spec, bank, chosen, progress)
-    again = json.loads(json.dumps(again))
-    mine, other = ({name: r.get(name) for name in _COMPARED} for r in (record, again))
-    lines = [*_differences("", mine, other), *_array_differences(arrays, found)]
+        teachers = TeacherStore(Path(scratch) if fresh_teacher else data_root / "teachers")
+        repeated, repeated_arrays = measure(
+            plan, spec, teachers, select_device(device, spec.training.precision), progress
+        )
+    repeated = json.loads(json.dumps(repeated))
+    lines = [
+        *_differences("", determined(record), determined(repeated)),
+        *_array_differences(arrays, repeated_arrays),
+    ]
+    name = record["key"][:12]
     if not lines:
-        told = f": {record['metric']} {100 * record['value']:.2f} %" if record["status"] == "done" else ""
-        return Repeated(True, (f"{record['key'][:12]}: equal bit for bit, {len(arrays)} arrays{told}",))
-    before, now = record["environment"], again["environment"]
-    lines += [f"environment: {line}" for line in _differences("", before, now)]
-    return Repeated(False, (f"{record['key'][:12]}: differs (recorded, now)", *lines))
+        score = f": {record['metric']} {100 * record['value']:.2f} %" if record["status"] == "done" else ""
+        return Reproduction(True, (f"{name}: equal bit for bit, {len(arrays)} arrays{score}",))
+    environment = _differences("", record["environment"], repeated["environment"])
+    lines += [f"environment: {line}" for line in environment]
+    return Reproduction(False, (f"{name}: differs (recorded, now)", *lines))
 
 
-def _differences(where: str, mine: Any, other: Any) -> Iterator[str]:
-    """A line for every value, however deep, in which two JSON values differ."""
-    if isinstance(mine, dict) and isinstance(other, dict):
-        for name in dict.fromkeys([*mine, *other]):
-            yield from _differences(f"{where}.{name}".lstrip("."), mine.get(name), other.get(name))
-    elif isinstance(mine, list) and isinstance(other, list) and len(mine) == len(other):
-        for i, (a, b) in enumerate(zip(mine, other, strict=True)):
-            yield from _differences(f"{where}[{i}]", a, b)
-    elif mine != other:
-        yield f"{where} {mine} {other}"
+def _differences(path: str, recorded: Any, repeated: Any) -> Iterator[str]:
+    """Yield a line for each value, at any depth, in which two JSON values differ."""
+    if isinstance(recorded, dict) and isinstance(repeated, dict):
+        for name in dict.fromkeys([*recorded, *repeated]):
+            yield from _differences(f"{path}.{name}".lstrip("."), recorded.get(name), repeated.get(name))
+    elif isinstance(recorded, list) and isinstance(repeated, list) and len(recorded) == len(repeated):
+        for i, (a, b) in enumerate(zip(recorded, repeated, strict=True)):
+            yield from _differences(f"{path}[{i}]", a, b)
+    elif recorded != repeated:
+        yield f"{path} {recorded} {repeated}"
 
 
-def _array_differences(mine: Mapping[str, npt.NDArray[Any]], other: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
-    for name in dict.fromkeys([*mine, *other]):
-        if name not in mine or name not in other:
-            yield f"array {name}: only in the {'record' if name in mine else 'repetition'}"
-        elif mine[name].shape != other[name].shape or mine[name].dtype != other[name].dtype:
-            yield f"array {name}: {mine[name].dtype} {mine[name].shape}, {other[name].dtype} {other[name].shape}"
-        elif mine[name].tobytes() != other[name].tobytes():
-            unlike = np.count_nonzero(mine[name] != other[name])
-            yield f"array {name}: {unlike} of {mine[name].size} entries differ"
+def _array_differences(
+    recorded: Mapping[str, npt.NDArray[Any]], repeated: Mapping[str, npt.NDArray[Any]]
+) -> Iterator[str]:
+    for name in dict.fromkeys([*recorded, *repeated]):
+        if name not in recorded or name not in repeated:
+            yield f"array {name}: only in the {'record' if name in recorded else 'repetition'}"
+            continue
+        old, new = recorded[name], repeated[name]
+        if old.shape != new.shape or old.dtype != new.dtype:
+            yield f"array {name}: {old.dtype} {old.shape}, {new.dtype} {new.shape}"
+        elif old.tobytes() != new.tobytes():
+            yield f"array {name}: {np.count_nonzero(old != new)} of {old.size} entries differ"

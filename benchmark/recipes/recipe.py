@@ -1,173 +1,172 @@
-"""Paper recipes: named presets over several protocols, one small TOML file each, beside this one.
+"""Published experiments as named presets over several protocols, one TOML file each, beside this module.
 
-A file says what it covers (``protocols``, ``pairs`` of teacher and student, ``methods``; the first of each is the
-default), on which ``dataset`` and how that is imported (``[import]``), and the values of the settings' sections
-(``[protocol]``, ``[student]``, ``[teacher]``, ``[training]``); ``[for.METHOD.SECTION]`` holds what is another for one
-method, the method's own settings in the section ``method``. Beside every value stands where it comes from.
+A file names what it covers: ``protocols``, ``methods`` and ``pairs`` of teacher and student; the first of each is the
+default. It names the ``dataset`` and its import settings (``[import]``), and holds values of settings by section
+(``[protocol]``, ``[student]``, ``[teacher]``, ``[training]``). ``[for.METHOD.SECTION]`` holds values for one method
+alone. Each value stands beside its source.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from benchmark.errors import DoesNotApply, InputError
-from benchmark.settings import SECTIONS
+from benchmark.errors import DoesNotApply, InputError, did_you_mean
+from benchmark.settings import SECTIONS, validation_message
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Values = Mapping[str, Mapping[str, Any]]
 """Values of settings by section and name."""
 
-_SHARED = tuple(section for section in SECTIONS if section != "method")
+Section = Literal["protocol", "method", "student", "teacher", "training"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file says. pairs: teacher and student; imported: settings of the data set's import; text: the file."""
+    """A published experiment."""
 
     name: str
+    text: str
+    """The content of its file."""
+    title: str
+    source: str
+    dataset: str
+    protocols: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    """Backbones of teacher and student."""
+    methods: tuple[str, ...]
+    imported: Mapping[str, Any]
+    """Settings of the data set's import."""
+    shared: Values
+    """Values for all methods."""
+    by_method: Mapping[str, Values]
+    """Values for one method, which replace the shared ones."""
+
+    def values(
+        self, protocol: str, method: str, dataset: str, teacher: str | None = None, student: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the settings of a run by section, with both backbones.
+
+        Args:
+            protocol: name of the protocol.
+            method: name of the method.
+            dataset: name of the data set.
+            teacher: backbone of the teacher; None means that of the first pair with the student.
+            student: backbone of the student; None means that of the first pair with the teacher.
+
+        Raises:
+            DoesNotApply: the recipe does not cover this run.
+        """
+        for kind, name, covered in (
+            ("data set", dataset, (self.dataset,)),
+            ("protocol", protocol, self.protocols),
+            ("method", method, self.methods),
+        ):
+            if name not in covered:
+                raise DoesNotApply(f"recipe {self.name} is not for {kind} {name}; it covers {', '.join(covered)}")
+        pairs = [(t, s) for t, s in self.pairs if teacher in (None, t) and student in (None, s)]
+        if not pairs:
+            requested = f"{student or 'any student'} from {teacher or 'any teacher'}"
+            covered_pairs = ", ".join(f"{s} from {t}" for t, s in self.pairs)
+            raise DoesNotApply(f"recipe {self.name} is not for {requested}; it covers {covered_pairs}")
+        own = self.by_method.get(method, {})
+        values = {section: {**self.shared.get(section, {}), **own.get(section, {})} for section in SECTIONS}
+        values["teacher"]["backbone"], values["student"]["backbone"] = pairs[0]
+        return values
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys of a recipe's file; ``import`` and ``for`` are words of Python and end in an underscore here."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {
+        "extra": "forbid",
+        "alias_generator": lambda name: name.removesuffix("_"),
+    }
+
     title: str
     source: str
     dataset: str
     protocols: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     methods: tuple[str, ...]
-    imported: Mapping[str, Any]
-    shared: Values
-    own: Mapping[str, Values]
-    text: str
+    import_: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    student: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    for_: dict[str, dict[Section, dict[str, Any]]] = field(default_factory=dict)
 
-    def values(
-        self, protocol: str, method: str, dataset: str, teacher: str | None = None, student: str | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """The settings of a run by section, backbones among them; what the recipe does not cover is an ``InputError``.
-
-        teacher, student: backbones asked for; else the first pair that has the other.
-        """
-        for kind, asked, covered in (
-            ("data set", dataset, (self.dataset,)),
-            ("protocol", protocol, self.protocols),
-            ("method", method, self.methods),
-        ):
-            if asked not in covered:
-                raise DoesNotApply(f"recipe {self.name} is not for {kind} {asked}; it covers {', '.join(covered)}")
-        found = [(t, s) for t, s in self.pairs if teacher in (None, t) and student in (None, s)]
-        if not found:
-            asked = f"{student or 'any student'} from {teacher or 'any teacher'}"
-            pairs = ", ".join(f"{s} from {t}" for t, s in self.pairs)
-            raise DoesNotApply(f"recipe {self.name} is not for {asked}; it covers {pairs}")
-        own = self.own.get(method, {})
-        values = {section: {**self.shared.get(section, {}), **own.get(section, {})} for section in SECTIONS}
-        values["teacher"]["backbone"], values["student"]["backbone"] = found[0]
-        return values
+    def __post_init__(self) -> None:
+        for key in ("protocols", "pairs", "methods"):
+            entries = getattr(self, key)
+            if not entries:
+                raise InputError(f"{key} is empty")
+            if len(set(entries)) < len(entries):
+                raise InputError(f"{key} names an entry twice")
+        for method in self.for_:
+            if method not in self.methods:
+                raise InputError(f"[for.{method}]: no such method in the recipe; {did_you_mean(method, self.methods)}")
 
 
 def recipe_names() -> list[str]:
-    """The names of all recipes, in alphabetical order."""
+    """Return the names of all recipes in alphabetical order."""
     names = (file.name for file in files("benchmark.recipes").iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of that name; an unknown one raises ``InputError`` with the nearest known ones."""
+    """Return the recipe of that name.
+
+    Raises:
+        InputError: there is no such recipe; the message names the nearest ones.
+    """
     known = recipe_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
-        raise InputError(f"unknown recipe {name!r}; {hint}")
+        raise InputError(f"unknown recipe {name!r}; {did_you_mean(name, known, count=2, cutoff=0.5)}")
     return parse_recipe(name, files("benchmark.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def parse_recipe(name: str, text: str) -> Recipe:
-    """The recipe that a file's text is; an unknown key, one that is missing or a value of a wrong type raises
-    ``InputError``. Names and values of settings are checked where a run is planned.
+    """Return the recipe in a file's text. Names and values of settings are checked when a run is planned.
+
+    Raises:
+        InputError: the text is not TOML, a key is unknown or missing, or a value has a wrong type.
     """
+    from pydantic import ValidationError
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {name} is no TOML ({error})") from None
-    found = _Reader(name, table)
-    recipe = Recipe(
+        raise InputError(f"recipe {name} is not TOML ({error})") from None
+    try:
+        file: _File = _adapter().validate_python(table)
+    except ValidationError as error:
+        keys = [key.removesuffix("_") for key in _File.__dataclass_fields__]
+        raise InputError(f"recipe {name}: {validation_message(error, keys)}") from None
+    return Recipe(
         name=name,
-        title=found.text("title"),
-        source=found.text("source"),
-        dataset=found.text("dataset"),
-        protocols=found.names("protocols"),
-        pairs=found.pairs("pairs"),
-        methods=found.names("methods"),
-        imported=found.table("import"),
-        shared={section: found.table(section) for section in _SHARED},
-        own={
-            method: {section: _table(name, f"for.{method}.{section}", part) for section, part in sections.items()}
-            for method, sections in found.tables("for").items()
-        },
         text=text,
+        title=file.title,
+        source=file.source,
+        dataset=file.dataset,
+        protocols=file.protocols,
+        pairs=file.pairs,
+        methods=file.methods,
+        imported=file.import_,
+        shared={section: getattr(file, section) for section in SECTIONS if section != "method"},
+        by_method=file.for_,  # type: ignore[arg-type]
     )
-    found.finish()
-    for method, sections in recipe.own.items():
-        if method not in recipe.methods:
-            raise InputError(f"recipe {name}: [for.{method}] is of no method that it covers")
-        for section in sections:
-            if section not in SECTIONS:
-                raise InputError(f"recipe {name}: no section [for.{method}.{section}]; known: {', '.join(SECTIONS)}")
-    return recipe
 
 
-class _Reader:
-    """Takes keys out of a table, each of its type; what is left at the end is unknown."""
+@cache
+def _adapter() -> TypeAdapter[_File]:
+    from pydantic import TypeAdapter
 
-    def __init__(self, name: str, table: dict[str, Any]) -> None:
-        self._name = name
-        self._left = dict(table)
-        self._taken: list[str] = []
-
-    def text(self, key: str) -> str:
-        return self._take(key, str, "text")
-
-    def names(self, key: str) -> tuple[str, ...]:
-        names = self._take(key, list, "a list of names")
-        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-            raise self._wrong(key, "a list of different names")
-        return tuple(names)
-
-    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        pairs = self._take(key, list, "a list of pairs")
-        for pair in pairs:
-            if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-                raise self._wrong(key, "a list of pairs [teacher, student]")
-        if not pairs:
-            raise self._wrong(key, "a list of pairs [teacher, student]")
-        return tuple((teacher, student) for teacher, student in pairs)
-
-    def table(self, key: str) -> dict[str, Any]:
-        self._taken.append(key)
-        return _table(self._name, key, self._left.pop(key, {}))
-
-    def tables(self, key: str) -> dict[str, dict[str, Any]]:
-        return {name: _table(self._name, f"{key}.{name}", part) for name, part in self.table(key).items()}
-
-    def finish(self) -> None:
-        if self._left:
-            unknown = next(iter(self._left))
-            raise InputError(f"recipe {self._name}: unknown key {unknown!r}; known: {', '.join(self._taken)}")
-
-    def _take(self, key: str, kind: type, what: str) -> Any:
-        self._taken.append(key)
-        if key not in self._left:
-            raise InputError(f"recipe {self._name} lacks {key!r}")
-        value = self._left.pop(key)
-        if not isinstance(value, kind):
-            raise self._wrong(key, what)
-        return value
-
-    def _wrong(self, key: str, what: str) -> InputError:
-        return InputError(f"recipe {self._name}: {key} must be {what}")
-
-
-def _table(name: str, key: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(f"recipe {name}: {key} must be a table")
-    return value
+    return TypeAdapter(_File)

@@ -26,7 +26,7 @@ from benchmark.system.locks import RunLocks
 
 SCHEMA = 1
 Record = dict[str, Any]
-"""One run as JSON values. See ``benchmark.experiment.runner.measure`` for what it holds."""
+"""One run as JSON values. See ``benchmark.experiment.measurement`` for what it holds."""
 
 _REQUIRED = {
     "schema", "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed",

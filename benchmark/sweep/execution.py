@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.experiment.runner import Mode
+from benchmark.experiment.request import Mode
 from benchmark.sweep.executors.base import Executor, Job, Outcome, Watch
 from benchmark.sweep.jobs import Cell, State, Survey
 

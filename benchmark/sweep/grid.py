@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Request
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.settings import parse_seeds
 from benchmark.system.files import write_atomically

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from benchmark.data import ImageSet
 from benchmark.errors import DoesNotApply, InputError
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.hashing import content_key
 from benchmark.records.run_label import parse_label
 from benchmark.records.store import Record, Store
@@ -67,7 +68,7 @@ def plan_cells(blocks: Iterable[GridBlock], data_root: Path, progress: Progress)
     for block in blocks:
         for request in block.requests():
             try:
-                plan = Plan(request, data_root, progress, opened)
+                plan = make_plan(request, data_root, progress, opened)
             except DoesNotApply as error:
                 excluded.append(Excluded(request, len(block.seeds), str(error)))
                 continue

@@ -1,4 +1,4 @@
-"""What a run ran on, for its record: versions, processor, commit, memory. Nothing of it enters a key."""
+"""The environment of a run, for its record: versions, processor, commit and memory. None of it enters a key."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from benchmark import __version__
 
 
-def describe(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
-    """Versions of the packages that compute, processor, threads, precision, whether compiled, and commit."""
+def describe_environment(device: torch.device, precision: str, compiled: bool = False) -> dict[str, Any]:
+    """Return package versions, processor, threads, precision, compilation and commit as JSON values."""
     packages = ("torch", "torchvision", "numpy", "scipy")
     return {
         "benchmark": __version__,
@@ -34,7 +34,7 @@ def describe(device: torch.device, precision: str, compiled: bool = False) -> di
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far in MiB: of the process, or of the GPU where that is the device."""
+    """Return the peak memory in MiB: of the GPU if that is the device, otherwise of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -51,7 +51,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
-    """The source tree's commit, with ``+`` where it has changes; None outside a repository."""
+    """Return the commit of the source tree, with ``+`` if it has changes; None outside a repository."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

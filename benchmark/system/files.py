@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and damaged ones set aside."""
+"""Atomic writes, and names for damaged files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, flush it to disk, then give it its name."""
+    """Write a file under a temporary name in the same folder, flush it to disk, then rename it."""
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

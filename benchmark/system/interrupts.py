@@ -12,9 +12,10 @@ _holders = 0
 
 
 def handle_stop_signal(signum: int, frame: object) -> None:
-    """Handle such a signal: remember it, and raise ``KeyboardInterrupt``, which may fall into code that swallows it.
+    """Remember a signal and raise ``KeyboardInterrupt``.
 
-    While something is ``defer_signals`` the first signal waits; a second one does not.
+    Other code may swallow the exception, so long work also polls ``stop_requested``. Within ``defer_signals`` the first
+    signal waits until the block ends; the second one raises at once.
     """
     _signals.append(signum)
     if not _holders or len(_signals) > 1:
@@ -22,13 +23,13 @@ def handle_stop_signal(signum: int, frame: object) -> None:
 
 
 def stop_requested() -> bool:
-    """Whether one has come."""
+    """Return whether a signal has arrived."""
     return bool(_signals)
 
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Put off the first signal to stop until the block ends. Code within may poll ``stop_requested``."""
+    """Defer the first signal until the block ends. Code in the block may poll ``stop_requested``."""
     global _holders
     _holders += 1
     try:
@@ -41,17 +42,17 @@ def defer_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sigint_handled() -> Iterator[None]:
-    """Within it Ctrl-C is handled by ``heed``, and what came is forgotten at the end: for one call of a program.
+    """Handle Ctrl-C by ``handle_stop_signal`` within the block, and forget its signals at the end.
 
-    In another thread than the main one, which no signal reaches, nothing changes.
+    Signals reach the main thread only: in other threads the block changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = len(_signals)
+    earlier = len(_signals)
     before = signal.signal(signal.SIGINT, handle_stop_signal)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-        del _signals[came:]
+        del _signals[earlier:]

@@ -1,4 +1,4 @@
-"""The promise of ``--offline``: nothing is asked of the network, whichever package would."""
+"""``--offline``: network access is refused, including that of other packages."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _state = {"watching": False, "offline": False}
 
 
 class OfflineError(InputError, ConnectionError):
-    """What would be asked of the network is not: to other packages as if the network were gone."""
+    """An attempt to reach the network; other packages see a ``ConnectionError``."""
 
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Within it every attempt of this process to reach an address, or to look one up, raises ``OfflineError``.
+    """Raise ``OfflineError`` within the block at each attempt of this process to reach or look up an address.
 
-    The interpreter announces such attempts before they are made, other packages' too. Sockets that have a file's name,
-    by which processes of one machine speak to each other, stay open.
+    An audit hook of the interpreter sees the attempts of all packages before they are made. Unix sockets, which connect
+    processes of one machine, stay open.
     """
     if not _state["watching"]:
-        sys.addaudithook(_refuse)  # for good: none can be taken back
+        sys.addaudithook(_refuse)  # for good: an audit hook cannot be removed
         _state["watching"] = True
     before, _state["offline"] = _state["offline"], True
     try:
@@ -36,7 +36,7 @@ def offline() -> Iterator[None]:
 
 
 def is_offline() -> bool:
-    """Whether the network is being refused."""
+    """Return whether network access is refused."""
     return _state["offline"]
 
 
@@ -49,4 +49,4 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         host = arguments[0]
     else:
         return
-    raise OfflineError(f"--offline asks for nothing from the network, and {host} was to be reached")
+    raise OfflineError(f"--offline refuses all network access, and something tried to reach {host}")

@@ -1,4 +1,4 @@
-"""Packages that are installed on demand."""
+"""Optional packages, which extras of this project install."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from benchmark.errors import InputError
 
 
 def load_extra(module: str, extra: str, what: str) -> Any:
-    """The module, imported; where its package is not installed, ``InputError`` with the command that installs it.
+    """Return an optional module.
 
-    ``extra``: the name under which this project lists the package; ``what``: what needs it.
+    Args:
+        module: the name of the module.
+        extra: the extra of this project that installs its package.
+        what: the feature that needs it, for the message.
+
+    Raises:
+        InputError: the package is not installed; the message holds the command that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -23,12 +29,13 @@ def load_extra(module: str, extra: str, what: str) -> Any:
 
 
 def check_extra(package: str, extra: str, what: str) -> None:
-    """Raise ``InputError`` as ``load_extra`` does, without importing the package where it is installed."""
+    """Raise ``InputError`` as ``load_extra`` does if the package is not installed. Nothing is imported."""
     if importlib.util.find_spec(package) is None:
         raise _missing(package, extra, what)
 
 
 def _missing(package: str, extra: str, what: str) -> InputError:
     return InputError(
-        f'{what} needs a package that is not installed ({package}); pip install "distillation-benchmark[{extra}]"'
+        f"{what} needs a package that is not installed ({package}); in the clone of this project: "
+        f'pip install ".[{extra}]"'
     )

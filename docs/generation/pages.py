@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.backbones import BACKBONES, PRETRAINED
 from benchmark.cli.recipes import recipe_rows
 from benchmark.data import DATASETS
-from benchmark.experiment.runner import transfer_context
+from benchmark.experiment.planning import transfer_context
 from benchmark.methods import METHODS
 from benchmark.methods.description import describe, settings_rows
 from benchmark.registry import Registry

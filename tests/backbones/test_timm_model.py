@@ -112,5 +112,5 @@ def test_timm_teacher_refuses_a_head_that_is_not_linear(tmp_path: Path) -> None:
 def test_missing_timm_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     match = BACKBONES.get("timm:resnet18")
-    with pytest.raises(InputError, match=r'timm:resnet18 needs .* pip install "distillation-benchmark\[timm\]"'):
+    with pytest.raises(InputError, match=r'timm:resnet18 needs .* pip install "\.\[timm\]"'):
         match.entry(channels=3, size=32, **match.fields)

@@ -84,7 +84,7 @@ def test_protocols_without_old_and_new_classes_are_refused() -> None:
 def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "avalanche", None)
     load_avalanche.cache_clear()
-    with pytest.raises(InputError, match=r'Avalanche.* pip install "distillation-benchmark\[bridges\]"'):
+    with pytest.raises(InputError, match=r'Avalanche.* pip install "\.\[bridges\]"'):
         as_avalanche_benchmark("incremental-1step-3exemplars", "tiny")
     load_avalanche.cache_clear()
 

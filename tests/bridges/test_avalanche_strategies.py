@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from benchmark.backbones.network import Network
 from benchmark.bridges.avalanche import strategies as methods
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.methods.external_loop import ExperienceMethod, Experiences
 from benchmark.records.store import Store
@@ -35,7 +36,7 @@ SIZES = (
 def make(root: Path, name: str, *overrides: str, exemplars: int = 4) -> Plan:
     settings = dict(item.split("=") for item in (*SIZES, *overrides))
     given = tuple(f"{name}={value}" for name, value in settings.items())
-    return Plan(Request(f"incremental-1step-{exemplars}exemplars", name, "tiny", overrides=given), root)
+    return make_plan(Request(f"incremental-1step-{exemplars}exemplars", name, "tiny", overrides=given), root)
 
 
 def go(root: Path, plan: Plan, seed: int = 0) -> Result:
@@ -371,7 +372,7 @@ def test_without_the_package_the_command_that_installs_it_is_told_before_trainin
     monkeypatch.setitem(sys.modules, "avalanche", None)
     made = make(tmp_path, "avalanche/naive")
     trainer = Trainer(made.spec(0), TeacherStore(tmp_path / "teachers"), DEVICE, Silent())
-    with pytest.raises(InputError, match=r'Avalanche.* \(avalanche\); pip install "distillation-benchmark\[bridges\]"'):
+    with pytest.raises(InputError, match=r'Avalanche.* \(avalanche\); .* pip install "\.\[bridges\]"'):
         made.try_out(trainer)
 
 

@@ -21,7 +21,8 @@ from benchmark.data.augmentation import Normalisation
 from benchmark.data.episodes import sample_episodes
 from benchmark.errors import InputError
 from benchmark.experiment.estimation import estimate
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS, LabelSpaces, Shapes
 from benchmark.methods.episodic import Episode, EpisodicMethod
 from benchmark.records.store import Store
@@ -232,7 +233,7 @@ def test_a_head_that_adapts_alone_counts_as_a_loop_over_gradient_steps(tiny: Ima
 def test_an_estimate_counts_the_answers_of_who_adapts(tmp_path: Path, name: str) -> None:
     def work(episodes: int) -> dict[str, float]:
         small = ("protocol.queries=5", f"protocol.episodes={episodes}")
-        plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=small), tmp_path)
+        plan = make_plan(Request("fewshot-5way1shot", name, "tiny", overrides=small), tmp_path)
         return estimate(plan, [0], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
 
     few, many = work(100), work(10_000)
@@ -251,7 +252,7 @@ def untuned(name: str) -> tuple[str, ...]:
 def go(root: Path, name: str, *overrides: str) -> tuple[Plan, Result]:
     steps = () if any("training.steps" in item for item in overrides) else ("training.steps=250",)
     small = (*untuned(name), *steps, "teacher.steps=2", "protocol.episodes=200", "protocol.queries=5")
-    plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=(*small, *overrides)), root)
+    plan = make_plan(Request("fewshot-5way1shot", name, "tiny", overrides=(*small, *overrides)), root)
     trainer = Trainer(plan.spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
     return plan, plan.protocol.run(plan.data, trainer, 0)
 
@@ -323,7 +324,7 @@ def test_without_the_package_the_command_that_installs_it_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "learn2learn", None)
     bridge.load_learn2learn.cache_clear()
-    with pytest.raises(InputError, match=r'learn2learn.* pip install "distillation-benchmark\[bridges\]"'):
+    with pytest.raises(InputError, match=r'learn2learn.* pip install "\.\[bridges\]"'):
         go(tmp_path, "maml")
     bridge.load_learn2learn.cache_clear()
 

@@ -18,7 +18,8 @@ from benchmark.data.episodes import sample_episodes
 from benchmark.data.published import PublishedDataset, data_set
 from benchmark.data.unpickling import load_pickle
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
 from benchmark.system.progress import Silent
 from tests.data import layouts
 
@@ -27,7 +28,7 @@ def test_a_taskset_is_the_protocols_own_episodes(tmp_path: Path) -> None:
     tasks = as_taskset("fewshot-5way2shot", "tiny", seed=3, root=tmp_path, episodes=20, queries=4)
     assert isinstance(tasks, load_learn2learn().data.Taskset)
     overrides = ("protocol.episodes=20", "protocol.queries=4")
-    plan = Plan(Request("fewshot-5way2shot", "ce", "tiny", overrides=overrides), tmp_path)
+    plan = make_plan(Request("fewshot-5way2shot", "ce", "tiny", overrides=overrides), tmp_path)
     drawn = plan.protocol.episodes(plan.data, 3)  # type: ignore[attr-defined]
     assert len(tasks) == 20
     for number in (0, 7, 19, 7):
@@ -59,7 +60,7 @@ def test_its_classes_are_those_of_the_part(tmp_path: Path, split: Any) -> None:
     data = data_set("tiny")(tmp_path)
     seen = {index for number in range(60) for index in (d.index for d in tasks.description(number))}
     assert set(data.labels[list(seen)]) == set(data.splits[split])
-    plan = Plan(Request("fewshot-5way1shot", "ce", "tiny"), tmp_path)
+    plan = make_plan(Request("fewshot-5way1shot", "ce", "tiny"), tmp_path)
     held_out = set(plan.protocol.tasks(plan.data)[0].held_out)
     assert not seen & held_out
     assert bool(held_out)

@@ -202,7 +202,7 @@ def test_offline_refuses_a_data_set_that_uses_the_network(
     done = call(*words, "--offline")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: --offline asks for nothing from the network, and 127.0.0.1 was to be reached"
+        "error: --offline refuses all network access, and something tried to reach 127.0.0.1"
     )
     with pytest.raises(OSError, match="refused"):
         call(*words)

@@ -55,7 +55,7 @@ def test_the_walk_sees_every_command() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_examples_can_be_typed(path: tuple[str, ...]) -> None:
+def test_help_examples_can_be_parsed(path: tuple[str, ...]) -> None:
     lines = examples(COMMANDS[path])
     assert 1 <= len(lines) <= 3
     for line in lines:
@@ -66,7 +66,7 @@ def test_examples_can_be_typed(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_help_ends_with_them_as_they_are(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_ends_with_its_examples(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit):
         COMMANDS[path].make_context(" ".join(path), ["--help"])
     shown = [line.strip() for line in capsys.readouterr().out.rstrip().splitlines()]
@@ -75,6 +75,6 @@ def test_help_ends_with_them_as_they_are(path: tuple[str, ...], capsys: pytest.C
 
 
 @pytest.mark.parametrize("line", ["run --nonsense", "list nonsense", "data import", "run --seed x"])
-def test_a_wrong_example_would_be_noticed(line: str) -> None:
+def test_parse_refuses_a_wrong_example(line: str) -> None:
     with pytest.raises(typer.BadParameter.__mro__[1]):
         parse(line.split())

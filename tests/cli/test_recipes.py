@@ -15,9 +15,10 @@ from benchmark.data import ImageSet
 from benchmark.data.dataset_store import import_dataset
 from benchmark.data.published import PublishedDataset, data_set
 from benchmark.errors import InputError
-from benchmark.experiment import runner
-from benchmark.experiment.runner import Plan, Request
-from benchmark.experiment.verification import replan
+from benchmark.experiment import planning
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
+from benchmark.experiment.verification import plan_from_record
 from benchmark.recipes.recipe import load_recipe, recipe_names
 from benchmark.system.progress import Silent
 from tests.data import layouts
@@ -64,7 +65,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_runs(call: Call, root: Path, name: str) -> None:
+def test_run_carries_out_every_recipe(call: Call, root: Path, name: str) -> None:
     done = call("run", "--recipe", name, "--data", str(root), "--json", *SMOKE, *SMALLER.get(name, ()))
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
@@ -75,7 +76,7 @@ def test_every_recipe_runs(call: Call, root: Path, name: str) -> None:
     assert record["method"] == recipe.methods[0]
     assert record["student_facts"]["steps"] == 3
     assert record["config"]["training"]["lr"] == recipe.shared["training"]["lr"]
-    assert replan(record, root).spec(0).key == record["key"]
+    assert plan_from_record(record, root).spec(0).key == record["key"]
 
 
 def combinations() -> list[tuple[str, str, str, tuple[str, str]]]:
@@ -85,7 +86,7 @@ def combinations() -> list[tuple[str, str, str, tuple[str, str]]]:
     return found
 
 
-def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_plan_every_combination(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All names and settings are known, and what does not apply is no more than what cannot."""
     sets: dict[str, ImageSet] = {}
     for recipe in map(load_recipe, recipe_names()):
@@ -98,7 +99,7 @@ def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatc
             groups=np.arange(count),
             official_test=None if few.official_test is None else np.tile(few.official_test, 20),
         )
-    monkeypatch.setattr(runner, "data_set", lambda name: lambda root: sets[name])
+    monkeypatch.setattr(planning, "data_set", lambda name: lambda root: sets[name])
     refused = set()
     teachers: dict[tuple[str, str, str], set[object]] = {}
     for name, protocol, method, (teacher, student) in combinations():
@@ -106,7 +107,7 @@ def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatc
         names = (f"teacher.backbone={teacher}", f"student.backbone={student}", *fresh)
         request = Request(protocol, method, load_recipe(name).dataset, name, names)
         try:
-            spec = Plan(request, root).spec(0)
+            spec = make_plan(request, root).spec(0)
         except InputError as error:
             if "does not apply" not in str(error):
                 raise
@@ -126,20 +127,20 @@ def test_every_combination_is_planned(root: Path, monkeypatch: pytest.MonkeyPatc
     assert not {name for name, *_ in refused if name.startswith(("fewshot", "repdistiller"))}
 
 
-def test_a_value_set_back_to_its_default_is_planned_again_from_the_record(root: Path) -> None:
+def test_plan_from_record_keeps_a_value_set_back_to_its_default(root: Path) -> None:
     """Though the record leaves it out and the recipe has another."""
     request = Request("distill-same", "kd", "cifar100", "repdistiller-cifar100", ("training.milestones=",))
-    spec = Plan(request, root).spec(0)
+    spec = make_plan(request, root).spec(0)
     assert "milestones" not in spec.config()["training"]
     record = {
         "key": spec.key, "config": json.loads(json.dumps(spec.config())), "protocol": spec.protocol,
         "method": "kd", "dataset": "cifar100", "preset": spec.preset, "seed": 0,
     }  # fmt: skip
-    assert replan(record, root).spec(0).key == spec.key
+    assert plan_from_record(record, root).spec(0).key == spec.key
     assert spec.preset == "repdistiller-cifar100+training.milestones="
 
 
-def test_a_recipe_is_listed_and_shown(call: Call) -> None:
+def test_list_and_show_print_recipes(call: Call) -> None:
     listed = call("list", "recipes")
     assert listed.returncode == 0
     assert all(name in listed.stdout for name in recipe_names())
@@ -151,7 +152,7 @@ def test_a_recipe_is_listed_and_shown(call: Call) -> None:
 
 
 @pytest.mark.slow
-def test_a_dry_run_and_a_run_say_what_there_is_to_know(call: Call, root: Path) -> None:
+def test_run_prints_estimate_and_published_number_of_a_recipe(call: Call, root: Path) -> None:
     words = ("run", "--recipe", "repdistiller-cifar100", "--data", str(root), "--student", "resnet20")
     dry = call(*words, "--dry-run", "--json", "--set", "training.batch_size=16", "--set", "teacher.batch_size=16")
     assert dry.returncode == 0, dry.stderr
@@ -164,7 +165,7 @@ def test_a_dry_run_and_a_run_say_what_there_is_to_know(call: Call, root: Path) -
     ran = call(*words, *SMOKE)
     assert ran.returncode == 0, ran.stderr
     assert "published: 70.66 % (RepDistiller recipe" in ran.stdout
-    assert "not the recipe as it stands: teacher.batch_size=8, teacher.steps=3" in ran.stdout
+    assert "settings that differ from the recipe: teacher.batch_size=8, teacher.steps=3" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_dry_run_and_a_run_say_what_there_is_to_know(call: Call, root: Path) -
         (["show", "recipe", "x"], "unknown recipe 'x'"),
     ],
 )
-def test_what_cannot_be_is_one_line(call: Call, words: list[str], message: str) -> None:
+def test_wrong_recipe_options_are_one_line(call: Call, words: list[str], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]

@@ -25,7 +25,7 @@ SMOKE = [
 ]
 
 
-def test_run_saves_prints_and_is_found_again(call: Call, tmp_path: Path) -> None:
+def test_run_saves_and_prints_records(call: Call, tmp_path: Path) -> None:
     first = call(*RUN, *SMOKE, "--seeds", "0,1")
     assert first.returncode == 0, first.stderr
     assert "mean over 2 seeds" in first.stdout
@@ -46,7 +46,7 @@ def test_run_saves_prints_and_is_found_again(call: Call, tmp_path: Path) -> None
     assert "kd" in shown.stdout
 
 
-def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
+def test_run_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
     done = call(*RUN, "--dry-run", "--json", "--set", "method.temperature=2")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -55,7 +55,7 @@ def test_dry_run_trains_and_saves_nothing(call: Call, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_networks_have_options_of_their_own(call: Call) -> None:
+def test_run_options_name_both_networks(call: Call) -> None:
     short = call(*RUN, "--dry-run", "--json", "--teacher", "conv4-32", "--student", "resnet8")
     assert short.returncode == 0, short.stderr
     settings = json.loads(short.stdout)["settings"]
@@ -90,7 +90,7 @@ def test_networks_have_options_of_their_own(call: Call) -> None:
         (["data", "show", "tiny", "--out", "no/folder.png"], "cannot write"),
     ],
 )
-def test_bad_input_is_one_clear_line_and_exit_2(call: Call, words: list[str], message: str) -> None:
+def test_commands_refuse_bad_input_in_one_line_with_exit_2(call: Call, words: list[str], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -100,7 +100,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(call: Call, words: list[str], me
     assert done.stdout == ""
 
 
-def test_a_damaged_record_is_named_and_nothing_is_lost(call: Call, tmp_path: Path) -> None:
+def test_commands_name_a_damaged_record_and_keep_it(call: Call, tmp_path: Path) -> None:
     assert call(*RUN, *SMOKE, "--seeds", "0,1").returncode == 0
     damaged, good = sorted((tmp_path / "results/runs").glob("*.json"))
     damaged.write_text(damaged.read_text()[:100])
@@ -122,7 +122,7 @@ def test_a_damaged_record_is_named_and_nothing_is_lost(call: Call, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_exits_130_and_can_be_repeated(tmp_path: Path, number: signal.Signals) -> None:
+def test_run_interrupted_exits_130_and_keeps_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
     environment = {**os.environ, "BENCHMARK_DATA": str(tmp_path / "data")}
     program = [sys.executable, "-m", "benchmark", *RUN, "--set", "teacher.steps=100000"]
     process = subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
@@ -142,7 +142,7 @@ def test_an_interrupted_run_exits_130_and_can_be_repeated(tmp_path: Path, number
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_lists(call: Call) -> None:
+def test_list_prints_every_kind(call: Call) -> None:
     for kind, name in (
         ("protocols", "fewshot-5way1shot"),
         ("methods", "refilled"),
@@ -157,7 +157,7 @@ def test_lists(call: Call) -> None:
     assert "applies" in call("list", "methods", "--protocol", "fewshot-5way1shot").stdout
 
 
-def test_show_prints_what_a_method_is(call: Call) -> None:
+def test_show_describes_a_method(call: Call) -> None:
     done = call("show", "method", "refilled")
     assert done.returncode == 0
     for word in ("2205.01915", "margin", "0.2", "embedding", "classifier", "mask | truncate | triplet"):
@@ -165,7 +165,7 @@ def test_show_prints_what_a_method_is(call: Call) -> None:
     assert call("show", "method", "refiled").returncode == 2
 
 
-def test_help_and_lists_answer_at_once() -> None:
+def test_help_and_list_are_fast() -> None:
     """Generous bounds for a busy machine; what keeps them fast is that no heavy package is imported."""
     for words in (["--help"], ["list", "methods"]):
         started = time.perf_counter()
@@ -174,7 +174,7 @@ def test_help_and_lists_answer_at_once() -> None:
         assert time.perf_counter() - started < 5
 
 
-def test_without_words_it_shows_help(call: Call) -> None:
+def test_command_without_arguments_shows_help(call: Call) -> None:
     for words in ([], ["data"]):
         done = call(*words)
         assert done.returncode == 2

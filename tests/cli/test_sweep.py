@@ -139,7 +139,7 @@ def test_interrupted_it_ends_soon_and_leaves_no_process(tmp_path: Path, number: 
         assert time.monotonic() - began < 10
         assert process.returncode == 130
         assert errors.splitlines()[-1].startswith("error: interrupted")
-        assert "the same command goes on from there" in errors
+        assert "the same command resumes" in errors
         assert "Traceback" not in errors
         until = time.monotonic() + 5
         while members(process.pid) and time.monotonic() < until:

@@ -14,7 +14,8 @@ from benchmark.data import ImageSet, Task
 from benchmark.data.task import hold_out
 from benchmark.errors import InputError
 from benchmark.experiment.estimation import estimate
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS, Batch, Stage, TransferContext
 from benchmark.records.store import Store
 from benchmark.system.progress import Silent
@@ -30,7 +31,7 @@ def make(
     """Teacher and student of two tasks, made by the workshop."""
     brief = ("teacher.steps=12", "teacher.batch_size=16", f"training.steps={steps}", "training.batch_size=16")
     request = Request("fewshot-5way1shot", method, "tiny", overrides=(*ALIKE, *brief, *overrides))
-    trainer = Trainer(Plan(request, root).spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
+    trainer = Trainer(make_plan(request, root).spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
     teacher = trainer.get_teacher(teacher_task)
     return teacher, trainer.train_student(student_task, teacher)
 
@@ -127,22 +128,22 @@ def test_where_backbones_differ_the_reason_names_both(tmp_path: Path) -> None:
         with pytest.raises(
             InputError, match=rf"{name} does not apply .* conv4-64, not conv4-16; set student\.backbone"
         ):
-            Plan(Request("fewshot-5way1shot", name, "tiny"), tmp_path)
+            make_plan(Request("fewshot-5way1shot", name, "tiny"), tmp_path)
         assert METHODS.get(name).entry.skip_reason(TransferContext("disjoint", "conv4-16", "conv4-16")) is None
 
 
 @pytest.mark.parametrize("name", ["linear-probe", "ncm"])
 def test_where_the_student_is_the_teacher_it_has_its_backbone(tmp_path: Path, name: str) -> None:
-    plan = Plan(Request("fewshot-5way1shot", name, "tiny", overrides=("teacher.backbone=conv4-32",)), tmp_path)
+    plan = make_plan(Request("fewshot-5way1shot", name, "tiny", overrides=("teacher.backbone=conv4-32",)), tmp_path)
     assert plan.spec(0).student.backbone == "conv4-32"
     assert plan.spec(0).preset == "quick"
     other = Request("fewshot-5way1shot", name, "tiny", overrides=("student.backbone=conv4-16",))
     with pytest.raises(InputError, match="the student is the teacher"):
-        Plan(other, tmp_path)
+        make_plan(other, tmp_path)
 
 
 def test_an_estimate_of_nothing_to_train(tmp_path: Path) -> None:
-    plan = Plan(Request("fewshot-5way1shot", "ncm", "tiny", limit_steps=2), tmp_path)
+    plan = make_plan(Request("fewshot-5way1shot", "ncm", "tiny", limit_steps=2), tmp_path)
     work = estimate(plan, [0], store=Store(tmp_path / "runs"), data_root=tmp_path, device=DEVICE)["work"]
     assert work["student_steps_per_seed"] == 0
 

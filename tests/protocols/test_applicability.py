@@ -11,7 +11,7 @@ import torch
 from benchmark.methods import METHODS
 from protocols import PROTOCOLS
 
-from ..smoke import kind_of, make_plan, methods_of_each_kind, run_plan, skip_reason
+from ..smoke import kind_of, methods_of_each_kind, run_plan, skip_reason, smoke_plan
 
 PROTOCOLS_RUN = (
     "distill-cross", "distill-overlap50", "fewshot-5way1shot", "incremental-1step-0exemplars",
@@ -62,7 +62,7 @@ def test_every_method_belongs_to_a_kind_that_is_run() -> None:
 @pytest.mark.parametrize(("protocol", "method"), RUNS)
 def test_one_method_of_each_kind_runs(teachers: Path, protocol: str, method: str) -> None:
     entry = METHODS.get(method).entry
-    result = run_plan(teachers, make_plan(teachers, protocol, method, limit_steps=3))
+    result = run_plan(teachers, smoke_plan(teachers, protocol, method, limit_steps=3))
     arrays, metadata = result.arrays, result.student.metadata
     if "predicted_student" in arrays:
         assert result.score.value == pytest.approx(np.mean(arrays["predicted_student"] == arrays["labels"]))

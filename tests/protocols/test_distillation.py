@@ -10,14 +10,15 @@ import torch
 from benchmark.data import DATASETS, ImageSet, Task
 from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request, transfer_context
+from benchmark.experiment.planning import Plan, make_plan, transfer_context
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.training import TrainedNetwork, class_means, principal_components
 from protocols import PROTOCOLS, Result
 from protocols.splits import class_order
 
 from ..embedded import EMBEDDED
-from ..smoke import make_plan, make_trainer, run_plan
+from ..smoke import make_trainer, run_plan, smoke_plan
 
 NAMES = ("distill-same", "distill-overlap50", "distill-cross")
 
@@ -44,7 +45,7 @@ def arrays_equal(a: Result, b: Result) -> bool:
 )  # fmt: skip
 def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str, shared: int) -> None:
     """Both have 15 of the 30 classes; in the class order, the student's begin with the shared ones."""
-    made = make_plan(tmp_path, name)
+    made = smoke_plan(tmp_path, name)
     order = class_order(made.data, "distillation")
     teacher, student = (task.classes for task in made.protocol.tasks(made.data))
     assert sorted(order) == list(range(30))
@@ -75,7 +76,7 @@ def test_impossible_protocols_raise_with_the_numbers(
     tmp_path: Path, name: str, overrides: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        make_plan(tmp_path, name, "ce", *overrides)
+        smoke_plan(tmp_path, name, "ce", *overrides)
 
 
 def test_too_few_classes_raise(tiny: ImageSet) -> None:
@@ -118,27 +119,27 @@ def test_tasks_of_every_data_set_share_no_group_between_splits(data: ImageSet, n
 
 def test_the_number_of_classes_may_be_set(tmp_path: Path, tiny: ImageSet) -> None:
     """All classes make standard distillation; half of them is the default and gives the same key."""
-    every = make_plan(tmp_path, "distill-same", "ce", "protocol.classes=30")
+    every = smoke_plan(tmp_path, "distill-same", "ce", "protocol.classes=30")
     teacher, student = every.protocol.tasks(tiny)
     assert set(teacher.classes) == set(student.classes) == set(range(30))
-    some = make_plan(tmp_path, "distill-overlap50", "ce", "protocol.classes=20").protocol.tasks(tiny)
+    some = smoke_plan(tmp_path, "distill-overlap50", "ce", "protocol.classes=20").protocol.tasks(tiny)
     assert [len(task.classes) for task in some] == [20, 20]
     assert len({c for task in some for c in task.classes}) == 30
-    half = make_plan(tmp_path, "distill-same", "ce", "protocol.classes=0").spec(0)
-    assert half.key == make_plan(tmp_path, "distill-same").spec(0).key != every.spec(0).key
+    half = smoke_plan(tmp_path, "distill-same", "ce", "protocol.classes=0").spec(0)
+    assert half.key == smoke_plan(tmp_path, "distill-same").spec(0).key != every.spec(0).key
     for name, classes, taken in (("distill-same", 31, 31), ("distill-cross", 16, 32), ("distill-overlap50", 21, 31)):
         with pytest.raises(InputError, match=f"classes = {classes}: {name} takes {taken} classes then.* has 30"):
-            make_plan(tmp_path, name, "ce", f"protocol.classes={classes}")
+            smoke_plan(tmp_path, name, "ce", f"protocol.classes={classes}")
 
 
 def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None:
-    made = make_plan(tmp_path, "distill-overlap50")
+    made = smoke_plan(tmp_path, "distill-overlap50")
     (teacher, a), (teacher_again, b) = (made.protocol.tasks(made.data, seed) for seed in (0, 1))
     assert teacher.key == teacher_again.key
     assert a.classes == b.classes
     assert np.array_equal(a.held_out, b.held_out)
     assert not np.array_equal(a.train, b.train)
-    everything = make_plan(tmp_path, "distill-overlap50", "ce", "protocol.images_per_class=0").protocol.tasks(
+    everything = smoke_plan(tmp_path, "distill-overlap50", "ce", "protocol.images_per_class=0").protocol.tasks(
         made.data
     )[1]
     sides = split_by_group(made.data, test=0.4, val=0.2)
@@ -149,7 +150,7 @@ def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None
 
 def test_run_evaluates_student_teacher_and_chance(tmp_path: Path) -> None:
     learns = ("training.steps=60", "teacher.steps=60", "protocol.images_per_class=5")
-    made = make_plan(tmp_path, "distill-cross", "ce", *learns)
+    made = smoke_plan(tmp_path, "distill-cross", "ce", *learns)
     found = run_plan(tmp_path, made)
     labels = found.arrays["labels"]
     assert found.n == len(labels) == len(found.arrays["images"]) == 150
@@ -184,7 +185,7 @@ def test_overlap_of_100_percent_equals_distill_same_bit_for_bit(
 ) -> None:
     """The settings are equal here; tuning chooses them for each protocol."""
     names = "distill-same", "distill-overlap100"
-    made = {n: make_plan(tmp_path, n, method, "training.lr=0.1", *weights, limit_steps=6) for n in names}
+    made = {n: smoke_plan(tmp_path, n, method, "training.lr=0.1", *weights, limit_steps=6) for n in names}
     same, full = (run_plan(tmp_path / name, m) for name, m in made.items())
     assert weights_equal(same.student, full.student)
     assert weights_equal(same.teacher, full.teacher)
@@ -198,13 +199,13 @@ def test_overlap_of_100_percent_equals_distill_same_bit_for_bit(
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_poisoned_test_images_change_neither_networks_nor_class_means(tmp_path: Path, split: str) -> None:
     """Poisoned test images change their own predictions; if validation images are evaluated, they change nothing."""
-    made = make_plan(tmp_path, "distill-overlap50", "refilled", f"protocol.split={split}", limit_steps=20)
+    made = smoke_plan(tmp_path, "distill-overlap50", "refilled", f"protocol.split={split}", limit_steps=20)
     clean = run_plan(tmp_path / "clean", made)
     clean_centres = centres(tmp_path, made, clean)
     images = made.data.images.copy()
     side = split_by_group(made.data, test=0.4, val=0.2)["test"]
     images[side] = 255 - images[side]
-    made.data = dataclasses.replace(made.data, images=images)
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, images=images))
     poisoned = run_plan(tmp_path / "poisoned", made)
     assert weights_equal(clean.student, poisoned.student)
     assert weights_equal(clean.teacher, poisoned.teacher)
@@ -215,11 +216,11 @@ def test_poisoned_test_images_change_neither_networks_nor_class_means(tmp_path: 
 
 def test_kd_applies_where_classes_are_shared(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"kd does not apply to distill-cross: .* share no class"):
-        make_plan(tmp_path, "distill-cross", "kd")
-    make_plan(tmp_path, "distill-overlap50", "kd")
+        smoke_plan(tmp_path, "distill-cross", "kd")
+    smoke_plan(tmp_path, "distill-overlap50", "kd")
     with pytest.raises(InputError, match=r"dkd does not apply to distill-overlap50: .* the teacher's own label space"):
-        make_plan(tmp_path, "distill-overlap50", "dkd")
-    make_plan(tmp_path, "distill-same", "dkd")
+        smoke_plan(tmp_path, "distill-overlap50", "dkd")
+    smoke_plan(tmp_path, "distill-same", "dkd")
 
 
 def test_transfer_context_follows_from_the_name() -> None:
@@ -249,27 +250,27 @@ def test_a_published_order_of_classes_is_followed(tiny: ImageSet) -> None:
 
 def test_student_with_an_untrained_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave the head untrained"):
-        make_plan(tmp_path, "distill-cross", "refilled", "method.embedding_share=1")
+        smoke_plan(tmp_path, "distill-cross", "refilled", "method.embedding_share=1")
     with pytest.raises(InputError, match="leave the head untrained"):
-        make_plan(tmp_path, "distill-cross", "fitnet", "method.form=two-stage", "method.hint_share=1")
-    Plan(Request("fewshot-5way1shot", "refilled", "tiny", overrides=("method.embedding_share=1",)), tmp_path)
+        smoke_plan(tmp_path, "distill-cross", "fitnet", "method.form=two-stage", "method.hint_share=1")
+    make_plan(Request("fewshot-5way1shot", "refilled", "tiny", overrides=("method.embedding_share=1",)), tmp_path)
 
 
 def test_a_student_may_start_from_the_teacher(tmp_path: Path) -> None:
     alike = ("student.start=teacher", "teacher.backbone=conv4-32", "student.backbone=conv4-32")
     with pytest.raises(InputError, match=r"takes its backbone.*or student\.start=fresh"):
-        make_plan(tmp_path, "distill-same", "kd", *alike[:2])
-    made = make_plan(tmp_path, "distill-same", "kd", *alike, "training.lr=1e-9", limit_steps=2)
+        smoke_plan(tmp_path, "distill-same", "kd", *alike[:2])
+    made = smoke_plan(tmp_path, "distill-same", "kd", *alike, "training.lr=1e-9", limit_steps=2)
     assert made.spec(0).preset.count("student.start=teacher") == 1
     found = run_plan(tmp_path, made)
     for own, theirs in zip(found.student.network.parameters(), found.teacher.network.parameters(), strict=True):
         assert torch.allclose(own, theirs, atol=1e-5)
-    fresh = make_plan(tmp_path, "distill-same", "ce", *alike, limit_steps=2)
+    fresh = smoke_plan(tmp_path, "distill-same", "ce", *alike, limit_steps=2)
     assert run_plan(tmp_path, fresh).student.metadata["start"] == "fresh"
 
 
 def test_shuffled_training_labels_fall_to_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_plan(tmp_path, "distill-same", "kd", "training.steps=80", "teacher.steps=80")
+    made = smoke_plan(tmp_path, "distill-same", "kd", "training.steps=80", "teacher.steps=80")
     learnt = run_plan(tmp_path, made).score.value
 
     teacher, student = made.protocol.tasks(made.data)
@@ -291,7 +292,7 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
               "protocol.images_per_class=0", "teacher.backbone=conv4-32")  # fmt: skip
     values = {}
     for method, settings in (("ce", ()), ("refilled", ("method.local=3",))):
-        made = Plan(Request("distill-same", method, "tiny", overrides=(*learns, *settings)), tmp_path)
+        made = smoke_plan(Request("distill-same", method, "tiny", overrides=(*learns, *settings)), tmp_path)
         teacher, student = made.protocol.tasks(made.data)
         rng, labels = np.random.default_rng(0), made.data.labels.copy()
         wrong = student.train[rng.random(len(student.train)) < 0.7]
@@ -306,7 +307,7 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
 
 def test_arrays_hold_projections_of_some_evaluated_images(teachers: Path) -> None:
     """Embeddings of 10 of the 15 classes by both networks, on 16 axes."""
-    made = make_plan(teachers, "distill-same", limit_steps=2)
+    made = smoke_plan(teachers, "distill-same", limit_steps=2)
     found = run_plan(teachers, made)
     rows = found.arrays["projected"]
     kept = found.arrays["labels"][rows]
@@ -320,7 +321,7 @@ def test_arrays_hold_projections_of_some_evaluated_images(teachers: Path) -> Non
 
 
 def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) -> None:
-    made = make_plan(teachers, "distill-overlap50", limit_steps=2)
+    made = smoke_plan(teachers, "distill-overlap50", limit_steps=2)
     found = run_plan(teachers, made)
     weights, known = found.arrays["train_weights"], found.arrays["train_known"]
     assert len(weights) == len(known) == found.facts["training_images"]
@@ -328,4 +329,4 @@ def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) 
     assert weights.max() == 1
     assert weights.min() == pytest.approx(2 / (1 + np.e))
     for name in ("distill-same", "distill-cross"):
-        assert "train_weights" not in run_plan(teachers, make_plan(teachers, name, limit_steps=2)).arrays
+        assert "train_weights" not in run_plan(teachers, smoke_plan(teachers, name, limit_steps=2)).arrays

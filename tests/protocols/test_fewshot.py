@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan
+from benchmark.experiment.planning import Plan
 from protocols import Result
 
-from ..smoke import make_plan, run_plan
+from ..smoke import run_plan, smoke_plan
 
 LEARNT = ("training.steps=200", "training.lr=0.1")
 """Enough to learn by, at the untuned rate: what tuning has chosen is chosen on other data."""
@@ -20,7 +21,7 @@ LEARNT = ("training.steps=200", "training.lr=0.1")
 def plan(
     root: Path, method: str = "ce", overrides: tuple[str, ...] = (), protocol: str = "fewshot-5way1shot", **options: Any
 ) -> Plan:
-    return make_plan(root, protocol, method, "protocol.episodes=400", "protocol.queries=5", *overrides, **options)
+    return smoke_plan(root, protocol, method, "protocol.episodes=400", "protocol.queries=5", *overrides, **options)
 
 
 def test_run_evaluates_student_teacher_and_pixels(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_shuffled_training_labels_fall_to_the_accuracy_of_pixels(tmp_path: Path)
     labels = made.data.labels.copy()
     base = made.data.indices_of(made.data.splits["train"])
     labels[base] = np.random.default_rng(0).permutation(labels[base])
-    made.data = ImageSet(**{**vars_of(made.data), "labels": labels})
+    made = dataclasses.replace(made, data=ImageSet(**{**vars_of(made.data), "labels": labels}))
     found = run_plan(tmp_path, made)
     assert found.score.value < found.references["pixels"].value + 0.05
 
@@ -66,7 +67,7 @@ def test_poisoned_novel_images_change_neither_teacher_nor_student(tmp_path: Path
     novel = made.data.indices_of(made.data.splits["test"])
     poisoned = made.data.images.copy()
     poisoned[novel] = 255 - poisoned[novel]
-    made.data = ImageSet(**{**vars_of(made.data), "images": poisoned})
+    made = dataclasses.replace(made, data=ImageSet(**{**vars_of(made.data), "images": poisoned}))
     other = run_plan(tmp_path / "poisoned", made)
     for name in ("student", "teacher"):
         a, b = getattr(clean, name).network.state_dict(), getattr(other, name).network.state_dict()

@@ -12,7 +12,7 @@ from benchmark.data import DATASETS, ImageSet
 from benchmark.data.herding import herd
 from benchmark.data.task import split_by_group
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, transfer_context
+from benchmark.experiment.planning import Plan, transfer_context
 from benchmark.methods import METHODS
 from benchmark.training import Trainer
 from protocols import PROTOCOLS
@@ -20,7 +20,7 @@ from protocols.base import Result
 from protocols.incremental import harmonic_mean
 
 from ..embedded import EMBEDDED
-from ..smoke import make_plan, make_trainer, run_plan
+from ..smoke import make_trainer, run_plan, smoke_plan
 
 LEARNT = (
     "training.batch_size=32", "teacher.batch_size=32", "training.steps=120", "teacher.steps=120", "training.lr=0.1",
@@ -28,7 +28,7 @@ LEARNT = (
 
 
 def plan(root: Path, exemplars: int, method: str, *overrides: str, **options: Any) -> Plan:
-    return make_plan(root, f"incremental-1step-{exemplars}exemplars", method, *overrides, **options)
+    return smoke_plan(root, f"incremental-1step-{exemplars}exemplars", method, *overrides, **options)
 
 
 def learnt(root: Path, exemplars: int, method: str, *overrides: str) -> Result:
@@ -201,7 +201,7 @@ def test_poisoned_test_images_change_only_their_own_predictions(tmp_path: Path) 
     images = made.data.images.copy()
     side = split_by_group(made.data, test=0.4, val=0.2)["test"]
     images[side] = 255 - images[side]
-    made.data = dataclasses.replace(made.data, images=images)
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, images=images))
     poisoned = run_plan(tmp_path / "poisoned", made)
     for name in ("student", "teacher"):
         a, b = (getattr(found, name).network.state_dict() for found in (clean, poisoned))
@@ -238,7 +238,7 @@ def test_shuffled_labels_fall_to_chance(tmp_path: Path, tiny: ImageSet, monkeypa
         own = train[np.isin(tiny.labels[train], list(new)) == side]
         labels[own] = labels[own][np.random.default_rng(1).permutation(len(own))]
     sides = split_by_group(tiny, test=0.4, val=0.2)  # of the true labels
-    made.data = dataclasses.replace(tiny, labels=labels)
+    made = dataclasses.replace(made, data=dataclasses.replace(tiny, labels=labels))
 
     monkeypatch.setattr("protocols.splits.split_images", lambda *_: sides)
     found = run_plan(tmp_path, made)

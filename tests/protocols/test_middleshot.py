@@ -12,7 +12,7 @@ import torch
 from benchmark.data import DATASETS, ImageSet
 from benchmark.errors import InputError
 from benchmark.experiment.estimation import estimate
-from benchmark.experiment.runner import Plan, transfer_context
+from benchmark.experiment.planning import Plan, transfer_context
 from benchmark.methods import METHODS
 from benchmark.records.store import Store
 from benchmark.training import Trainer
@@ -22,11 +22,11 @@ from protocols.base import Result
 from protocols.middleshot import MiddleShot
 
 from ..embedded import EMBEDDED
-from ..smoke import DEVICE, make_plan, make_trainer, run_plan
+from ..smoke import DEVICE, make_trainer, run_plan, smoke_plan
 
 
 def plan(root: Path, method: str, *overrides: str, name: str = "middleshot-3way2shot") -> Plan:
-    return make_plan(root, name, method, "teacher.steps=5", "training.steps=3", *overrides)
+    return smoke_plan(root, name, method, "teacher.steps=5", "training.steps=3", *overrides)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_poisoned_queries_change_no_student_and_poisoned_support_does(teachers: 
     for part, changes in ((np.setdiff1d(drawn.query, drawn.support), False), (drawn.support.ravel(), True)):
         images = tiny.images.copy()
         images[part] = 255 - images[part]
-        made.data = dataclasses.replace(tiny, images=images)
+        made = dataclasses.replace(made, data=dataclasses.replace(tiny, images=images))
         poisoned = run_plan(teachers, made).student.network
         same = all(
             torch.equal(a, b) for a, b in zip(clean.student.network.parameters(), poisoned.parameters(), strict=True)

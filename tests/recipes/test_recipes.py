@@ -1,4 +1,4 @@
-"""The files of the recipes, and what is refused in one."""
+"""The files of the recipes, and errors in such files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ weight = 3
 """
 
 
-def test_there_is_a_recipe_for_every_published_experiment() -> None:
+def test_recipe_names_lists_all_published_experiments() -> None:
     assert recipe_names() == [
         "fewshot-cub", "fewshot-miniimagenet", "gkd-cifar100", "gkd-cub", "incremental-cifar100", "incremental-cub",
         "refilled-cifar100", "refilled-cub", "repdistiller-cifar100",
@@ -36,8 +36,8 @@ def test_there_is_a_recipe_for_every_published_experiment() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_value_says_where_it_comes_from(name: str) -> None:
-    """By a comment on its line, or on the line above."""
+def test_recipe_values_have_sources(name: str) -> None:
+    """A source is a comment on the line of the value, or on the line above."""
     lines = load_recipe(name).text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("["))
     values = [i for i in range(start, len(lines)) if re.match(r"\w+ = ", lines[i])]
@@ -48,7 +48,7 @@ def test_every_value_says_where_it_comes_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_the_two_families_of_wide_resnets_are_not_mixed(name: str) -> None:
+def test_recipes_do_not_mix_families_of_wide_resnets(name: str) -> None:
     wide = [net for pair in load_recipe(name).pairs for net in pair if net.startswith("wrn")]
     assert len({net.endswith("-rd") for net in wide}) <= 1
 
@@ -61,18 +61,18 @@ def test_the_two_families_of_wide_resnets_are_not_mixed(name: str) -> None:
         ("repdistiller-cifar100", 50_000, 64, 240, 1),
     ],
 )  # fmt: skip
-def test_steps_are_the_published_epochs(name: str, images: int, batch: int, epochs: int, stages: int) -> None:
+def test_recipe_steps_equal_published_epochs(name: str, images: int, batch: int, epochs: int, stages: int) -> None:
     recipe = load_recipe(name)
     steps = epochs * -(-images // batch)
     assert recipe.shared["training"]["batch_size"] == batch
     assert recipe.shared["training"]["steps"] == steps
-    assert recipe.own.get("refilled", {}).get("training", {}).get("steps", steps) == stages * steps
+    assert recipe.by_method.get("refilled", {}).get("training", {}).get("steps", steps) == stages * steps
     teacher = recipe.shared["teacher"]
     assert teacher["steps"] == epochs * -(-images // teacher["batch_size"])
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_published_numbers_are_of_what_the_recipe_covers(name: str) -> None:
+def test_published_numbers_belong_to_covered_runs(name: str) -> None:
     recipe = load_recipe(name)
     numbers = published_numbers(name)
     assert len(numbers) == {"refilled-cifar100": 36, "refilled-cub": 8, "repdistiller-cifar100": 36}.get(name, 0)
@@ -82,20 +82,20 @@ def test_published_numbers_are_of_what_the_recipe_covers(name: str) -> None:
         assert method in recipe.methods or method == "kd+vid"
 
 
-def test_values_of_a_run() -> None:
+def test_recipe_values_prefer_those_of_the_method() -> None:
     recipe = parse_recipe("r", SMALL)
     assert recipe.values("p", "m", "d")["training"] == {"steps": 10, "lr": 0.1}
     assert recipe.values("q", "n", "d")["training"] == {"steps": 20, "lr": 0.1}
     assert recipe.values("q", "n", "d")["method"] == {"weight": 3}
-    for asked, found in (
+    for requested, pair in (
         ((None, None), ("big", "small")), ((None, "tiny"), ("big", "tiny")), (("other", None), ("other", "small")),
     ):  # fmt: skip
-        values = recipe.values("p", "m", "d", *asked)
-        assert (values["teacher"]["backbone"], values["student"]["backbone"]) == found
+        values = recipe.values("p", "m", "d", *requested)
+        assert (values["teacher"]["backbone"], values["student"]["backbone"]) == pair
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requested", "message"),
     [
         (("x", "m", "d"), "recipe r is not for protocol x; it covers p, q"),
         (("p", "x", "d"), "recipe r is not for method x; it covers m, n"),
@@ -104,44 +104,48 @@ def test_values_of_a_run() -> None:
         (("p", "m", "d", None, "x"), "not for x from any teacher"),
     ],
 )
-def test_what_it_does_not_cover_is_told(asked: tuple[str, ...], message: str) -> None:
+def test_recipe_values_refuse_runs_outside_the_recipe(requested: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse_recipe("r", SMALL).values(*asked)
+        parse_recipe("r", SMALL).values(*requested)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('title = "t"', "", "recipe r lacks 'title'"),
-        ('title = "t"', "title = 3", "title must be text"),
-        ('title = "t"', 'title = "t"\ntitel = "t"', "unknown key 'titel'; known: title, source"),
-        ("[training]", "[trainin]", "unknown key 'trainin'"),
-        ("[training]", "training = 3\n[teacher]", "training must be a table"),
-        ('["m", "n"]', '["m", "m"]', "methods must be a list of different names"),
-        ('["m", "n"]', "[]", "methods must be"),
-        ('["big", "tiny"]', '["big"]', r"pairs must be a list of pairs \[teacher, student\]"),
-        ("[for.n.method]", "[for.x.method]", r"\[for.x\] is of no method that it covers"),
-        ("[for.n.method]", "[for.n.metod]", r"no section \[for.n.metod\]"),
-        ("weight = 3", "weight", "is no TOML"),
+        ('title = "t"', "", "recipe r: title is missing"),
+        ('title = "t"', "title = 3", "recipe r: title = 3: input should be a valid string"),
+        ('title = "t"', 'title = "t"\ntitel = "t"', "recipe r: unknown key 'titel'; did you mean 'title'"),
+        ("[training]", "[trainin]", "unknown key 'trainin'; did you mean 'training'"),
+        ("[training]", "training = 3\n[teacher]", "training = 3: input should be a valid dictionary"),
+        ('["m", "n"]', '["m", "m"]', "recipe r: methods names an entry twice"),
+        ('["m", "n"]', "[]", "recipe r: methods is empty"),
+        ('["big", "tiny"]', '["big"]', r"recipe r: pairs\.1\.1 is missing"),
+        ("[for.n.method]", "[for.x.method]", r"\[for\.x\]: no such method in the recipe; known: m, n"),
+        (
+            "[for.n.method]",
+            "[for.n.metod]",
+            r"for\.n\.metod = 'metod': input should be 'protocol', 'method'",
+        ),
+        ("weight = 3", "weight", "recipe r is not TOML"),
     ],
 )
-def test_a_file_that_is_wrong_is_told(old: str, new: str, message: str) -> None:
+def test_parse_recipe_names_the_wrong_key(old: str, new: str, message: str) -> None:
     assert old in SMALL
     with pytest.raises(InputError, match=message):
         parse_recipe("r", SMALL.replace(old, new))
 
 
-def test_unknown_recipes() -> None:
+def test_load_recipe_suggests_known_names() -> None:
     with pytest.raises(InputError, match="did you mean 'refilled-cifar100'"):
         load_recipe("refiled-cifar100")
     with pytest.raises(InputError, match=r"unknown recipe '\.\./spec'"):
         load_recipe("../spec")
 
 
-def test_weights_are_the_ones_of_the_sources() -> None:
-    """Read again from the sources' tables, not from the methods' defaults."""
-    own = tomllib.loads(load_recipe("repdistiller-cifar100").text)["for"]
+def test_recipe_weights_equal_those_of_the_sources() -> None:
+    """The expected weights are those of the sources' tables, not the defaults of the methods."""
+    by_method = tomllib.loads(load_recipe("repdistiller-cifar100").text)["for"]
     weights = {"kd": ("kd", 0.9), "fitnet": ("hint", 100), "at": ("attention", 1000), "sp": ("similarity", 3000),
                "rkd": ("distance", 25), "pkt": ("pkt", 30000), "crd": ("crd", 0.8), "nst": ("nst", 50),
                "vid": ("vid", 1), "dkd": ("beta", 8)}  # fmt: skip
-    assert {method: (name, own[method]["method"][name]) for method, (name, _) in weights.items()} == weights
+    assert {method: (name, by_method[method]["method"][name]) for method, (name, _) in weights.items()} == weights

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.page.page import INTERVALS
@@ -412,7 +413,7 @@ def ask(command: str, data_root: Path) -> tuple[Plan, int]:
     assert set(one) == {"--protocol", "--method", "--dataset", "--preset", "--seed"}
     overrides = tuple(value for name, value in options if name == "--set")
     request = Request(one["--protocol"], one["--method"], one["--dataset"], one["--preset"], overrides)
-    return Plan(request, data_root), int(one["--seed"])
+    return make_plan(request, data_root), int(one["--seed"])
 
 
 @pytest.mark.parametrize(
@@ -427,7 +428,7 @@ def ask(command: str, data_root: Path) -> tuple[Plan, int]:
 def test_the_command_asks_for_the_same_run(
     protocol: str, method: str, overrides: tuple[str, ...], tmp_path: Path
 ) -> None:
-    spec = Plan(Request(protocol, method, "tiny", "quick", overrides), tmp_path).spec(7)
+    spec = make_plan(Request(protocol, method, "tiny", "quick", overrides), tmp_path).spec(7)
     backbones = {"backbone": spec.student.backbone, "teacher": spec.teacher.backbone}
     made = record(method, 7, 0.5, protocol=protocol, dataset="tiny", preset=spec.preset, **backbones)
     command = run_data(parse(make_page([made], [], [])), made["key"])["command"]

@@ -11,7 +11,8 @@ from annotated_types import Gt, Le
 
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import make_plan
+from benchmark.experiment.request import Request
 from benchmark.methods import METHODS, Method
 from benchmark.settings import parse_overrides
 from benchmark.sweep import tuning
@@ -141,14 +142,14 @@ def test_quick_is_completed_by_what_was_chosen(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(tuned_settings, "folder", lambda: tmp_path)
     tuned_settings._kept.cache_clear()
     try:
-        spec = Plan(Request("distill-cross", "rkd", "tiny"), tmp_path).spec(0)
+        spec = make_plan(Request("distill-cross", "rkd", "tiny"), tmp_path).spec(0)
         assert (spec.training.lr, spec.method_settings.angle, spec.method_settings.distance) == (0.05, 7.0, 25.0)
         assert spec.preset == "quick"
-        asked = Plan(Request("distill-cross", "rkd", "tiny", overrides=("method.angle=9",)), tmp_path).spec(0)
+        asked = make_plan(Request("distill-cross", "rkd", "tiny", overrides=("method.angle=9",)), tmp_path).spec(0)
         assert (asked.training.lr, asked.method_settings.angle, asked.preset) == (0.05, 9.0, "quick+method.angle=9.0")
-        other = Plan(Request("distill-cross", "rkd", "tiny", preset="paper"), tmp_path).spec(0)
+        other = make_plan(Request("distill-cross", "rkd", "tiny", preset="paper"), tmp_path).spec(0)
         assert (other.training.lr, other.method_settings.angle) == (0.1, 50.0)
-        stand_in = Plan(Request("fewshot-3way1shot", "rkd", "tiny"), tmp_path).spec(0)
+        stand_in = make_plan(Request("fewshot-3way1shot", "rkd", "tiny"), tmp_path).spec(0)
         assert stand_in.training.lr == 0.06
     finally:
         tuned_settings._kept.cache_clear()
@@ -194,4 +195,4 @@ def test_the_suites_own_choices_follow_from_their_logs(path: Path) -> None:
             for k in values
             for v in [parse_overrides(row["settings"].item().split())[k.partition(".")[0]]]
         } == values
-        Plan(Request(protocol, str(method), "glyphs"), Path(), opened=opened)
+        make_plan(Request(protocol, str(method), "glyphs"), Path(), opened=opened)

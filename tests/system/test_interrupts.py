@@ -9,14 +9,14 @@ from benchmark.system import interrupts
 
 
 @pytest.fixture(autouse=True)
-def _heeded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interrupts, "_signals", [])
     before = signal.signal(signal.SIGUSR1, interrupts.handle_stop_signal)
     yield
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_signal_raises_and_is_remembered() -> None:
+def test_handle_stop_signal_raises_and_remembers() -> None:
     assert not interrupts.stop_requested()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGUSR1)
@@ -30,7 +30,7 @@ def write(done: list[str]) -> None:
         done.append("all of it")
 
 
-def test_what_is_at_hand_is_finished_first() -> None:
+def test_defer_signals_finishes_the_block_first() -> None:
     done: list[str] = []
     with interrupts.defer_signals():
         done.append("nothing came")
@@ -39,7 +39,7 @@ def test_what_is_at_hand_is_finished_first() -> None:
     assert done == ["nothing came", "all of it"]
 
 
-def test_a_second_signal_does_not_wait() -> None:
+def test_defer_signals_does_not_delay_a_second_signal() -> None:
     done: list[str] = []
     with interrupts.defer_signals():
         signal.raise_signal(signal.SIGUSR1)

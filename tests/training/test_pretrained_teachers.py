@@ -17,8 +17,10 @@ from benchmark.data import ImageSet
 from benchmark.data.augmentation import Normalisation
 from benchmark.errors import InputError
 from benchmark.experiment.estimation import estimate
-from benchmark.experiment.runner import Plan, Request, run
-from benchmark.experiment.verification import repeat
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
+from benchmark.experiment.runner import RunContext, run
+from benchmark.experiment.verification import reproduce
 from benchmark.methods import METHODS
 from benchmark.records.store import Record, Store
 from benchmark.system.progress import Silent
@@ -55,12 +57,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(root: Path, teacher: Path, protocol: str, method: str, *overrides: str, limit: int | None = 3) -> Plan:
     overrides = (*SMOKE, *SMALL.get(protocol, ()), f"teacher.backbone={teacher}", *overrides)
-    return Plan(Request(protocol, method, "tiny", overrides=overrides, limit_steps=limit), root)
+    return make_plan(Request(protocol, method, "tiny", overrides=overrides, limit_steps=limit), root)
 
 
 def go(root: Path, plan: Plan, seed: int = 0, **options: Any) -> Record:
     store = Store(root / "runs")
-    (record,) = run(plan, [seed], store=store, data_root=root, device=DEVICE, progress=Silent(), **options)
+    (record,) = run(plan, [seed], RunContext(store, root, DEVICE, Silent(), **options))
     assert record["status"] == "done", record
     kept = store.find(record["key"])
     assert kept is not None
@@ -105,7 +107,7 @@ def test_key_depends_on_the_weights_and_not_on_their_path(tmp_path: Path, teache
 
 
 def test_config_of_a_trained_teacher_has_no_pretrained_fields(tmp_path: Path) -> None:
-    plan = Plan(Request(CROSS, "ce", "tiny"), tmp_path)
+    plan = make_plan(Request(CROSS, "ce", "tiny"), tmp_path)
     assert plan.spec(0).config()["teacher"] == {
         "backbone": "conv4-64", "seed": 0, "steps": 500, "batch_size": 64, "lr": 0.1, "weight_decay": 5e-4
     }  # fmt: skip
@@ -243,12 +245,12 @@ def test_run_is_reproduced_if_the_weights_are_named(tmp_path: Path, teacher: Pat
     record = go(tmp_path, plan)
     arrays = Store(tmp_path / "runs").arrays(record)
     with pytest.raises(InputError, match=r"conv4-32@[0-9a-f]{8} stands for a file .* name the file with --teacher"):
-        repeat(record, arrays, tmp_path, "cpu", Silent(), fresh_teacher=False)
-    again = repeat(record, arrays, tmp_path, "cpu", Silent(), teacher=str(teacher), fresh_teacher=True)
+        reproduce(record, arrays, tmp_path, "cpu", Silent(), fresh_teacher=False)
+    again = reproduce(record, arrays, tmp_path, "cpu", Silent(), teacher=str(teacher), fresh_teacher=True)
     assert again.equal, again.lines
     other = str(save_teacher(tmp_path, seed=1))
     with pytest.raises(InputError, match=r"would not run what .* records: .*weights"):
-        repeat(record, arrays, tmp_path, "cpu", Silent(), teacher=other, fresh_teacher=False)
+        reproduce(record, arrays, tmp_path, "cpu", Silent(), teacher=other, fresh_teacher=False)
 
 
 def test_a_grey_teacher_teaches_about_colours(tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_student_may_start_from_a_pretrained_teacher(tmp_path: Path, teacher: Pa
         ("refilled", ("teacher.size=-1",), r"teacher\.size = '-1'"),
         ("fitnet", (), r"no regressor leads from a student map \(16, 4, 4\) to a teacher map \(32, 6, 6\)"),
         ("finetune", (), r"which is conv4-32@[0-9a-f]{8}, not conv4-16; set student\.backbone="),
-        ("refilled", ("student.backbone=TEACHER",), "the student of refilled starts anew"),
+        ("refilled", ("student.backbone=TEACHER",), "the student of refilled starts untrained"),
         ("refilled", ("student.backbone=efficientnet-lite0",), "only be the same where --teacher names it"),
     ],
 )
@@ -289,11 +291,11 @@ def test_settings_that_do_not_fit_raise(
 
 def test_settings_of_pretrained_teachers_are_refused_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"teacher\.size is for pretrained teachers"):
-        Plan(Request(CROSS, "ce", "tiny", overrides=("teacher.size=64",)), tmp_path)
+        make_plan(Request(CROSS, "ce", "tiny", overrides=("teacher.size=64",)), tmp_path)
     with pytest.raises(InputError, match="unknown backbone 'efficient-lite0'; did you mean 'efficientnet-lite0'"):
-        Plan(Request(CROSS, "ce", "tiny", overrides=("teacher.backbone=efficient-lite0",)), tmp_path)
+        make_plan(Request(CROSS, "ce", "tiny", overrides=("teacher.backbone=efficient-lite0",)), tmp_path)
     with pytest.raises(InputError, match="cannot read the weights nowhere"):
-        Plan(Request(CROSS, "ce", "tiny", overrides=("teacher.backbone=nowhere.safetensors",)), tmp_path)
+        make_plan(Request(CROSS, "ce", "tiny", overrides=("teacher.backbone=nowhere.safetensors",)), tmp_path)
 
 
 def test_a_teacher_of_the_same_data_set_is_refused(tmp_path: Path, tiny: ImageSet) -> None:
@@ -304,14 +306,16 @@ def test_a_teacher_of_the_same_data_set_is_refused(tmp_path: Path, tiny: ImageSe
 
 def test_a_teacher_trained_here_can_be_taken_elsewhere(tmp_path: Path) -> None:
     """The stored file names its data set, its input and its classes."""
-    go(tmp_path, Plan(Request(CROSS, "ce", "tiny", overrides=SMOKE, limit_steps=2), tmp_path))
+    go(tmp_path, make_plan(Request(CROSS, "ce", "tiny", overrides=SMOKE, limit_steps=2), tmp_path))
     (weights,) = (tmp_path / "teachers").glob("*/weights.safetensors")
-    plan = Plan(Request(CROSS, "rkd", "emoji", overrides=(f"teacher.backbone={weights}",), limit_steps=2), tmp_path)
+    plan = make_plan(
+        Request(CROSS, "rkd", "emoji", overrides=(f"teacher.backbone={weights}",), limit_steps=2), tmp_path
+    )
     found = plan.spec(0).pretrained
     assert found is not None
     assert (found.name[:9], found.size) == ("conv4-64@", 16)
     with pytest.raises(InputError, match="was trained on tiny itself"):
-        Plan(Request(CROSS, "rkd", "tiny", overrides=(f"teacher.backbone={weights}",)), tmp_path)
+        make_plan(Request(CROSS, "rkd", "tiny", overrides=(f"teacher.backbone={weights}",)), tmp_path)
 
 
 def test_an_estimate_has_no_teacher_to_train(tmp_path: Path, teacher: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmark.backbones.network import build_network
-from benchmark.experiment.runner import Plan, Request
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Request
 from benchmark.training import Trainer, profiling, select_device
 from benchmark.training.profiling import network_cost, profile_steps
 
@@ -50,7 +51,7 @@ def test_network_cost_leaves_the_network_unchanged() -> None:
 
 
 def made(root: Path, *overrides: str, protocol: str = "distill-same", method: str = "refilled") -> Plan:
-    return Plan(Request(protocol, method, "tiny", overrides=("training.batch_size=8", *overrides)), root)
+    return make_plan(Request(protocol, method, "tiny", overrides=("training.batch_size=8", *overrides)), root)
 
 
 @pytest.mark.parametrize("protocol", ["distill-same", "incremental-1step-5exemplars", "middleshot-5way1shot"])

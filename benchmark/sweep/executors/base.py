@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
-from benchmark.experiment.runner import Mode, Plan, Request, run_seed
+from benchmark.experiment.planning import Plan, make_plan
+from benchmark.experiment.request import Mode, Request
+from benchmark.experiment.runner import RunContext, run_seed
 from benchmark.records.store import Store
 from benchmark.sweep.jobs import Cell
 from benchmark.system.interrupts import stop_requested
@@ -96,13 +98,13 @@ def run_job(job: Job, setting: Setting, progress: Progress) -> Outcome:
         spec = plan.spec(cell.seed)
         if spec.key != cell.key:
             raise InputError(f"{cell} is another run now than when the sweep began: its data or the code have changed")
-        record = run_seed(
-            plan, cell.seed,
+        context = RunContext(
             store=Store(setting.results), data_root=setting.data_root,
             device=select_device(setting.device, spec.training.precision),
-            progress=progress_, mode=setting.mode, wait=job.wait, checkpoint_every=setting.checkpoint_every,
-            passes=_passes(setting.data_root),
+            progress=progress_, mode=setting.mode, checkpoint_every=setting.checkpoint_every,
+            teacher_cache=_passes(setting.data_root),
         )  # fmt: skip
+        record = run_seed(plan, cell.seed, context, wait=job.wait)
     except InputError as error:
         return Outcome(cell.key, "failed", error=_line(str(error)))
     except Exception as error:
@@ -116,7 +118,7 @@ def run_job(job: Job, setting: Setting, progress: Progress) -> Outcome:
 
 @lru_cache(maxsize=8)
 def _plan(request: Request, data_root: Path) -> Plan:
-    return Plan(request, data_root, opened=_opened(data_root))
+    return make_plan(request, data_root, opened=_opened(data_root))
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.experiment.runner import measure
+from benchmark.experiment.measurement import measure
 from benchmark.records.store import Store
 from benchmark.sweep.execution import Quiet, carry_out
 from benchmark.sweep.executors import local

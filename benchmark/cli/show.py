@@ -1,0 +1,79 @@
+"""The command ``show``: a run, a method or a recipe."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from benchmark.cli import completion
+from benchmark.cli.options import DEFAULT_RESULTS, Results, complain
+from benchmark.cli.recipes import show_recipe
+from benchmark.errors import InputError
+
+
+def show(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN | method | recipe",
+            autocompletion=completion.shown,
+            help="File or key of a run, or the word method or recipe.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=completion.shown_names, help="After `method` or `recipe`: its name."
+        ),
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+) -> None:
+    """Print what a run measured, with settings and environment; or describe a method or a recipe.
+
+    A recipe is shown with its published numbers and those measured in the results folder. RUN is the file of a record,
+    its key, or the first characters of its key, as at the end of the file name.
+
+    \b
+    Examples:
+      python -m benchmark show method refilled
+      python -m benchmark show recipe refilled-cifar100
+      python -m benchmark show f7dc95105cbe --results results/reference
+    """
+    from benchmark.records.store import Store
+
+    store = Store(results)
+    if what in ("method", "recipe"):
+        if name is None:
+            raise InputError(f"show {what} takes a name; see `list {what}s`")
+        if what == "method":
+            _show_method(name)
+        else:
+            records, damaged = store.read() if store.root.is_dir() else ([], [])
+            show_recipe(name, records)
+            for error in damaged:
+                complain(str(error))
+        return
+    if name is not None:
+        raise InputError(f"show takes a run, or `method` or `recipe` and a name; got {what} {name}")
+    from benchmark.display.tables import print_run
+
+    record = store.resolve(what)
+    if as_json:
+        print(json.dumps(record, indent=1, allow_nan=False))  # noqa: T201
+    else:
+        print_run(record)
+
+
+def _show_method(name: str) -> None:
+    from benchmark.display.tables import print_table
+    from benchmark.methods import METHODS
+    from benchmark.methods.description import describe
+
+    text, settings, needs, stages = describe(METHODS.get(name).entry)
+    print(text)  # noqa: T201
+    print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
+    print_table("\nneeds and slots", ["what", "value"], needs)
+    print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
