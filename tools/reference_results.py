@@ -25,7 +25,7 @@ from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.statistics import seed_interval
 from benchmark.sweep.grid import read_grid
-from benchmark.sweep.jobs import plan_cells
+from benchmark.sweep.jobs import plan_jobs
 from benchmark.system.files import write_atomically
 from benchmark.system.progress import Silent
 from protocols import PROTOCOLS, tuned_settings
@@ -312,7 +312,7 @@ def account(records: Sequence[Record]) -> str:
     seconds = sum(float(record["seconds"]) for record in records)
     seeds = sorted({int(record["seed"]) for record in records})
     machines = sorted({f"{r['environment']['cpu']}, {r['environment']['precision']}" for r in records})
-    asked = plan_cells(read_grid(ROOT / "results/reference.yaml"), ROOT, Silent()).cells
+    asked = plan_jobs(read_grid(ROOT / "results/reference.yaml"), ROOT, Silent()).jobs
     made = {record["key"] for record in records}
     return (
         f"{sum(cell.key in made for cell in asked):,} of the grid's {len(asked):,} runs are there, "

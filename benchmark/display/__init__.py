@@ -1,1 +1,1 @@
-"""What a person sees on a terminal."""
+"""What the terminal shows: progress bars, tables, and the live table of a sweep."""

@@ -1,4 +1,4 @@
-"""The progress bar of one run. It goes to standard error, so that standard output holds results alone."""
+"""The progress bar of one run. It goes to standard error; standard output holds results only."""
 
 from __future__ import annotations
 
@@ -6,44 +6,47 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmark.system.progress import Event, Progress
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 
-class Bar:
-    """A ``Progress`` on a terminal: a bar with loss, rate and time left; plain lines where there is none."""
+class Bar(Progress):
+    """Shows a bar with loss, learning rate and time left. Without a terminal it prints plain lines."""
 
     def __init__(self) -> None:
+        super().__init__(self._show)
         self._console = Console(stderr=True, highlight=False)
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: tuple[RichProgress, TaskID] | None = None
 
-    def say(self, message: str) -> None:
+    def _show(self, event: Event) -> None:
+        match event.kind:
+            case "message":
+                self._print(event.text)
+            case "started" if self._console.is_terminal:
+                self._start_bar(event.text, event.steps)
+            case "started":
+                self._print(f"{event.text}: {event.steps} steps")
+            case "advanced" if self._bar is not None:
+                bar, task = self._bar
+                bar.update(task, completed=event.done, facts=event.text)
+            case "ended" if self._bar is not None:
+                self._bar[0].stop()
+                self._bar = None
+
+    def _print(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(line, markup=False, soft_wrap=True)
 
-    def begin(self, title: str, steps: int) -> None:
-        """Show a new bar."""
-        if not self._console.is_terminal:
-            self.say(f"{title}: {steps} steps")
-            return
+    def _start_bar(self, title: str, steps: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), MofNCompleteColumn(),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[facts]}", markup=False),
         )  # fmt: skip
-        self._progress = Progress(*columns, console=self._console, transient=True, refresh_per_second=4)
-        self._progress.start()
-        self._task = self._progress.add_task(title, total=steps, facts="")
-
-    def advance(self, done: int, facts: str) -> None:
-        """Move the bar."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, facts=facts)
-
-    def end(self) -> None:
-        """Take the bar away."""
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress = self._task = None
+        bar = Progress(*columns, console=self._console, transient=True, refresh_per_second=4)
+        bar.start()
+        self._bar = bar, bar.add_task(title, total=steps, facts="")

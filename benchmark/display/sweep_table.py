@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: how its cells stand, and the live table while they are carried out."""
+"""What the terminal shows of a sweep: the status of its jobs, and a live table while they run."""
 
 from __future__ import annotations
 
@@ -15,93 +15,103 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.display.format import duration, percent
 from benchmark.display.tables import print_table
 from benchmark.records.run_label import parse_label
 from benchmark.sweep.executors.base import Outcome
-from benchmark.sweep.jobs import STATES, Cell, Cells, Excluded, Survey
+from benchmark.sweep.jobs import Job, JobList, SkippedJob
+from benchmark.sweep.status import STATES, SweepStatus
+from benchmark.system.progress import Event
 
-_MOST_NAMES = 3
-_MOST_ROWS = 24
+_MAX_NAMES = 3
+_MAX_ROWS = 24
 
 
-def print_survey(planned: Cells, found: Survey) -> None:
-    """A row for each protocol, data set and settings; why some do not apply; what is at work and what has failed."""
+def print_status(planned: JobList, status: SweepStatus) -> None:
+    """Print a row for each protocol, data set and settings, then skip reasons, running jobs and failures."""
     rows: dict[tuple[str, str, str], Counter[str]] = {}
-    for cell in planned.cells:
-        place = cell.request.protocol, cell.dataset, _settings(cell)
-        rows.setdefault(place, Counter())[found.states[cell.key]] += 1
-    for excluded in planned.excluded:
-        request = excluded.request
-        places = [place for place in rows if place[:2] == (request.protocol, request.dataset)]
-        place = places[0] if places else (request.protocol, request.dataset, request.preset)
-        rows.setdefault(place, Counter())["n/a"] += excluded.seeds
+    for job in planned.jobs:
+        conditions = job.request.protocol, job.dataset, _settings(job)
+        rows.setdefault(conditions, Counter())[status.states[job.key]] += 1
+    for skipped in planned.skipped:
+        request = skipped.request
+        similar = [row for row in rows if row[:2] == (request.protocol, request.dataset)]
+        conditions = similar[0] if similar else (request.protocol, request.dataset, request.preset)
+        rows.setdefault(conditions, Counter())["n/a"] += skipped.seeds
     if len(rows) > 1:
         rows["all", "", ""] = sum(rows.values(), Counter[str]())
-    shown = 3 if len({place[2] for place in rows} - {""}) > 1 else 2
+    shown = 3 if len({row[2] for row in rows} - {""}) > 1 else 2
     states = [*STATES, "n/a"]
-    lines = [[*place[:shown], *(str(count[state]) for state in states)] for place, count in rows.items()]
+    lines = [[*row[:shown], *(str(count[state]) for state in states)] for row, count in rows.items()]
     print_table("", [*("protocol", "dataset", "settings")[:shown], *states], lines)
-    for line in (*reasons(planned.excluded), *_at_work(planned.cells, found)):
+    for line in (*skip_lines(planned.skipped), *_unfinished_lines(planned.jobs, status)):
         print(line)  # noqa: T201
 
 
-def describe(planned: Cells, found: Survey) -> dict[str, Any]:
-    """The same as JSON values."""
-    states = found.count(planned.cells)
+def status_as_json(planned: JobList, status: SweepStatus) -> dict[str, Any]:
+    """Return what ``print_status`` prints as JSON values."""
+    states = status.count(planned.jobs)
     return {
-        "cells": len(planned.cells),
+        "runs": len(planned.jobs),
         **{state: states[state] for state in STATES},
         "not_applicable": [
             {
-                "protocol": x.request.protocol, "dataset": x.request.dataset, "method": x.request.method,
-                "seeds": x.seeds, "reason": x.reason,
+                "protocol": skipped.request.protocol, "dataset": skipped.request.dataset,
+                "method": skipped.request.method, "seeds": skipped.seeds, "reason": skipped.reason,
             }
-            for x in planned.excluded
+            for skipped in planned.skipped
         ],
         "failures": [
             {
-                "protocol": cell.request.protocol, "dataset": cell.dataset, "method": cell.request.method,
-                "seed": cell.seed, "key": cell.key, "error": found.errors[cell.key],
+                "protocol": job.request.protocol, "dataset": job.dataset, "method": job.request.method,
+                "seed": job.seed, "key": job.key, "error": status.errors[job.key],
             }
-            for cell in planned.cells if cell.key in found.errors
+            for job in planned.jobs if job.key in status.errors
         ],
     }  # fmt: skip
 
 
-def estimate(cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) -> str:
-    """A line that says how long cells may take."""
-    known = [seconds[cell.key] for cell in cells if cell.key in seconds]
-    lanes = max(1, min(workers, len(cells)))
-    told = f"about {duration(sum(known) / lanes)}" if known else "time not known"
-    unlike = len(cells) - len(known)
-    without = f"; {unlike} of them have no earlier record like them" if unlike and known else ""
-    source = "by earlier records" if known else "no earlier record is like them"
-    return f"{_cells(len(cells))} to do, {lanes} at a time: {told} ({source}{without})"
+def time_estimate(jobs: Sequence[Job], seconds: Mapping[str, float], n_jobs: int) -> str:
+    """Return a line that says how many runs are left and how long they take.
+
+    Args:
+        jobs: the runs that are left.
+        seconds: expected seconds by job key; unknown ones are left out.
+        n_jobs: runs at a time.
+    """
+    if not jobs:
+        return "nothing to do"
+    known = [seconds[job.key] for job in jobs if job.key in seconds]
+    at_a_time = max(1, min(n_jobs, len(jobs)))
+    left = f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'} left, {at_a_time} at a time"
+    if not known:
+        return f"{left}: time unknown (there is no similar earlier record)"
+    unknown = len(jobs) - len(known)
+    rest = f"; {unknown} of them have no similar earlier record" if unknown else ""
+    return f"{left}: about {duration(sum(known) / at_a_time)} (by earlier records{rest})"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 34 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+class SweepTable:
+    """The observer of a sweep: a live table of running jobs on a terminal, and a line for each job that ends.
 
-
-class Board:
-    """The ``Watch`` of a person: on a terminal a live table of what is at work, elsewhere a line per finished run.
-
-    seconds: what the cells may take, by key; workers: how many are carried out at a time.
+    It is a context manager; the live table is shown within its block.
     """
 
-    def __init__(self, cells: Sequence[Cell], seconds: Mapping[str, float], workers: int) -> None:
+    def __init__(self, jobs: Sequence[Job], seconds: Mapping[str, float], n_jobs: int) -> None:
+        """
+        Args:
+            jobs: the jobs of the sweep.
+            seconds: expected seconds by job key; unknown ones are left out.
+            n_jobs: jobs that run at a time.
+        """
         self._console = Console(stderr=True, highlight=False)
-        self._left = {cell.key: seconds.get(cell.key) for cell in cells}
-        self._count = len(cells)
-        self._workers = max(1, workers)
+        self._expected = {job.key: seconds.get(job.key) for job in jobs}
+        self._count = len(jobs)
+        self._n_jobs = max(1, n_jobs)
         self._began = time.monotonic()
-        self._took: list[float] = []
+        self._durations: list[float] = []
         self._failed = 0
-        self._at_work: dict[str, _Row] = {}
+        self._running: dict[str, _Row] = {}
         self._live = Live(get_renderable=self._draw, console=self._console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Self:
@@ -114,38 +124,39 @@ class Board:
     ) -> None:
         self._live.stop()
 
-    def started(self, cell: Cell) -> None:
-        """A row more."""
-        self._at_work[cell.key] = _Row(cell, time.monotonic())
-
-    def advanced(self, cell: Cell, title: str, done: int, steps: int, facts: str) -> None:
-        """What its row says."""
-        row = self._at_work[cell.key]
-        row.title, row.done, row.steps, row.facts = title, done, steps, facts
-
-    def said(self, message: str) -> None:
-        """A line above the table."""
-        self._console.print(message, markup=False, soft_wrap=True)
-
-    def finished(self, cell: Cell, outcome: Outcome) -> None:
-        """A row less, and a line that says what came of it. What another process is at is not over yet."""
-        row = self._at_work.pop(cell.key)
-        if outcome.status == "busy":
-            self.said(f"{cell}: another process is at it; left for the end")
-            return
-        took = time.monotonic() - row.began
-        self._took.append(took)
-        self._failed += outcome.status == "failed"
-        del self._left[cell.key]
-        position = f"[{len(self._took):>{len(str(self._count))}}/{self._count}]"
-        if outcome.value is None:
-            self.said(f"{position} {cell}: failed: {outcome.error}")
+    def __call__(self, job: Job, event: Event | Outcome) -> None:
+        """Show an event or the outcome of a job."""
+        if isinstance(event, Outcome):
+            self._finish(job, event)
+        elif event.kind == "message":
+            self._print(event.text)
         else:
-            self.said(f"{position} {cell}: {100 * outcome.value:.2f} % in {duration(took)}")
+            row = self._running.setdefault(job.key, _Row(job, time.monotonic()))
+            row.update(event)
+
+    def _print(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        """Remove the row of a job and print its outcome. A busy job is not finished."""
+        row = self._running.pop(job.key)
+        if outcome.status == "busy":
+            self._print(f"{job}: another process is running it; left for the end")
+            return
+        seconds = time.monotonic() - row.began
+        self._durations.append(seconds)
+        self._failed += outcome.status == "failed"
+        del self._expected[job.key]
+        position = f"[{len(self._durations):>{len(str(self._count))}}/{self._count}]"
+        if outcome.value is None:
+            self._print(f"{position} {job}: failed: {outcome.error}")
+        else:
+            self._print(f"{position} {job}: {percent(outcome.value)} % in {duration(seconds)}")
 
     def _draw(self) -> Group:
-        over = len(self._took)
-        facts = [f"{over} of {self._count} finished"]
+        finished = len(self._durations)
+        facts = [f"{finished} of {self._count} finished"]
         if self._failed:
             facts.append(f"{self._failed} failed")
         facts.append(f"for {duration(time.monotonic() - self._began)}")
@@ -153,70 +164,73 @@ class Board:
         if left is not None:
             facts.append(f"about {duration(left)} left")
         head = Table.grid(padding=(0, 1))
-        head.add_row(ProgressBar(total=self._count, completed=over, width=20), Text(", ".join(facts)))
+        head.add_row(ProgressBar(total=self._count, completed=finished, width=20), Text(", ".join(facts)))
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
         table.add_column(justify="right", no_wrap=True)
         table.add_column(ratio=4, no_wrap=True, overflow="ellipsis")
-        rows = list(self._at_work.values())
-        for row in rows[:_MOST_ROWS]:
+        rows = list(self._running.values())
+        for row in rows[:_MAX_ROWS]:
             share = f"{100 * row.done // row.steps} %" if row.steps else ""
-            table.add_row(Text(str(row.cell)), share, Text(f"{row.title}  {row.facts}", style="dim"))
-        if len(rows) > _MOST_ROWS:
-            table.add_row(f"and {len(rows) - _MOST_ROWS} more", "", "")
+            table.add_row(Text(str(row.job)), share, Text(f"{row.title}  {row.facts}", style="dim"))
+        if len(rows) > _MAX_ROWS:
+            table.add_row(f"and {len(rows) - _MAX_ROWS} more", "", "")
         return Group(head, table)
 
     def _seconds_left(self) -> float | None:
-        """By earlier records; where a cell has none, by what the runs of this sweep took."""
-        usual = sum(self._took) / len(self._took) if self._took else None
-        times = [usual if seconds is None else seconds for seconds in self._left.values()]
+        """Return the seconds left by earlier records, or by the mean job of this sweep if a job has none."""
+        mean = sum(self._durations) / len(self._durations) if self._durations else None
+        times = [mean if seconds is None else seconds for seconds in self._expected.values()]
         known = [seconds for seconds in times if seconds is not None]
         if len(known) < len(times):
             return None
-        gone = sum(time.monotonic() - row.began for row in self._at_work.values())
-        return max(0.0, sum(known) - gone) / min(self._workers, max(1, len(times)))
+        elapsed = sum(time.monotonic() - row.began for row in self._running.values())
+        return max(0.0, sum(known) - elapsed) / min(self._n_jobs, max(1, len(times)))
 
 
 @dataclass
 class _Row:
-    """What is known of a run at work."""
+    """A running job and the piece of its work that runs now."""
 
-    cell: Cell
+    job: Job
     began: float
     title: str = ""
     done: int = 0
     steps: int = 0
     facts: str = ""
 
+    def update(self, event: Event) -> None:
+        if event.kind == "started":
+            self.title, self.done, self.steps, self.facts = event.text, 0, event.steps, ""
+        elif event.kind == "advanced":
+            self.done, self.facts = event.done, event.text
 
-def _settings(cell: Cell) -> str:
-    """The preset's label without the method's own settings."""
-    name, changed = parse_label(cell.preset)
+
+def _settings(job: Job) -> str:
+    """Return the run label of a job without the method's own settings."""
+    name, changed = parse_label(job.preset)
     return "+".join([name, *(setting for setting in changed if not setting.startswith("method."))])
 
 
-def reasons(excluded: Sequence[Excluded]) -> Iterator[str]:
-    """A line for every reason, with what it holds for."""
+def skip_lines(skipped: Sequence[SkippedJob]) -> Iterator[str]:
+    """Yield a line for every reason, with the methods and protocols that it holds for."""
     methods: dict[str, dict[str, None]] = {}
     places: dict[str, dict[str, None]] = {}
-    for x in excluded:
-        named = f"method {x.request.method} does not apply to {x.request.protocol}: "
-        reason = x.reason.removeprefix(named)
-        methods.setdefault(reason, {})[x.request.method] = None
-        place = x.request.protocol if x.reason.startswith(named) else f"{x.request.protocol} {x.request.dataset}"
+    for each in skipped:
+        prefix = f"method {each.request.method} does not apply to {each.request.protocol}: "
+        reason = each.reason.removeprefix(prefix)
+        methods.setdefault(reason, {})[each.request.method] = None
+        of_any_data = each.reason.startswith(prefix)
+        place = each.request.protocol if of_any_data else f"{each.request.protocol} {each.request.dataset}"
         places.setdefault(reason, {})[place] = None
     for reason in methods:
         yield f"n/a: {_few(methods[reason], 'methods')} on {_few(places[reason], 'protocols')}: {reason}"
 
 
-def _at_work(cells: Sequence[Cell], found: Survey) -> Iterator[str]:
-    yield from (f"running: {cell}" for cell in cells if found.states[cell.key] == "running")
-    yield from (f"failed: {cell}: {found.errors[cell.key]}" for cell in cells if cell.key in found.errors)
+def _unfinished_lines(jobs: Sequence[Job], status: SweepStatus) -> Iterator[str]:
+    yield from (f"running: {job}" for job in jobs if status.states[job.key] == "running")
+    yield from (f"failed: {job}: {status.errors[job.key]}" for job in jobs if job.key in status.errors)
 
 
 def _few(names: Mapping[str, None], what: str) -> str:
-    return ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} {what}"
-
-
-def _cells(count: int) -> str:
-    return f"{count} cell" if count == 1 else f"{count} cells"
+    return ", ".join(names) if len(names) <= _MAX_NAMES else f"{len(names)} {what}"

@@ -1,4 +1,4 @@
-"""What a person sees: the progress bar and the tables. Progress and messages go to standard error."""
+"""Tables of records and comparisons on standard output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmark.display.format import percent
 
 if TYPE_CHECKING:
     from benchmark.records.store import Record
@@ -17,7 +19,7 @@ MEANINGS = {
     "image": "other images of these classes",
     "class": "other novel classes (jackknife)",
 }
-"""What the intervals within one run cover."""
+"""What each interval within one run covers."""
 
 _IDENTITY = (
     "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed", "n",
@@ -28,7 +30,16 @@ _IDENTITY = (
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None
 ) -> None:
-    """A table on standard output. Numbers are right-aligned; nothing is cut where the output is no terminal."""
+    """Print a table on standard output.
+
+    Columns of numbers are right-aligned. Without a terminal the table is as wide as it needs to be.
+
+    Args:
+        title: the line above; empty for none.
+        columns: the names of the columns.
+        rows: the cells of each row.
+        caption: the line below.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(console.width, 200))
@@ -51,19 +62,19 @@ def print_table(
 
 
 def print_records(records: Sequence[Record]) -> None:
-    """The runs of one request: a row per seed, then the mean over seeds with its interval."""
+    """Print the runs of one request: a row per seed, then the mean over seeds with its interval."""
     done = [r for r in records if r["status"] == "done"]
     first = records[0]
-    words = (first[name] for name in ("protocol", "dataset", "preset", "method"))
-    title = "  ".join([*words, f"{first['backbone']} from {first['teacher']}"])
+    identity = (first[name] for name in ("protocol", "dataset", "preset", "method"))
+    title = "  ".join([*identity, f"{first['backbone']} from {first['teacher']}"])
     references = list(done[0]["references"]) if done else []
     kinds = list(done[0]["intervals"]) if done else []
     rows = []
     for r in records:
         if r["status"] == "done":
             rows.append([
-                str(r["seed"]), _percent(r["value"]), *(_half(r, kind) for kind in kinds),
-                *(_percent(r["references"][name]["value"]) for name in references),
+                str(r["seed"]), percent(r["value"]), *(_half(r, kind) for kind in kinds),
+                *(percent(r["references"][name]["value"]) for name in references),
                 str(r["student_facts"]["steps"]), f"{r['student_facts']['seconds']:.0f}",
             ])  # fmt: skip
         else:
@@ -82,13 +93,13 @@ def print_records(records: Sequence[Record]) -> None:
 
 
 def print_run(record: Record) -> None:
-    """One record: what was run and measured, every setting, cost and environment."""
+    """Print one record: its identity, measured values, costs, environment and every setting."""
     head = [[name, str(record[name])] for name in _IDENTITY if name in record]
     if record["status"] == "done":
         scores = {record["metric"]: record, **record["references"]}
         kinds = list(dict.fromkeys(kind for score in scores.values() for kind in score["intervals"]))
         rows = [
-            [name, _percent(score["value"]), *(_half(score, kind) for kind in kinds)] for name, score in scores.items()
+            [name, percent(score["value"]), *(_half(score, kind) for kind in kinds)] for name, score in scores.items()
         ]
         print_table(f"{record['protocol']}  {record['dataset']}  {record['method']}", ["what", "value"], head)
         print_table("\nmeasured", ["what", "%", *(f"± {kind}" for kind in kinds)], rows)
@@ -109,19 +120,18 @@ def print_run(record: Record) -> None:
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """A row for each pair and set of conditions, then a sentence for each."""
+    """Print a row and a sentence for each pair of methods under each set of conditions."""
     from benchmark.report.compare import sentences
 
     rows = []
     for c in comparisons:
-        where = c.conditions
         conditions = ["all of these", "", "", ""]
-        if where is not None:
-            conditions = [where.protocol, where.dataset, where.preset, where.backbone]
+        if (shared := c.conditions) is not None:
+            conditions = [shared.protocol, shared.dataset, shared.preset, shared.backbone]
         halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
         rows.append([
-            *conditions, c.a, c.b, *map(_percent, c.means), f"{100 * c.paired.interval.mean:+.2f}",
-            *("" if half is None else f"± {_percent(half)}" for half in (c.paired.interval.half_width, *halves)),
+            *conditions, c.a, c.b, *map(percent, c.means), percent(c.paired.interval.mean, signed=True),
+            *("" if half is None else f"± {percent(half)}" for half in (c.paired.interval.half_width, *halves)),
             str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.paired.t_p, c.paired.wilcoxon_p)),
             _number(c.adjusted_p),
         ])  # fmt: skip
@@ -147,21 +157,16 @@ def _summary(done: Sequence[Record]) -> list[str]:
     interval = seed_interval([r["value"] for r in done])
     lines = []
     if interval.half_width is not None:
-        mean, half = _percent(interval.mean), _percent(interval.half_width)
+        mean, half = percent(interval.mean), percent(interval.half_width)
         lines.append(f"mean over {interval.n} seeds: {mean} ± {half} (95 % Student t over seeds)")
     else:
         lines.append("one seed: no interval for the method; --seeds 0,1,2,3,4 gives one")
-    told = [f"± {kind}: 95 %, {MEANINGS[kind]}" for kind in done[0]["intervals"] if kind in MEANINGS]
-    return lines + told
+    return lines + [f"± {kind}: 95 %, {MEANINGS[kind]}" for kind in done[0]["intervals"] if kind in MEANINGS]
 
 
 def _half(record: dict[str, Any], kind: str) -> str:
     half = record["intervals"].get(kind, {}).get("half_width")
-    return "" if half is None else f"± {_percent(half)}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+    return "" if half is None else f"± {percent(half)}"
 
 
 def _number(value: float | None) -> str:

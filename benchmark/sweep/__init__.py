@@ -1,1 +1,1 @@
-"""Many runs: a grid of what is asked for, its cells, what the records say of them, and carrying them out."""
+"""Sweeps of many runs: grids, jobs, their status by the records, execution, and tuning."""

@@ -1,59 +1,144 @@
-"""Carrying out the cells of a grid that are to be done."""
+"""From the blocks of a grid to finished runs: plan the sweep, then run the selected jobs with an executor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
-from benchmark.experiment.request import Mode
-from benchmark.sweep.executors.base import Executor, Job, Outcome, Watch
-from benchmark.sweep.jobs import Cell, State, Survey
+from benchmark.errors import InputError
+from benchmark.records.store import Store
+from benchmark.sweep.executors.base import Executor, Observer, Outcome, SweepConfig
+from benchmark.sweep.executors.resources import usable_cores, visible_gpus
+from benchmark.sweep.grid import GridBlock, Resources, read_grid, write_grid
+from benchmark.sweep.jobs import Job, JobList, plan_jobs
+from benchmark.sweep.status import SweepStatus, read_status, select_jobs
+from benchmark.system.progress import Progress
 
-_TO_DO: dict[Mode, tuple[State, ...]] = {
-    "missing": ("missing", "failed", "running"),
-    "retry-failed": ("failed",),
-    "force": ("missing", "failed", "running", "done"),
-    "only-cache": (),
-}
+JobResult = tuple[Job, Outcome]
 
-
-def to_do(cells: Sequence[Cell], found: Survey, mode: Mode) -> list[Cell]:
-    """The cells that a mode asks to be carried out; one that another process is at is waited for."""
-    return [cell for cell in cells if found.states[cell.key] in _TO_DO[mode]]
+_LAST_GRID = ".grid.yaml"
+"""The file in a results folder with the grid of its last sweep."""
 
 
-def carry_out(cells: Sequence[Cell], executor: Executor, watch: Watch) -> list[tuple[Cell, Outcome]]:
-    """Carry out cells and say what came of each. A failure does not stop the rest.
+@dataclass(frozen=True)
+class ExecutorConfig:
+    """Where jobs run and how many at a time."""
 
-    What another process is at is left until everything else is done, and waited for then.
+    kind: Literal["serial", "local", "slurm"]
+    n_jobs: int
+    retries: int = 2
+    """How often a job whose process was killed is started again."""
+    resources: Resources = field(default_factory=Resources)
+    """Of each SLURM job, unless the job's own grid block says otherwise."""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep would do."""
+
+    blocks: tuple[GridBlock, ...]
+    config: SweepConfig
+    job_list: JobList
+    status: SweepStatus
+    """The status of all jobs before the sweep."""
+    selected: tuple[Job, ...]
+    """The jobs that the mode of ``config`` runs."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs of the grid."""
+        return self.job_list.jobs
+
+    @property
+    def store(self) -> Store:
+        """The records of the sweep."""
+        return Store(self.config.results)
+
+
+def plan_sweep(blocks: Iterable[GridBlock], config: SweepConfig, progress: Progress) -> SweepPlan:
+    """Plan the jobs of a grid and read their status. This runs nothing and writes nothing.
+
+    Raises:
+        InputError: a name is unknown, a value is out of bounds, or no request applies.
     """
-    by_key = {cell.key: cell for cell in cells}
-    came: list[tuple[Cell, Outcome]] = []
+    blocks = tuple(blocks)
+    job_list = plan_jobs(blocks, config.data_root, progress)
+    status = read_status(job_list.jobs, Store(config.results))
+    return SweepPlan(blocks, config, job_list, status, tuple(select_jobs(job_list.jobs, status, config.mode)))
+
+
+def run_sweep(
+    plan: SweepPlan, executor: ExecutorConfig, observe: Observer = lambda job, event: None
+) -> list[JobResult]:
+    """Run the selected jobs of a sweep. The results folder keeps the grid, for ``read_last_grid``.
+
+    Args:
+        plan: the sweep.
+        executor: where the jobs run.
+        observe: receives the events and the outcome of every job.
+
+    Returns:
+        One outcome per selected job, in the order in which they finish. A failed job does not stop the others.
+    """
+    if not plan.selected:
+        return []
+    plan.store.check_writable()
+    write_grid(plan.config.results / _LAST_GRID, plan.blocks)
+    return run_jobs(plan.selected, make_executor(plan, executor), observe)
+
+
+def read_last_grid(results: Path) -> list[GridBlock]:
+    """Read the grid of the last sweep in a results folder, which may still run.
+
+    Raises:
+        InputError: there was none.
+    """
+    path = results / _LAST_GRID
+    if not path.exists():
+        raise InputError(f"no sweep was begun in {results}; name its --results DIR, or --protocols or --grid FILE")
+    return read_grid(path)
+
+
+def run_jobs(jobs: Sequence[Job], executor: Executor, observe: Observer) -> list[JobResult]:
+    """Run jobs with an executor. Jobs that another process is running come last; the sweep then waits for them."""
+    by_key = {job.key: job for job in jobs}
+    results: list[JobResult] = []
     with executor:
-        jobs = [Job(cell) for cell in cells]
-        while jobs:
-            passed = []
-            for outcome in executor.carry_out(jobs, watch):
-                cell = by_key[outcome.key]
-                watch.finished(cell, outcome)
+        waiting: list[Job] = []
+        for wait in (False, True):
+            for outcome in executor.run(waiting if wait else jobs, observe, wait=wait):
+                job = by_key[outcome.key]
+                observe(job, outcome)
                 if outcome.status == "busy":
-                    passed.append(Job(cell, wait=True))
+                    waiting.append(job)
                 else:
-                    came.append((cell, outcome))
-            jobs = passed
-    return came
+                    results.append((job, outcome))
+    return results
 
 
-class Quiet:
-    """A ``Watch`` that says nothing."""
+def make_executor(plan: SweepPlan, executor: ExecutorConfig) -> Executor:
+    """Build the executor that a configuration names, with at most as many workers as there are selected jobs."""
+    n_jobs = min(executor.n_jobs, len(plan.selected))
+    if executor.kind == "serial":
+        from benchmark.sweep.executors.serial import Serial
 
-    def started(self, cell: Cell) -> None:
-        """Nothing."""
+        return Serial(plan.config)
+    if executor.kind == "local":
+        from benchmark.sweep.executors.local import Local
 
-    def advanced(self, cell: Cell, title: str, done: int, steps: int, facts: str) -> None:
-        """Nothing."""
+        return Local(plan.config, n_jobs, retries=executor.retries)
+    from benchmark.sweep.executors.slurm import Slurm
 
-    def said(self, message: str) -> None:
-        """Nothing."""
+    return Slurm(plan.config, n_jobs, retries=executor.retries, resources=executor.resources)
 
-    def finished(self, cell: Cell, outcome: Outcome) -> None:
-        """Nothing."""
+
+def default_n_jobs(kind: str, device: str) -> int:
+    """Return how many jobs run at a time by default: one per GPU, else 2; 16 on SLURM."""
+    if kind == "serial":
+        return 1
+    if kind == "slurm":
+        return 16
+    gpus = len(visible_gpus()) if device in ("auto", "cuda") else 0
+    return gpus or min(2, usable_cores())

@@ -1,66 +1,90 @@
-"""What a sweep is asked for: blocks of protocols, methods, data sets and seeds, from options or a YAML file."""
+"""The grid of a sweep: blocks of protocols, methods, data sets and seeds, from options or a YAML file."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BeforeValidator, ConfigDict, StrictInt, TypeAdapter, ValidationError
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, did_you_mean, os_reason
 from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.settings import parse_seeds
 from benchmark.system.files import write_atomically
 
 ALL = "all"
+"""Stands for every method that applies."""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    texts = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("it takes a name or a list of names")
+    return tuple(dict.fromkeys(texts))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not (names := _texts(value)):
+        raise ValueError("it takes a name or a list of names")
+    return names
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    return tuple(parse_seeds(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+_STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a SLURM job is given for one run; what is None is the cluster's default.
+    """The resources of one SLURM job. None leaves a value to the cluster."""
 
-    time: minutes; memory: GiB.
-    """
+    __pydantic_config__ = _STRICT
 
     partition: str | None = None
     account: str | None = None
-    time: int | None = None
-    gpus: int | None = None
-    cpus: int | None = None
-    memory: int | None = None
+    time: StrictInt | None = None
+    """Minutes."""
+    gpus: StrictInt | None = None
+    cpus: StrictInt | None = None
+    memory: StrictInt | None = None
+    """GiB."""
 
-    def over(self, other: Resources) -> Resources:
-        """These, and what is None here as in ``other``."""
-        mine = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        return dataclasses.replace(other, **mine)
+    def with_defaults(self, defaults: Resources) -> Resources:
+        """Return these resources with every None replaced by the value in ``defaults``."""
+        named = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return dataclasses.replace(defaults, **named)
 
 
 @dataclass(frozen=True)
 class GridBlock:
-    """Every protocol with every method on every data set, for every seed, under equal settings.
+    """Every protocol with every method on every data set, for every seed, with the same settings."""
 
-    methods: ``all`` stands for every one that applies; set: settings as ``section.name=value``.
-    """
+    __pydantic_config__ = _STRICT
 
-    protocols: tuple[str, ...]
-    methods: tuple[str, ...] = (ALL,)
-    datasets: tuple[str, ...] = ("glyphs",)
-    seeds: tuple[int, ...] = (0,)
+    protocols: Names
+    methods: Names = (ALL,)
+    """``all`` stands for every method that applies."""
+    datasets: Names = ("glyphs",)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_seeds)] = (0,)
     preset: str = "quick"
-    set: tuple[str, ...] = ()
-    limit_steps: int | None = None
+    set: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+    """Settings as ``section.name=value``."""
+    limit_steps: StrictInt | None = None
     slurm: Resources = Resources()
 
     def requests(self) -> Iterator[Request]:
-        """What is asked for, without the seeds."""
+        """Yield every combination of protocol, data set and method. Requests have no seed."""
         methods = dict.fromkeys(
-            name for asked in self.methods for name in (METHODS.names() if asked == ALL else [asked])
+            method for name in self.methods for method in (METHODS.names() if name == ALL else [name])
         )
         for protocol in self.protocols:
             for dataset in self.datasets:
@@ -68,12 +92,19 @@ class GridBlock:
                     yield Request(protocol, method, dataset, self.preset, self.set, self.limit_steps)
 
 
+_BLOCK = TypeAdapter(GridBlock)
+
+
 def read_grid(path: Path) -> list[GridBlock]:
-    """The blocks of a YAML file: one, or a list of them. What is no grid raises ``InputError`` with the place."""
+    """Read the blocks of a YAML file, which holds one block or a list of them.
+
+    Raises:
+        InputError: the file cannot be read or is no grid. The message names file, block and key.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise InputError(f"cannot read grid {path} ({error.strerror or error})") from None
+        raise InputError(f"cannot read grid {path} ({os_reason(error)})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
@@ -83,77 +114,44 @@ def read_grid(path: Path) -> list[GridBlock]:
         raise InputError(
             f"grid {path} holds no block; it takes a list of blocks with protocols, methods, datasets, seeds"
         )
-    return [_block(f"grid {path}, block {number}", block) for number, block in enumerate(blocks, 1)]
+    return [_read_block(block, f"grid {path}, block {number}") for number, block in enumerate(blocks, 1)]
 
 
 def write_grid(path: Path, blocks: Iterable[GridBlock]) -> None:
     """Write blocks as a file that ``read_grid`` reads."""
-    content = [_plain(block) for block in blocks]
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False).encode())
+    contents = [_BLOCK.dump_python(block, mode="json", exclude_none=True) for block in blocks]
+    filled = [{name: value for name, value in content.items() if value not in ([], {})} for content in contents]
+    write_atomically(path, yaml.safe_dump(filled, sort_keys=False).encode())
 
 
-def _plain(settings: GridBlock | Resources) -> dict[str, Any]:
-    """A dataclass as YAML has it, without what is not given."""
-    content: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if isinstance(value, Resources):
-            value = _plain(value)
-        if value not in (None, (), {}):
-            content[field.name] = list(value) if isinstance(value, tuple) else value
-    return content
-
-
-def _block(where: str, given: Any) -> GridBlock:
-    values = _fields(where, given, GridBlock)
-    if "protocols" not in values:
-        raise InputError(f"{where} names no protocols")
-    read: dict[str, Any] = {}
-    for name in ("protocols", "methods", "datasets", "set"):
-        if name in values:
-            read[name] = _texts(f"{where}: {name}", values[name], empty=name == "set")
-    if "seeds" in values:
-        read["seeds"] = tuple(_seeds(f"{where}: seeds", values["seeds"]))
-    if "preset" in values:
-        read["preset"] = _typed(f"{where}: preset", values["preset"], str)
-    if "limit_steps" in values:
-        read["limit_steps"] = _typed(f"{where}: limit_steps", values["limit_steps"], int)
-    if "slurm" in values:
-        named = _fields(f"{where}: slurm", values["slurm"], Resources)
-        kinds = {name: str if name in ("partition", "account") else int for name in named}
-        read["slurm"] = Resources(**{k: _typed(f"{where}: slurm: {k}", v, kinds[k]) for k, v in named.items()})
-    return GridBlock(**read)
-
-
-def _fields(where: str, given: Any, cls: type) -> Mapping[str, Any]:
-    """The values of a mapping whose keys must be fields of a dataclass."""
-    known = [field.name for field in dataclasses.fields(cls)]
-    if not isinstance(given, dict):
-        raise InputError(f"{where} is no mapping; it takes {', '.join(known)}")
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise InputError(f"{where}: no key {name!r}; {hint}")
-    return given
-
-
-def _texts(where: str, given: Any, *, empty: bool) -> tuple[str, ...]:
-    values = given if isinstance(given, list) else [given]
-    if not all(isinstance(value, str) for value in values) or not (values or empty):
-        raise InputError(f"{where} = {reprlib.repr(given)}: it takes a name or a list of names")
-    return tuple(dict.fromkeys(values))
-
-
-def _seeds(where: str, given: Any) -> list[int]:
-    text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
+def _read_block(content: Any, place: str) -> GridBlock:
     try:
-        return parse_seeds(text)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        return _BLOCK.validate_python(content)
+    except ValidationError as error:
+        raise InputError(_describe(error, place)) from None
 
 
-def _typed(where: str, given: Any, kind: type) -> Any:
-    if not isinstance(given, kind) or isinstance(given, bool):
-        raise InputError(f"{where} = {reprlib.repr(given)}: it takes {'a name' if kind is str else 'a whole number'}")
-    return given
+def _describe(error: ValidationError, place: str) -> str:
+    """Describe the first problem of a block in one line; an unknown key comes before a missing one.
+
+    Args:
+        error: what pydantic says of the block.
+        place: file and block.
+    """
+    problems = error.errors()
+    problem = next((each for each in problems if each["type"] == "unexpected_keyword_argument"), problems[0])
+    keys = [key for key in problem["loc"] if isinstance(key, str)]  # without the positions in lists
+    refused = problem.get("ctx", {}).get("error")
+    match problem["type"]:
+        case "unexpected_keyword_argument":
+            known = [field.name for field in dataclasses.fields(Resources if keys[0] == "slurm" else GridBlock)]
+            return f"{': '.join([place, *keys[:-1]])}: no key {keys[-1]!r}; {did_you_mean(keys[-1], known)}"
+        case "missing":
+            return f"{place} names no {keys[-1]}"
+        case "dataclass_type":
+            known = [field.name for field in dataclasses.fields(Resources if keys else GridBlock)]
+            return f"{': '.join([place, *keys])} is no mapping; it takes {', '.join(known)}"
+        case "value_error" if isinstance(refused, InputError):
+            return f"{': '.join([place, *keys])}: {refused}"
+    reason = refused or problem["msg"].lower()
+    return f"{': '.join([place, *keys])} = {reprlib.repr(problem['input'])}: {reason}"

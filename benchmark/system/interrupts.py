@@ -8,51 +8,51 @@ import threading
 from collections.abc import Iterator
 
 _signals: list[int] = []
-_holders = 0
+_deferrals = 0
 
 
 def handle_stop_signal(signum: int, frame: object) -> None:
-    """Remember a signal and raise ``KeyboardInterrupt``.
+    """Record a stop signal and raise ``KeyboardInterrupt``.
 
-    Other code may swallow the exception, so long work also polls ``stop_requested``. Within ``defer_signals`` the first
-    signal waits until the block ends; the second one raises at once.
+    This is a signal handler. Within ``defer_signals`` it does not raise at the first signal, but at the second. Code
+    that swallows the exception does not lose the request: ``stop_requested`` still reports it.
     """
     _signals.append(signum)
-    if not _holders or len(_signals) > 1:
+    if not _deferrals or len(_signals) > 1:
         raise KeyboardInterrupt
 
 
 def stop_requested() -> bool:
-    """Return whether a signal has arrived."""
+    """Return whether a stop signal has arrived."""
     return bool(_signals)
 
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Defer the first signal until the block ends. Code in the block may poll ``stop_requested``."""
-    global _holders
-    _holders += 1
+    """Put off the first stop signal until the block ends. Code within may poll ``stop_requested``."""
+    global _deferrals
+    _deferrals += 1
     try:
         yield
     finally:
-        _holders -= 1
-    if stop_requested() and not _holders:
+        _deferrals -= 1
+    if stop_requested() and not _deferrals:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def sigint_handled() -> Iterator[None]:
-    """Handle Ctrl-C by ``handle_stop_signal`` within the block, and forget its signals at the end.
+    """Handle Ctrl-C by ``handle_stop_signal`` within the block and forget its signals afterwards.
 
-    Signals reach the main thread only: in other threads the block changes nothing.
+    Signals reach the main thread only. In any other thread this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    earlier = len(_signals)
-    before = signal.signal(signal.SIGINT, handle_stop_signal)
+    earlier_signals = len(_signals)
+    earlier_handler = signal.signal(signal.SIGINT, handle_stop_signal)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-        del _signals[earlier:]
+        signal.signal(signal.SIGINT, earlier_handler or signal.SIG_DFL)
+        del _signals[earlier_signals:]

@@ -1,104 +1,69 @@
-"""Who is at which run: a lock a run, so that processes which share a folder of results never do one twice."""
+"""One lock per run: processes that share a results folder never run the same spec twice."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import os
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
-from benchmark.errors import InputError
+import filelock
 
-_POLL_SECONDS = 0.2
+from benchmark.errors import InputError, os_reason
 
-
-class RunLock:
-    """A run that is this process's. It ends with the ``with`` block, or with the process, however that ends."""
-
-    def __init__(self, path: Path, handle: int) -> None:
-        self._path = path
-        self._handle = handle
-
-    def __enter__(self) -> RunLock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # the name goes while the lock is held: who has opened the file meanwhile sees that it has none, and opens anew
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-        os.close(self._handle)
+RunLock = AbstractContextManager[object]
+"""A held lock. It is released at the end of its ``with`` block, or when its process ends."""
 
 
 class RunLocks:
-    """A folder of empty files named by the beginning of a run's key, each locked while somebody is at that run.
+    """A folder with one lock file per run, named by the first 16 digits of the run's key.
 
-    The locks are ``flock``'s. They end with the process that holds them; over NFS they hold between machines, as the
-    server has them. A file that a killed process left is unlocked and means nothing; the next claim of that run takes
-    it away.
+    The operating system releases the locks of a process that ends, even if it is killed. Over NFS the locks hold
+    between machines if the server supports that. Lock files stay in the folder: deleting a file that another process
+    has open would let two processes hold "the" lock.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def try_acquire(self, key: str) -> RunLock | None:
-        """The claim on a run, or None where another has it."""
+        """Lock a run, or return None if another process holds its lock."""
+        try:
+            return self._acquire(key, blocking=False)
+        except filelock.Timeout:
+            return None
+
+    def acquire(self, key: str) -> RunLock:
+        """Lock a run; wait while another process holds its lock."""
+        return self._acquire(key, blocking=True)
+
+    def is_locked(self, key: str) -> bool:
+        """Return whether some process holds the lock of a run. This creates no file and changes none."""
+        path = self._path(key)
+        if not path.exists():
+            return False
+        try:
+            with self._lock(path).acquire(blocking=False):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # a file that this user may not open
+            return False
+
+    def _acquire(self, key: str, *, blocking: bool) -> RunLock:
         path = self._path(key)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            while True:
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if _is(path, handle):
-                        return RunLock(path, handle)
-                    os.close(handle)
-                except BlockingIOError:
-                    os.close(handle)
-                    return None
-                except BaseException:
-                    os.close(handle)
-                    raise
+            return self._lock(path).acquire(blocking=blocking)
+        except filelock.Timeout:
+            raise
         except OSError as error:
             raise InputError(
-                f"cannot lock {path} ({error.strerror or error}); use --results DIR on a file system with locks"
+                f"cannot lock {path} ({os_reason(error)}); use --results DIR on a file system with locks"
             ) from None
 
-    def acquire(self, key: str) -> RunLock:
-        """The claim on a run, as soon as nobody else has it."""
-        while True:
-            lock = self.try_acquire(key)
-            if lock is not None:
-                return lock
-            time.sleep(_POLL_SECONDS)
-
-    def is_locked(self, key: str) -> bool:
-        """Whether some process is at this run now. Nothing is made or changed for the answer."""
-        try:
-            handle = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+    @staticmethod
+    def _lock(path: Path) -> filelock.BaseFileLock:
+        # a file system without locks must be an error: a marker file in their place would outlive a killed process
+        return filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
 
     def _path(self, key: str) -> Path:
         return self.root / key[:16]
-
-
-def _is(path: Path, handle: int) -> bool:
-    """Whether the open file is still the one that has this name."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(handle))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise

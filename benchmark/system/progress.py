@@ -1,70 +1,87 @@
-"""Where work that takes time reports to. The command line draws a bar; a library user hears nothing."""
+"""How running work reports: one callback that receives events. A terminal draws them; a library user may ignore them.
+
+Working code calls the four methods of ``Progress``; whoever shows the work passes the callback.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 
-class Progress(Protocol):
-    """Receives what happens while work goes on."""
+@dataclass(frozen=True)
+class Event:
+    """One report of running work, which consists of pieces such as the training of one network."""
+
+    kind: Literal["message", "started", "advanced", "ended"]
+    """A line for the user, the start of a piece of work, an update on its steps, or its end."""
+    text: str = ""
+    """The line, the title of the piece, or its latest loss and learning rate."""
+    done: int = 0
+    """Steps done so far, of an ``advanced`` event."""
+    steps: int = 0
+    """Steps in all, of a ``started`` event."""
+
+
+class Progress:
+    """Reports running work to one callback."""
+
+    def __init__(self, emit: Callable[[Event], object]) -> None:
+        """
+        Args:
+            emit: receives every event, in the thread that does the work.
+        """
+        self._emit = emit
 
     def say(self, message: str) -> None:
-        """A line worth keeping on the screen."""
+        """Report a line that should stay on the screen."""
+        self._emit(Event("message", message))
 
     def begin(self, title: str, steps: int) -> None:
-        """A piece of work of so many steps starts."""
+        """Report that a piece of work with ``steps`` steps starts."""
+        self._emit(Event("started", title, steps=steps))
 
     def advance(self, done: int, facts: str) -> None:
-        """So many of its steps are done; ``facts`` holds the latest loss, the rate and the like."""
+        """Report that ``done`` steps are done. ``facts`` holds the latest loss, the learning rate and the like."""
+        self._emit(Event("advanced", facts, done=done))
 
     def end(self) -> None:
-        """The piece of work is over."""
+        """Report that the piece of work is over."""
+        self._emit(Event("ended"))
 
 
-class Silent:
-    """Says nothing."""
+class Silent(Progress):
+    """Reports nothing."""
 
-    def say(self, message: str) -> None:
-        """Nothing."""
-
-    def begin(self, title: str, steps: int) -> None:
-        """Nothing."""
-
-    def advance(self, done: int, facts: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
 
 
-class InterruptibleProgress:
-    """A ``Progress`` that raises ``KeyboardInterrupt`` at its next step once ``stopped``.
+class InterruptibleProgress(Progress):
+    """Raises ``KeyboardInterrupt`` at the next step of the work after a stop was requested.
 
-    The one that the signal raised may have fallen into code that swallows it, such as a library being imported.
+    A signal handler raises it as well, but that exception can be lost in code that swallows it, such as an import.
     """
 
     def __init__(self, progress: Progress, stopped: Callable[[], bool]) -> None:
+        """
+        Args:
+            progress: receives the reports.
+            stopped: whether the work should stop.
+        """
         self._progress = progress
         self._stopped = stopped
-
-    def say(self, message: str) -> None:
-        """As the progress it stands before."""
-        self._progress.say(message)
+        self.say = progress.say  # type: ignore[method-assign]
+        self.end = progress.end  # type: ignore[method-assign]
 
     def begin(self, title: str, steps: int) -> None:
-        """As the progress it stands before."""
         self._stop_if_requested()
         self._progress.begin(title, steps)
 
     def advance(self, done: int, facts: str) -> None:
-        """As the progress it stands before."""
         self._stop_if_requested()
         self._progress.advance(done, facts)
-
-    def end(self) -> None:
-        """As the progress it stands before."""
-        self._progress.end()
 
     def _stop_if_requested(self) -> None:
         if self._stopped():

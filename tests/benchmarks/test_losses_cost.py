@@ -1,9 +1,9 @@
-"""What the losses cost, forward and backward, against their plain forms in the same run.
+"""The cost of the losses, forward and backward, against their plain forms in the same run.
 
     pytest -o addopts= -s tests/benchmarks/test_losses_cost.py
 
-Ratios, not seconds: both sides run in turn on the same machine, on one thread, because on a busy machine threads wait
-for each other. Memory is the growth of the high-water mark of a fresh process.
+Tests compare ratios, not seconds. Both sides run in turn on the same machine, on one thread, because on a busy machine
+threads wait for each other. Memory is the growth of the high-water mark of a fresh process.
 """
 
 import multiprocessing
@@ -49,13 +49,13 @@ def distances(x: Tensor) -> Tensor:
 
 
 def semi_hard(student: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchors and positives (tuples,) and their semi-hard negatives (tuples, B), as a mask."""
+    """Return anchors (T,), positives (T,) and a mask (T, B) of their semi-hard negatives, for T tuples."""
     same = labels[:, None] == labels
     anchor, positive = same.clone().fill_diagonal_(False).nonzero(as_tuple=True)
     gap = student.detach()[anchor] - student.detach()[anchor, positive][:, None]
     negatives = (gap > 0) & (gap <= 0.2) & ~same[anchor]
-    found = negatives.any(1)
-    return anchor[found], positive[found], negatives[found]
+    has_negative = negatives.any(1)
+    return anchor[has_negative], positive[has_negative], negatives[has_negative]
 
 
 def looped_tuples(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def seconds(loss: Loss, batch: Batch, rounds: int) -> list[float]:
 
 
 def slower(plain: Loss, ours: Loss, batch: Batch, rounds: int = 5) -> tuple[float, float, float]:
-    """Ratio of median seconds, and both medians; the two sides take turns, so that a busy machine slows both."""
+    """Return the ratio of median seconds and both medians. The sides take turns, so a busy machine slows both."""
     step(plain, batch), step(ours, batch)
     pairs = [(seconds(plain, batch, 1)[0], seconds(ours, batch, 1)[0]) for _ in range(rounds)]
     a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
@@ -117,7 +117,7 @@ def slower(plain: Loss, ours: Loss, batch: Batch, rounds: int = 5) -> tuple[floa
 
 
 def _status(field: str) -> float:
-    """Megabytes of a field of /proc/self/status."""
+    """Return the megabytes in a field of /proc/self/status."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
     return int(line.split()[1]) / 1024
 

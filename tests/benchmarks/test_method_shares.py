@@ -1,12 +1,12 @@
-"""What part of a training step a method's own work takes, beyond the networks.
+"""The share of a training step that a method's own work takes, beside the networks.
 
     pytest -o addopts= -s tests/benchmarks/test_method_shares.py
 
-On the default networks (student conv4-16, teacher conv4-64, 32 x 32 x 1, batches of 64, as many classes and images as
-the base classes of glyphs), on one thread. A step is the teacher's forward pass where the method needs it, the forward
-and backward pass of the student, the method's loss forward and backward, and the optimiser. Own work is the loss and
-its gradient down to the networks' outputs, less that of cross-entropy, timed on the same outputs. Prints a table; it
-passes whatever the numbers are.
+Networks are the default ones (student conv4-16, teacher conv4-64, 32 x 32 x 1, batches of 64), on one thread, with as
+many classes and images as the base classes of glyphs. A step is the teacher's forward pass if the method needs it, the
+forward and backward pass of the student, the method's loss forward and backward, and the optimiser. Own work is the
+loss and its gradient with respect to the networks' outputs, minus that of cross-entropy on the same outputs. The test
+prints a table and asserts nothing.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def shapes(network: Network) -> Shapes:
 
 
 def build(name: str) -> tuple[Network, Network, Method]:
-    chosen = METHODS.get(name).entry
-    backbone = "conv4-64" if chosen.needs.start == "teacher" else "conv4-16"
+    entry = METHODS.get(name).entry
+    backbone = "conv4-64" if entry.needs.start == "teacher" else "conv4-16"
     student = build_network(backbone, channels=1, size=32, classes=CLASSES, seed=0)
-    taught = CLASSES // 2 if chosen.needs.labels == "extended" else CLASSES
+    taught = CLASSES // 2 if entry.needs.labels == "extended" else CLASSES
     teacher = build_network("conv4-64", channels=1, size=32, classes=taught, seed=1)
     spaces = LabelSpaces(tuple(range(CLASSES)), tuple(range(taught)))
-    method = chosen(chosen.Settings(), spaces, shapes(student), shapes(teacher))
-    trains_all = chosen.needs.trains == "all"
+    method = entry(entry.Settings(), spaces, shapes(student), shapes(teacher))
+    trains_all = entry.needs.trains == "all"
     student.backbone.train(trains_all).requires_grad_(trains_all)
     teacher.eval().requires_grad_(False)
     embeddings = torch.randn(IMAGES, teacher.backbone.dim) if method.reads_train_embeddings else None
@@ -55,26 +55,26 @@ def build(name: str) -> tuple[Network, Network, Method]:
 
 
 def step_times(name: str, stage: Stage) -> list[float]:
-    """Medians of milliseconds: whole step, networks and optimiser, own work."""
+    """Return median milliseconds of the whole step, of networks with optimiser, and of the method's own work."""
     torch.manual_seed(0)
     student, teacher, method = build(name)
-    learned = [p for p in student.parameters() if p.requires_grad]
+    trained = [p for p in student.parameters() if p.requires_grad]
     if method.connector is not None:
-        learned += list(method.connector.parameters())
-    optimiser = torch.optim.SGD(learned, lr=1e-3, momentum=0.9)
+        trained += list(method.connector.parameters())
+    optimiser = torch.optim.SGD(trained, lr=1e-3, momentum=0.9)
     rounds = []
     for _ in range(ROUNDS):
         images = torch.randn(BATCH, 1, 32, 32)
         index = torch.randperm(IMAGES)[:BATCH]
         batch = Batch(index % CLASSES, index, stage.name, 0.5)
         start = time.perf_counter()
-        guide = None
+        teacher_outputs = None
         if method.needs.teacher and stage.teacher:
             with torch.no_grad():
-                guide = teacher(images)
+                teacher_outputs = teacher(images)
         outputs = student(images)
         forward = time.perf_counter()
-        own, slopes, cut = own_work(method, batch, outputs, guide)
+        own, slopes, cut = own_work(method, batch, outputs, teacher_outputs)
         plain = time.perf_counter()
         cross_entropy(cut.logits, batch.labels).backward()
         cost = time.perf_counter() - plain
@@ -90,9 +90,9 @@ def step_times(name: str, stage: Stage) -> list[float]:
 
 
 def own_work(
-    method: Method, batch: Batch, outputs: Outputs, guide: Outputs | None
+    method: Method, batch: Batch, outputs: Outputs, teacher_outputs: Outputs | None
 ) -> tuple[float, list[tuple[Tensor, Tensor | None]], Outputs]:
-    """Seconds of the loss and its gradient, that gradient by output, and the outputs cut off from the network."""
+    """Return the seconds of the loss and its gradient, the gradient by output, and the detached outputs."""
 
     def detached(x: Tensor) -> Tensor:
         return x.detach().requires_grad_()
@@ -101,13 +101,13 @@ def own_work(
         {key: detached(x) for key, x in outputs.stages.items()}, detached(outputs.embedding), detached(outputs.logits)
     )
     start = time.perf_counter()
-    torch.stack(list(method.loss(batch, cut, guide).values())).sum().backward()
+    torch.stack(list(method.loss(batch, cut, teacher_outputs).values())).sum().backward()
     seconds = time.perf_counter() - start
     pairs = [(outputs.stages[key], x.grad) for key, x in cut.stages.items()]
     return seconds, [*pairs, (outputs.embedding, cut.embedding.grad), (outputs.logits, cut.logits.grad)], cut
 
 
-def test_shares() -> None:
+def test_share_of_the_methods_own_work() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     report(f"\n{'method':34}{'step ms':>9}{'networks':>10}{'own':>8}{'share':>8}")

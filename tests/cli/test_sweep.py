@@ -19,18 +19,18 @@ HERE = ["--executor", "serial", "--device", "cpu"]
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The numbers of a table by the row's first word."""
+    """Return the numbers of every row of a table by the row's first word."""
     lines = (line.split() for line in text.splitlines())
     return {words[0]: [w for w in words[1:] if w.isdecimal()] for words in lines if len(words) > 4}
 
 
-def test_a_sweep_says_how_it_stands_does_the_rest_and_goes_on(call: Call, tmp_path: Path) -> None:
+def test_sweep_reports_status_runs_what_is_missing_and_resumes(call: Call, tmp_path: Path) -> None:
     dry = call(*SWEEP, *SMOKE, *HERE, "--seeds", "0,1", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert rows(dry.stdout)["distill-same"] == ["0", "0", "0", "4", "0"]
     assert rows(dry.stdout)["distill-cross"] == ["0", "0", "0", "2", "2"]
     assert "n/a: kd on distill-cross: it compares outputs class by class" in dry.stdout
-    assert "6 cells to do, 1 at a time: time not known" in dry.stdout
+    assert "6 runs left, 1 at a time: time unknown" in dry.stdout
     assert not (tmp_path / "results").exists()
 
     first = call(*SWEEP, *SMOKE, *HERE)
@@ -40,7 +40,7 @@ def test_a_sweep_says_how_it_stands_does_the_rest_and_goes_on(call: Call, tmp_pa
 
     more = call(*SWEEP, *SMOKE, *HERE, "--seeds", "0-1", "--dry-run")
     assert rows(more.stdout)["all"] == ["3", "0", "0", "3", "2"]
-    assert re.search(r"3 cells to do, 1 at a time: about \d+ s \(by earlier records\)", more.stdout)
+    assert re.search(r"3 runs left, 1 at a time: about \d+ s \(by earlier records\)", more.stdout)
 
     again = call(*SWEEP, *SMOKE, *HERE)
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "nothing to do")
@@ -48,11 +48,11 @@ def test_a_sweep_says_how_it_stands_does_the_rest_and_goes_on(call: Call, tmp_pa
     bare = call("status")
     assert rows(bare.stdout)["all"] == ["3", "0", "0", "0", "1"]
     named = json.loads(call("status", *SWEEP[1:], *SMOKE, "--seeds", "0-1", "--json").stdout)
-    assert [named[name] for name in ("cells", "done", "missing")] == [6, 3, 3]
+    assert [named[name] for name in ("runs", "done", "missing")] == [6, 3, 3]
     assert named["not_applicable"][0]["method"] == "kd"
 
 
-def test_failures_do_not_stop_the_rest_and_are_listed(call: Call, tmp_path: Path) -> None:
+def test_sweep_lists_failures_and_finishes_the_rest(call: Call, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     grid.write_text(
         "- {protocols: distill-same, methods: ce, datasets: tiny, limit_steps: 3, set: [training.lr=1e30]}\n"
@@ -92,7 +92,7 @@ def test_failures_do_not_stop_the_rest_and_are_listed(call: Call, tmp_path: Path
         (["status"], "no sweep was begun"),
     ],
 )
-def test_bad_input_is_one_clear_line_and_exit_2(call: Call, words: list[str], message: str) -> None:
+def test_sweep_reports_bad_input_in_one_line_with_exit_2(call: Call, words: list[str], message: str) -> None:
     done = call(*words)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -102,36 +102,39 @@ def test_bad_input_is_one_clear_line_and_exit_2(call: Call, words: list[str], me
 
 
 def members(session: int) -> list[int]:
-    """The processes of a session that have not ended."""
-    found = []
+    """Return the processes of a session that have not ended."""
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(folder.name))
-    return found
+            pids.append(int(folder.name))
+    return pids
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes by Linux's /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_ends_soon_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_sweep_ends_soon_after_a_signal_and_leaves_no_process(
+    tmp_path: Path, number: signal.Signals, workers: int
+) -> None:
     environment = {
         **os.environ, "BENCHMARK_DATA": str(tmp_path / "data"), "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
-    program = [sys.executable, "-m", "benchmark", *SWEEP, "--set", "teacher.steps=100000", "-j", "2", "--seeds", "0-4"]
+    program = [sys.executable, "-m", "benchmark", *SWEEP, "--set", "teacher.steps=100000", "--seeds", "0-4"]
+    program += ["-j", str(workers)]
     process = subprocess.Popen(
         program, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     try:
         until = time.monotonic() + 60
-        while len(list((tmp_path / "results/runs/.claims").glob("*"))) < 2 and time.monotonic() < until:
+        while len(list((tmp_path / "results/runs/.claims").glob("*"))) < workers and time.monotonic() < until:
             time.sleep(0.1)
-        assert len(members(process.pid)) >= 3
+        assert len(members(process.pid)) >= workers + 1
         if number is signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does
+            os.killpg(process.pid, number)  # a terminal sends it to the whole group
         else:
             process.send_signal(number)
         began = time.monotonic()
@@ -169,7 +172,7 @@ main()
 
 
 @pytest.mark.slow
-def test_two_sweeps_at_once_share_the_runs(tmp_path: Path) -> None:
+def test_two_sweeps_at_once_never_run_a_job_twice(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "BENCHMARK_DATA": str(tmp_path / "data"), "PYTHONPATH": str(root)}
     words = ["sweep", "--protocols", "distill-same,distill-cross", "--methods", "ce,rkd,pkt,sp", "--seeds", "0-2"]
@@ -190,6 +193,6 @@ def test_two_sweeps_at_once_share_the_runs(tmp_path: Path) -> None:
     measured = [line.split() for line in (tmp_path / "measured.log").read_text().splitlines()]
     keys = [key for key, _ in measured]
     assert len(keys) == len(set(keys)) == 2 * 4 * 3
-    assert len({who for _, who in measured}) == 2, "one sweep did everything"
+    assert len({who for _, who in measured}) == 2, "one sweep ran everything"
     assert len(list((tmp_path / "results/runs").glob("*.json"))) == 2 * 4 * 3
     assert not [path for path in (tmp_path / "results/runs/.claims").iterdir() if path.stat().st_size]

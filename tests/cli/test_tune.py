@@ -9,11 +9,11 @@ TUNE = ["tune", "--protocol", "distill-cross", "--datasets", "tiny", "--trials",
 SMOKE = ["--limit-steps", "3", "--device", "cpu", "-j", "1"]
 
 
-def test_tune_tries_chooses_writes_and_goes_on(call: Call, tmp_path: Path) -> None:
+def test_tune_runs_trials_saves_the_best_and_resumes(call: Call, tmp_path: Path) -> None:
     dry = call(*TUNE, *SMOKE, "--method", "ce,kd", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert "n/a: kd on distill-cross" in dry.stdout
-    assert "3 cells to do" in dry.stdout
+    assert "3 runs left" in dry.stdout
     assert not (tmp_path / "chosen").exists()
 
     done = call(*TUNE, *SMOKE, "--method", "ce,kd")
@@ -34,7 +34,7 @@ def test_tune_tries_chooses_writes_and_goes_on(call: Call, tmp_path: Path) -> No
     assert (tmp_path / "chosen/distill-cross.toml").read_text() == settings
 
 
-def test_what_cannot_be_tuned_is_told(call: Call) -> None:
+def test_tune_reports_bad_input_in_one_line(call: Call) -> None:
     for arguments, message in (
         (["--method", "ce", "--seeds", "3"], "tuning takes seeds from 1000 on"),
         (["--method", "ncm"], "ncm has nothing to tune"),

@@ -16,7 +16,7 @@ def _handled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGUSR1, before)
 
 
-def test_handle_stop_signal_raises_and_remembers() -> None:
+def test_stop_signal_raises_and_is_remembered() -> None:
     assert not interrupts.stop_requested()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGUSR1)
@@ -30,16 +30,16 @@ def write(done: list[str]) -> None:
         done.append("all of it")
 
 
-def test_defer_signals_finishes_the_block_first() -> None:
+def test_defer_signals_finishes_nested_blocks_first() -> None:
     done: list[str] = []
     with interrupts.defer_signals():
-        done.append("nothing came")
+        done.append("no signal")
     with pytest.raises(KeyboardInterrupt):
         write(done)
-    assert done == ["nothing came", "all of it"]
+    assert done == ["no signal", "all of it"]
 
 
-def test_defer_signals_does_not_delay_a_second_signal() -> None:
+def test_defer_signals_does_not_defer_a_second_signal() -> None:
     done: list[str] = []
     with interrupts.defer_signals():
         signal.raise_signal(signal.SIGUSR1)

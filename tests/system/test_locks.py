@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -17,12 +20,12 @@ import sys, time
 from pathlib import Path
 from benchmark.system.locks import RunLocks
 with RunLocks(Path(sys.argv[1])).try_acquire(sys.argv[2]):
-    print("taken", flush=True)
+    print("locked", flush=True)
     time.sleep(600)
 """
 
 
-def test_one_at_a_time_has_a_run(tmp_path: Path) -> None:
+def test_a_lock_excludes_others_until_it_is_released(tmp_path: Path) -> None:
     locks, others = RunLocks(tmp_path / "claims"), RunLocks(tmp_path / "claims")
     assert not locks.is_locked(KEY)
     first = locks.try_acquire(KEY)
@@ -34,15 +37,17 @@ def test_one_at_a_time_has_a_run(tmp_path: Path) -> None:
         with others.acquire(OTHER):
             assert locks.try_acquire(OTHER) is None
     assert not others.is_locked(KEY)
-    assert not list((tmp_path / "claims").iterdir()), "nothing is left behind"
+    assert not locks.is_locked("c" * 64)
+    names = {path.name for path in (tmp_path / "claims").iterdir()}
+    assert names == {KEY[:16], OTHER[:16]}, "lock files stay; asking for a lock creates none"
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_loses_its_lock(tmp_path: Path) -> None:
     locks = RunLocks(tmp_path)
     words = [sys.executable, "-c", HOLDER, str(tmp_path), KEY]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "taken\n"
+        assert process.stdout.readline() == "locked\n"
         assert locks.try_acquire(KEY) is None
         assert locks.is_locked(KEY)
         process.kill()
@@ -50,17 +55,15 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     lock = locks.try_acquire(KEY)
     assert lock is not None
     with lock:
-        pass
-    assert not list(tmp_path.iterdir())
+        assert locks.is_locked(KEY)
 
 
-def test_files_that_come_and_go_exclude_all_but_one(tmp_path: Path) -> None:
-    """Each claim unlinks its file, which others have open: none of them may take the nameless file for the lock."""
-    inside = most = rounds = 0
+def test_threads_that_compete_hold_a_lock_one_at_a_time(tmp_path: Path) -> None:
+    inside = max_inside = rounds = 0
     guard = threading.Lock()
 
     def compete() -> None:
-        nonlocal inside, most, rounds
+        nonlocal inside, max_inside, rounds
         locks = RunLocks(tmp_path)
         until = time.monotonic() + 1.0
         while time.monotonic() < until:
@@ -70,7 +73,7 @@ def test_files_that_come_and_go_exclude_all_but_one(tmp_path: Path) -> None:
             with lock:
                 with guard:
                     inside += 1
-                    most = max(most, inside)
+                    max_inside = max(max_inside, inside)
                     rounds += 1
                 time.sleep(0)
                 with guard:
@@ -81,11 +84,26 @@ def test_files_that_come_and_go_exclude_all_but_one(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == 1
+    assert max_inside == 1
     assert rounds > 20
-    assert not list(tmp_path.iterdir())
 
 
-def test_a_place_without_locks_is_told() -> None:
+def test_a_folder_without_locks_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="cannot lock /dev/null/claims"):
         RunLocks(Path("/dev/null/claims")).try_acquire(KEY)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(InputError, match=r"Function not implemented\); use --results DIR on a file system with locks"):
+        RunLocks(tmp_path).acquire(KEY)
+
+
+def test_a_lock_may_be_released_in_another_thread(tmp_path: Path) -> None:
+    locks = RunLocks(tmp_path)
+    lock = locks.acquire(KEY)
+    thread = threading.Thread(target=lock.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    assert not locks.is_locked(KEY)

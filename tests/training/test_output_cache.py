@@ -11,9 +11,9 @@ import torch
 
 from benchmark.experiment.measurement import measure
 from benchmark.records.store import Store
-from benchmark.sweep.executors.base import Job, Setting, run_job
+from benchmark.sweep.executors.base import SweepConfig, run_job
 from benchmark.sweep.grid import GridBlock
-from benchmark.sweep.jobs import plan_cells
+from benchmark.sweep.jobs import plan_jobs
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherOutputCache, TeacherStore
 from benchmark.training.frozen_teacher import FrozenTeacher
@@ -118,12 +118,12 @@ def test_runs_of_a_sweep_share_cached_outputs(tmp_path: Path, monkeypatch: pytes
         lambda self, pixels: computed.append(len(pixels)) or forward(self, pixels),
     )
     block = GridBlock(("distill-cross",), ("rkd", "pkt"), ("tiny",), (0, 1), limit_steps=5)
-    setting = Setting(tmp_path / "results", tmp_path, "cpu")
-    for cell in plan_cells([block], tmp_path, Silent()).cells:
-        assert run_job(Job(cell), setting, Silent()).status == "done"
+    config = SweepConfig(tmp_path / "results", tmp_path, "cpu")
+    for job in plan_jobs([block], tmp_path, Silent()).jobs:
+        assert run_job(job, config, lambda event: None).status == "done"
     assert len(computed) == 2 * 5
     assert len(list(Store(tmp_path / "results").records())) == 4
     elsewhere = tmp_path / "elsewhere"  # teachers of another folder may have other weights under the same key
-    (cell, *_) = plan_cells([block], elsewhere, Silent()).cells
-    assert run_job(Job(cell), Setting(tmp_path / "more", elsewhere, "cpu"), Silent()).status == "done"
+    (job, *_) = plan_jobs([block], elsewhere, Silent()).jobs
+    assert run_job(job, SweepConfig(tmp_path / "more", elsewhere, "cpu"), lambda event: None).status == "done"
     assert len(computed) == 3 * 5

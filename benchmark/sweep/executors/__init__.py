@@ -1,1 +1,1 @@
-"""Where the runs of a sweep are carried out: in this process, in workers on this machine, or on a SLURM cluster."""
+"""Executors run the jobs of a sweep: in this process, in workers on this machine, or on a SLURM cluster."""

@@ -1,4 +1,4 @@
-"""Workers on this machine: processes that take one run after the other and talk over pipes."""
+"""Worker processes on this machine. Each runs one job after the other and reports over a pipe."""
 
 from __future__ import annotations
 
@@ -8,68 +8,84 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_data
 from types import TracebackType
 from typing import Self
 
-from benchmark.sweep.executors.base import Job, Outcome, Setting, Watch, run_job
-from benchmark.sweep.executors.serial import Relayed
+from benchmark.sweep.executors.base import Observer, Outcome, SweepConfig, run_job
+from benchmark.sweep.executors.resources import threads_per_worker, visible_gpus, worker_environment
+from benchmark.sweep.jobs import Job
 from benchmark.system import interrupts
+from benchmark.system.progress import Event
 
-_PATIENCE = 10.0
-"""Seconds that a worker has to end its run in order, once it is asked to."""
+SHUTDOWN_SECONDS = 10.0
+"""How long a worker may take to save its work after it was asked to end. Then it is killed."""
 
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Local:
-    """An ``Executor`` of several workers, which share this process's threads and the machine's GPUs.
+    """An ``Executor`` with several workers, which share this process's cores and the machine's GPUs.
 
-    A worker is started when there is a run for it and kept for the next. A run whose worker is killed is given to a new
-    one, ``retries`` times. Nothing listens on a port.
+    A worker starts with its first job and is kept for the next. If a worker is killed, a new one gets its job. Nothing
+    listens on a port.
     """
 
-    def __init__(self, setting: Setting, workers: int, *, retries: int = 2) -> None:
-        self._setting = setting
+    def __init__(self, config: SweepConfig, workers: int, *, retries: int = 2) -> None:
+        """
+        Args:
+            config: of the sweep.
+            workers: number of workers.
+            retries: how often a job whose worker was killed is given to a new worker.
+        """
+        self._config = config
         self._retries = retries
-        threads = threads_each(workers)
-        gpus = visible_gpus() if setting.device in ("auto", "cuda") else []
-        self._places = [surroundings(number, threads, gpus) for number in range(workers)]
-        self._threads = threads
+        self._threads = threads_per_worker(workers)
+        gpus = visible_gpus() if config.device in ("auto", "cuda") else []
+        self._environments = [worker_environment(number, self._threads, gpus) for number in range(workers)]
         self._workers: list[Worker | None] = [None] * workers
 
-    def carry_out(self, jobs: Sequence[Job], watch: Watch) -> Iterator[Outcome]:
-        """One outcome for every job, as they come."""
+    def run(self, jobs: Sequence[Job], observe: Observer, *, wait: bool = False) -> Iterator[Outcome]:
+        """Run jobs; yield outcomes in the order in which they arrive."""
         queue = deque(jobs)
         killed: Counter[str] = Counter()
         while True:
-            for number, worker in enumerate(self._workers):
-                if queue and (worker is None or worker.job is None):
-                    worker = self._workers[number] = worker or Worker(
-                        self._setting, self._threads, self._places[number]
-                    )
-                    worker.give(queue.popleft(), watch)
-            busy = [worker for worker in self._workers if worker is not None and worker.job is not None]
+            self._hand_out(queue, observe, wait)
+            busy = {worker.pipe: worker for worker in self._workers if worker is not None and worker.job is not None}
             if not busy:
                 return
-            told = set(wait([worker.pipe for worker in busy]))
-            for worker in (worker for worker in busy if worker.pipe in told):
+            for pipe in wait_for_data(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
                 job = worker.job
                 assert job is not None
                 try:
-                    outcome = worker.read()
+                    report = worker.read()
                 except (EOFError, ConnectionError):
                     self._workers[self._workers.index(worker)] = None
                     how = worker.end()
-                    killed[job.cell.key] += 1
-                    if killed[job.cell.key] <= self._retries:
-                        watch.said(f"{job.cell}: its worker {how}; once more")
+                    killed[job.key] += 1
+                    if killed[job.key] <= self._retries:
+                        observe(job, Event("message", f"{job}: its worker {how}; once more"))
                         queue.append(job)
                         continue
-                    times = f", {killed[job.cell.key]} times in all" if killed[job.cell.key] > 1 else ""
-                    outcome = Outcome(job.cell.key, "failed", error=f"its worker {how}{times}; is memory short?")
-                if outcome is not None:
-                    yield outcome
+                    times = f", {killed[job.key]} times in all" if killed[job.key] > 1 else ""
+                    report = Outcome(job.key, "failed", error=f"its worker {how}{times}; is memory short?")
+                if isinstance(report, Outcome):
+                    yield report
+                else:
+                    observe(job, report)
+
+    def _hand_out(self, queue: deque[Job], observe: Observer, wait: bool) -> None:
+        """Give a job to every worker without one, and start workers for that, until the queue is empty."""
+        for number, worker in enumerate(self._workers):
+            if queue and (worker is None or worker.job is None):
+                if worker is None:
+                    worker = Worker(self._config, self._threads, self._environments[number])
+                    self._workers[number] = worker
+                job = queue.popleft()
+                observe(job, Event("started"))
+                worker.give(job, wait)
 
     def __enter__(self) -> Self:
         return self
@@ -77,55 +93,57 @@ class Local:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Have every worker end: at once where it has nothing to do, else in order within some seconds, else killed."""
+        """End every worker. One with a job may save its work first; it is killed after ``SHUTDOWN_SECONDS``."""
         workers = [worker for worker in self._workers if worker is not None]
         self._workers = [None] * len(self._workers)
         try:
             for worker in workers:
                 worker.ask_to_end()
             for worker in workers:
-                worker.process.join(_PATIENCE)
+                worker.process.join(SHUTDOWN_SECONDS)
         finally:
             for worker in workers:
                 worker.end()
 
 
 class Worker:
-    """A process that carries out the jobs it is given, and the one it is at."""
+    """A process that runs the jobs it is given, one at a time."""
 
-    def __init__(self, setting: Setting, threads: int, place: Mapping[str, str]) -> None:
+    def __init__(self, config: SweepConfig, threads: int, environment: Mapping[str, str]) -> None:
+        """
+        Args:
+            config: of the sweep.
+            threads: number of threads for PyTorch.
+            environment: variables that the process starts with, beside those of this process.
+        """
         self.job: Job | None = None
-        self._relay: Relayed | None = None
-        self._watch: Watch | None = None
+        """The job that the process is running."""
         context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, setting, threads), daemon=True)
-        with _environment(place), _held_back():
+        self.pipe, worker_end = context.Pipe()
+        self.process = context.Process(target=_work, args=(worker_end, config, threads), daemon=True)
+        with _environment_set(environment), _signals_blocked():
             self.process.start()
-        other.close()
+        worker_end.close()
 
-    def give(self, job: Job, watch: Watch) -> None:
-        """Have it carry out a job."""
+    def give(self, job: Job, wait: bool) -> None:
+        """Send a job to the process."""
         self.job = job
-        self._watch = watch
-        self._relay = Relayed(job.cell, watch)
-        watch.started(job.cell)
-        with contextlib.suppress(ConnectionError):  # a dead one is noticed when it is read from
-            self.pipe.send(job)
+        with contextlib.suppress(ConnectionError):  # a dead process is noticed when it is read from
+            self.pipe.send((job, wait))
 
-    def read(self) -> Outcome | None:
-        """What it tells: progress, which is passed on, or what came of its job. ``EOFError`` where it is dead."""
-        told = self.pipe.recv()
-        if isinstance(told, Outcome):
+    def read(self) -> Event | Outcome:
+        """Receive an event or the outcome of the job.
+
+        Raises:
+            EOFError: the process is dead.
+        """
+        report: Event | Outcome = self.pipe.recv()
+        if isinstance(report, Outcome):
             self.job = None
-            return told
-        assert self._relay is not None
-        name, *arguments = told
-        getattr(self._relay, name)(*arguments)
-        return None
+        return report
 
     def ask_to_end(self) -> None:
-        """Ask it to end, in order where it is in the middle of a job."""
+        """Ask the process to end. If it is running a job, it saves its work first."""
         if self.job is None:
             with contextlib.suppress(ConnectionError):
                 self.pipe.send(None)
@@ -133,7 +151,7 @@ class Worker:
             self.process.terminate()
 
     def end(self) -> str:
-        """Have it gone, killed where it has not ended; how it ended."""
+        """Kill the process unless it ends within half a second, and return how it ended."""
         if self.job is None or self.process.is_alive():
             self.process.join(0.5)
         self.process.kill()
@@ -144,82 +162,35 @@ class Worker:
         return f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
 
 
-class _Piped:
-    """A ``Progress`` that sends what it is told through a pipe. Where nobody reads it any more, the run ends."""
+def _work(pipe: Connection, config: SweepConfig, threads: int) -> None:
+    """Run jobs from the pipe until it sends None. This is the main function of a worker process.
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def say(self, message: str) -> None:
-        """Pass it on."""
-        self._send("say", message)
-
-    def begin(self, title: str, steps: int) -> None:
-        """Pass it on."""
-        self._send("begin", title, steps)
-
-    def advance(self, done: int, facts: str) -> None:
-        """Pass it on."""
-        self._send("advance", done, facts)
-
-    def end(self) -> None:
-        """Pass it on."""
-        self._send("end")
-
-    def _send(self, *message: object) -> None:
-        try:
-            self._pipe.send(message)
-        except OSError:
-            raise KeyboardInterrupt from None
-
-
-def _work(pipe: Connection, setting: Setting, threads: int) -> None:
-    """A worker's life. The interrupt key is its parent's affair, which ends it by SIGTERM."""
+    Ctrl-C reaches this process too, but its parent handles it and ends the workers by SIGTERM.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
+
+    def emit(event: Event) -> None:
+        try:
+            pipe.send(event)
+        except OSError:  # the parent is gone
+            raise KeyboardInterrupt from None
+
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         import torch
 
         torch.set_num_threads(threads)
-        while (job := pipe.recv()) is not None:
-            pipe.send(run_job(job, setting, _Piped(pipe)))
+        while (task := pipe.recv()) is not None:
+            job, wait = task
+            pipe.send(run_job(job, config, emit, wait=wait))
     except (KeyboardInterrupt, EOFError, ConnectionError):
         pass  # asked to end, or the parent is gone
 
 
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_each(workers: int) -> int:
-    """How many threads a worker has: its share of the cores, and no more than ``OMP_NUM_THREADS`` where that is set."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    share = max(1, usable_cores() // workers)
-    return min(share, int(given)) if given.isdecimal() and int(given) else share
-
-
-def visible_gpus() -> list[str]:
-    """What names the CUDA devices that this process sees."""
-    import torch
-
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    named = [name for name in given.split(",") if name] if given is not None else None
-    count = torch.cuda.device_count()
-    return named[:count] if named is not None else [str(number) for number in range(count)]
-
-
-def surroundings(number: int, threads: int, gpus: Sequence[str]) -> dict[str, str]:
-    """The environment of a worker: so many threads for every library that has its own, and one GPU where there are."""
-    names = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
-    gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-    return dict.fromkeys(names, str(threads)) | gpu
-
-
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Within, what is started finds these in its environment: libraries read them as they are loaded."""
+def _environment_set(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within the block. A process started there inherits them before it loads a library."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -233,8 +204,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """Within, signals wait; what is started begins so, and is not killed by one before it can handle it."""
+def _signals_blocked() -> Iterator[None]:
+    """Block stop signals within the block. A process started there cannot be killed by one before it handles it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A SLURM cluster: a job a run, in arrays, through submitit."""
+"""A SLURM cluster: one cluster job per run, submitted in arrays through submitit."""
 
 from __future__ import annotations
 
@@ -15,104 +15,114 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmark.errors import InputError
-from benchmark.sweep.executors.base import Job, Outcome, Setting, Watch, run_job
+from benchmark.sweep.executors.base import Observer, Outcome, SweepConfig, run_job
 from benchmark.sweep.grid import Resources
+from benchmark.sweep.jobs import Job
 from benchmark.system import interrupts
 from benchmark.system.files import write_atomically
 from benchmark.system.optional_packages import load_extra
-from benchmark.system.progress import Silent
+from benchmark.system.progress import Event
 
 _DEFAULT = Resources(time=60, cpus=1)
 _SIGNAL_SECONDS = 30
-"""How long before the end of its time a job is told, to save what it has and be queued again."""
+"""How long before its time limit a cluster job is signalled, to save its work and be queued again."""
 
-_MOST_TIMEOUTS = 100
+_MAX_TIMEOUTS = 100
 _POLL_SECONDS = 1.0
-_MOST_BETWEEN_LOOKS = 60.0
+_MAX_QUEUE_SECONDS = 60.0
+"""The longest pause between two looks at the queue."""
 
 
 class Slurm:
-    """An ``Executor`` that submits runs as arrays of jobs, one for each kind of resources, ``lanes`` at a time each.
+    """An ``Executor`` that submits one array of cluster jobs for each kind of resources.
 
-    A job that is pre-empted or out of time is queued again and its run goes on. One that was killed is submitted again,
-    ``retries`` times. A job's result is its record; what submitit pickles is not read and is removed, with the logs,
-    when the run is done. Leaving it early cancels the jobs.
+    A cluster job that is pre-empted or out of time is queued again and its run resumes. A killed one is submitted
+    again. The result of a job is its record. Files of submitit and logs are removed when the run is done; the pickled
+    result is never read. Leaving the executor early cancels its cluster jobs.
     """
 
-    def __init__(self, setting: Setting, lanes: int, *, retries: int = 2, resources: Resources) -> None:
+    def __init__(self, config: SweepConfig, n_jobs: int, *, retries: int = 2, resources: Resources) -> None:
+        """
+        Args:
+            config: of the sweep.
+            n_jobs: number of cluster jobs of one array that may run at a time.
+            retries: how often a killed cluster job is submitted again.
+            resources: of each cluster job, unless its grid block says otherwise.
+        """
         self._submitit = load_extra("submitit", "slurm", "--executor slurm")
-        self._setting = setting
-        self._lanes = lanes
+        self._config = config
+        self._n_jobs = n_jobs
         self._retries = retries
-        self._resources = resources.over(_DEFAULT)
-        self._folder = setting.results / ".slurm"
+        self._resources = resources.with_defaults(_DEFAULT)
+        self._folder = config.results / ".slurm"
         self._submitted: dict[str, _Submitted] = {}
 
-    def carry_out(self, jobs: Sequence[Job], watch: Watch) -> Iterator[Outcome]:
-        """One outcome for every job, as they come."""
+    def run(self, jobs: Sequence[Job], observe: Observer, *, wait: bool = False) -> Iterator[Outcome]:
+        """Run jobs; yield outcomes in the order in which they end."""
         killed: Counter[str] = Counter()
-        self._submit(jobs)
-        pause = since = 0.0
+        self._submit(jobs, wait)
+        pause = since_look = 0.0
         while self._submitted:
             time.sleep(_POLL_SECONDS)
-            since += _POLL_SECONDS
-            looked = since >= pause
+            since_look += _POLL_SECONDS
+            looked = since_look >= pause
             if looked:
                 next(iter(self._submitted.values())).handle.watcher.update()
-                since, pause = 0.0, min(_MOST_BETWEEN_LOOKS, pause + _POLL_SECONDS)
-            again = []
+                since_look, pause = 0.0, min(_MAX_QUEUE_SECONDS, pause + _POLL_SECONDS)
+            resubmitted = []
             for key, submitted in list(self._submitted.items()):
-                cell = submitted.job.cell
+                job = submitted.job
                 outcome = submitted.outcome()
                 state = submitted.handle.watcher.get_state(submitted.handle.job_id, mode="cache")
                 if outcome is None and looked:
-                    if not submitted.seen and state == "RUNNING":
-                        submitted.seen = True
-                        watch.started(cell)
-                    submitted.gone += submitted.handle.watcher.is_done(submitted.handle.job_id, mode="cache")
-                if outcome is None and submitted.gone < 2:  # what a job wrote may be seen after its end
+                    if not submitted.started and state == "RUNNING":
+                        submitted.started = True
+                        observe(job, Event("started"))
+                    submitted.times_missing += submitted.handle.watcher.is_done(submitted.handle.job_id, mode="cache")
+                if outcome is None and submitted.times_missing < 2:  # its files may appear after its end
                     continue
                 del self._submitted[key]
                 pause = 0.0
-                if not submitted.seen:
-                    watch.started(cell)
+                if not submitted.started:
+                    observe(job, Event("started"))
                 if outcome is None:
                     killed[key] += 1
                     if killed[key] <= self._retries and not state.startswith("CANCELLED"):
-                        watch.said(f"{cell}: job {submitted.handle.job_id} ended as {state}; submitted again")
-                        again.append(submitted.job)
+                        line = f"{job}: job {submitted.handle.job_id} ended as {state}; submitted again"
+                        observe(job, Event("message", line))
+                        resubmitted.append(job)
                         continue
-                    log = os.path.relpath(submitted.handle.paths.stderr, self._setting.results)
+                    log = os.path.relpath(submitted.handle.paths.stderr, self._config.results)
                     outcome = Outcome(
                         key, "failed", error=f"job {submitted.handle.job_id} ended as {state}; log {log} in the results"
                     )
                 elif outcome.status != "failed":
                     submitted.clear()
                 yield outcome
-            self._submit(again)
+            self._submit(resubmitted, wait)
 
-    def _submit(self, jobs: Sequence[Job]) -> None:
-        classes: dict[Resources, list[Job]] = defaultdict(list)
+    def _submit(self, jobs: Sequence[Job], wait: bool) -> None:
+        by_resources: dict[Resources, list[Job]] = defaultdict(list)
         for job in jobs:
-            classes[job.cell.resources.over(self._resources)].append(job)
-        for resources, members in classes.items():
+            by_resources[job.resources.with_defaults(self._resources)].append(job)
+        for resources, members in by_resources.items():
             try:
                 executor = self._submitit.AutoExecutor(
-                    self._folder, cluster="slurm", slurm_max_num_timeout=_MOST_TIMEOUTS
+                    self._folder, cluster="slurm", slurm_max_num_timeout=_MAX_TIMEOUTS
                 )
                 executor.update_parameters(
-                    name="benchmark", slurm_array_parallelism=self._lanes, slurm_signal_delay_s=_SIGNAL_SECONDS,
+                    name="benchmark", slurm_array_parallelism=self._n_jobs, slurm_signal_delay_s=_SIGNAL_SECONDS,
                     slurm_setup=[f"export OMP_NUM_THREADS={resources.cpus}"], **_parameters(resources),
                 )  # fmt: skip
-                runs = [Run(job, self._setting, resources.cpus or 1, self._folder) for job in members]
-                for run in runs:
-                    run.told.unlink(missing_ok=True)
+                tasks = [ClusterTask(job, wait, self._config, resources.cpus or 1, self._folder) for job in members]
+                for task in tasks:
+                    task.result_path.unlink(missing_ok=True)
                 with executor.batch():
-                    handles = [executor.submit(run) for run in runs]
+                    handles = [executor.submit(task) for task in tasks]
             except (OSError, RuntimeError, self._submitit.core.utils.FailedSubmissionError) as error:
                 raise InputError(f"SLURM does not take the jobs ({' '.join(str(error).split())})") from None
-            for run, handle in zip(runs, handles, strict=True):
-                self._submitted[run.job.cell.key] = _Submitted(run.job, handle, run.told)
+            for task, handle in zip(tasks, handles, strict=True):
+                self._submitted[task.job.key] = _Submitted(task.job, handle, task.result_path)
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +130,7 @@ class Slurm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cancel what is queued or runs. What a run has saved of itself is kept, for the next time."""
+        """Cancel the cluster jobs that are queued or running. Checkpoints of their runs are kept."""
         for submitted in self._submitted.values():
             submitted.handle.cancel(check=False)
         self._submitted = {}
@@ -130,66 +140,69 @@ class Slurm:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a SLURM job does: a run, and a file that tells what came of it."""
+class ClusterTask:
+    """What a cluster job executes: one run, whose outcome it writes to a file."""
 
     job: Job
-    setting: Setting
+    wait: bool
+    config: SweepConfig
     threads: int
     folder: Path
 
     @property
-    def told(self) -> Path:
+    def result_path(self) -> Path:
         """The file with the outcome."""
-        return self.folder / f"{self.job.cell.key[:16]}.json"
+        return self.folder / f"{self.job.key[:16]}.json"
 
     def __call__(self) -> None:
-        """Carry it out. The signal that ends the job early ends the run in order first; then submitit handles it."""
+        """Run the job. The signal before the time limit stops the run in order; then submitit queues it again."""
         import torch
 
         number = signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]
         requeue = signal.signal(number, interrupts.handle_stop_signal)
         torch.set_num_threads(self.threads)
         try:
-            outcome = run_job(self.job, self.setting, Silent())
+            outcome = run_job(self.job, self.config, lambda event: None, wait=self.wait)
         except KeyboardInterrupt:
             if interrupts.stop_requested() and callable(requeue):
                 requeue(number, None)
             raise
         signal.signal(number, requeue)
-        write_atomically(self.told, json.dumps(dataclasses.asdict(outcome)).encode())
+        write_atomically(self.result_path, json.dumps(dataclasses.asdict(outcome)).encode())
 
     def checkpoint(self) -> Any:
-        """What is queued in its place where it is to end early: the same, which goes on from what the run saved."""
+        """Return what submitit queues after an early end: the same task, which resumes from the run's checkpoint."""
         return load_extra("submitit", "slurm", "--executor slurm").helpers.DelayedSubmission(self)
 
 
 @dataclass
 class _Submitted:
-    """A job in the queue; gone: how many looks at the queue have found it ended."""
+    """A cluster job in the queue."""
 
     job: Job
     handle: Any
-    told: Path
-    seen: bool = False
-    gone: int = 0
+    """submitit's job."""
+    result_path: Path
+    started: bool = False
+    times_missing: int = 0
+    """How many looks at the queue showed that it has ended."""
 
     def outcome(self) -> Outcome | None:
-        """What the job has told, if it has and writes nothing more."""
-        if not (self.told.exists() and (self.gone or self.handle.paths.result_pickle.exists())):
+        """Return the outcome that the cluster job wrote, once it writes nothing more; else None."""
+        if not (self.result_path.exists() and (self.times_missing or self.handle.paths.result_pickle.exists())):
             return None
-        return Outcome(**json.loads(self.told.read_bytes()))
+        return Outcome(**json.loads(self.result_path.read_bytes()))
 
     def clear(self) -> None:
         """Remove its files."""
         paths = self.handle.paths
-        for path in (self.told, paths.submitted_pickle, paths.result_pickle, paths.stdout, paths.stderr):
+        for path in (self.result_path, paths.submitted_pickle, paths.result_pickle, paths.stdout, paths.stderr):
             path.unlink(missing_ok=True)
 
 
 def _parameters(resources: Resources) -> dict[str, Any]:
-    """Resources as submitit names them."""
-    named = {
+    """Return resources under submitit's names."""
+    parameters = {
         "timeout_min": resources.time,
         "cpus_per_task": resources.cpus,
         "gpus_per_node": resources.gpus,
@@ -197,4 +210,4 @@ def _parameters(resources: Resources) -> dict[str, Any]:
         "slurm_partition": resources.partition,
         "slurm_account": resources.account,
     }
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in parameters.items() if value is not None}

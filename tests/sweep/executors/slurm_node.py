@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node, this machine, of its own daemons in a folder of its own."""
+"""A SLURM cluster with one node, this machine. Its daemons keep everything in one folder."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ print("JobID|State|NodeList")
 for flag, job in zip(sys.argv, sys.argv[1:]):
     if flag != "-j":
         continue
-    told = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True).stdout
-    for line in told.splitlines():
+    jobs = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True).stdout
+    for line in jobs.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S*)", line))
         name, task = fields["JobId"], fields.get("ArrayTaskId")
         if task is not None:
@@ -66,13 +66,13 @@ for flag, job in zip(sys.argv, sys.argv[1:]):
 
 
 def missing_daemons() -> list[str]:
-    """What of SLURM cannot be started here."""
+    """Return the programs of SLURM that are not installed."""
     return [name for name in (*DAEMONS, "sbatch", "scontrol") if shutil.which(name) is None]
 
 
 @contextmanager
 def one_node(folder: Path) -> Iterator[dict[str, str]]:
-    """The cluster, and the environment in which commands find it. All its daemons and jobs end with the block."""
+    """Start the cluster and yield the environment in which commands find it. Daemons and jobs end with the block."""
     host = socket.gethostname().partition(".")[0]
     for name in ("state", "spool", "bin"):
         (folder / name).mkdir()
@@ -133,7 +133,7 @@ def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
 
 
 def _cancel_all(environment: dict[str, str]) -> None:
-    """End all jobs, and wait for that: what runs would outlive the daemons."""
+    """End all jobs and wait for that, because jobs would outlive the daemons."""
     everything = {**os.environ, **environment}
     subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], env=everything, capture_output=True)
     subprocess.run(["scancel", "--user=root"], env=everything, capture_output=True)

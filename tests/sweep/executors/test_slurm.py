@@ -27,7 +27,7 @@ LONG = ["teacher.steps=5", "training.steps=400", "training.batch_size=32"]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
-    """The environment of commands that find the cluster."""
+    """The environment in which commands find the cluster."""
     if missing := missing_daemons():
         pytest.skip(f"no {', '.join(missing)} (Debian: apt-get install slurmctld slurmd slurm-client munge)")
     if os.geteuid() != 0:
@@ -37,7 +37,7 @@ def cluster() -> Iterator[dict[str, str]]:
 
 
 class Sweep:
-    """A sweep in a process of its own, over one block of cells of distill-same on the synthetic set."""
+    """A sweep in a process of its own, over blocks of distill-same on the synthetic set."""
 
     def __init__(self, cluster: dict[str, str], folder: Path, blocks: list[dict[str, Any]], *words: str) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Sweep:
         )  # fmt: skip
 
     def end(self) -> tuple[int, str]:
-        """Its exit status and what it said."""
+        """Wait for the end; return exit status and output."""
         try:
             out, errors = self.process.communicate(timeout=150)
         finally:
@@ -61,11 +61,11 @@ class Sweep:
         return self.process.returncode, out + errors
 
     def wait_for_a_run(self) -> str:
-        """The number of its only job, once that is at its run."""
+        """Wait until the only job is training; return its number."""
         until = time.monotonic() + 60
         while time.monotonic() < until:
             if any((self.folder / "results/runs/.claims").glob("*")):
-                time.sleep(1.0)  # into its training
+                time.sleep(1.0)  # the training has begun
                 return self.ask("squeue", "-h", "-o", "%i").strip()
             time.sleep(0.05)
         self.process.kill()
@@ -90,7 +90,7 @@ def sweep(cluster: dict[str, str], tmp_path: Path) -> On:
     return begin
 
 
-def test_an_array_completes_and_a_failing_run_comes_back_as_failed(sweep: On) -> None:
+def test_slurm_array_completes_and_reports_a_failed_run(sweep: On) -> None:
     good = {"methods": ["ce", "kd"], "set": QUICK, "slurm": {"cpus": 1}}
     bad = {"methods": ["ce"], "set": [*QUICK, "training.lr=1e30"]}
     swept = sweep(good, bad)
@@ -118,7 +118,7 @@ def process_of(job: str) -> int:
     raise ProcessLookupError(job)
 
 
-def test_a_killed_job_is_submitted_again(sweep: On) -> None:
+def test_slurm_submits_a_killed_job_again(sweep: On) -> None:
     swept = sweep({"methods": "ce", "set": LONG})
     job = swept.wait_for_a_run()
     os.kill(process_of(job), signal.SIGKILL)
@@ -128,17 +128,17 @@ def test_a_killed_job_is_submitted_again(sweep: On) -> None:
     assert [r["status"] for r in swept.store.read()[0]] == ["done"]
 
 
-def test_a_preempted_job_is_queued_again_and_gives_the_uninterrupted_result(
+def test_slurm_queues_a_preempted_job_again_with_the_uninterrupted_result(
     sweep: On, cluster: dict[str, str], tmp_path: Path
 ) -> None:
     swept = sweep({"methods": "ce", "set": LONG})
     job = swept.wait_for_a_run()
-    swept.ask("scancel", "--signal=TERM", job)  # comes first where a partition pre-empts
+    swept.ask("scancel", "--signal=TERM", job)  # a partition that pre-empts sends this first
     swept.ask("scancel", "--signal=USR2", job)
     until = time.monotonic() + 20
     while not (kept := list((tmp_path / "data/checkpoints").rglob("*.safetensors"))) and time.monotonic() < until:
         time.sleep(0.1)
-    assert kept, "the run was ended in order: it has kept where it was"
+    assert kept, "the run ended in order and left a checkpoint"
     alone = tmp_path / "alone"
     alone.mkdir()
     straight = Sweep(cluster, alone, [{"methods": "ce", "set": LONG}], "--executor", "local", "-j", "2")
@@ -155,7 +155,7 @@ def test_a_preempted_job_is_queued_again_and_gives_the_uninterrupted_result(
     assert {name: a.tobytes() for name, a in mine.items()} == {name: a.tobytes() for name, a in theirs.items()}
 
 
-def test_interrupted_it_cancels_its_jobs(sweep: On) -> None:
+def test_slurm_cancels_its_jobs_on_interruption(sweep: On) -> None:
     swept = sweep({"methods": "ce", "set": LONG, "seeds": "0-2"})
     job = swept.wait_for_a_run()
     assert job

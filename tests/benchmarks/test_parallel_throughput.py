@@ -1,11 +1,11 @@
-"""What training many students at once gains over an ordinary loop over one student after the other.
+"""Speed of training many students at once against an ordinary loop that trains one after the other.
 
-    pytest -o addopts= -s tests/benchmarks/test_crowd_throughput.py
+    pytest -o addopts= -s tests/benchmarks/test_parallel_throughput.py
 
-Milliseconds of a step of one student (conv4-16, images 32 x 32 x 1, five classes), with what a step needs beside the
-networks, and the ratio. Both sides run in turn, on one thread and in processor time, because the machine may be busy.
-Where the batch is large the arithmetic of the student is all there is to a step, and there is little to gain. Prints a
-table; it passes whatever the numbers are.
+The table shows milliseconds per step of one student (conv4-16, images 32 x 32 x 1, five classes) and the ratio. A step
+includes the loss, the optimiser and the schedule. Both sides run in turn, on one thread, and are measured in processor
+time, because the machine may be busy. With a large batch the arithmetic of the student dominates, so there is little
+to gain. The test asserts nothing.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ def report(line: str) -> None:
 def build(name: str, count: int, images: int) -> tuple[list[Network], list[Method], Tensor, Tensor, Outputs]:
     entry = METHODS.get(name).entry
     labels = (torch.arange(images) % WAYS).expand(count, -1)
-    guides = Outputs({}, torch.randn(count, images, 256), torch.randn(count, images, WAYS))
+    teacher_outputs = Outputs({}, torch.randn(count, images, 256), torch.randn(count, images, WAYS))
     students = [build_network("conv4-16", channels=1, size=SIZE, classes=WAYS, seed=t) for t in range(count)]
     space = LabelSpaces(tuple(range(WAYS)), tuple(range(WAYS)))
     methods = [entry(entry.Settings(), space, Shapes({}), Shapes({})) for _ in students]
-    for method, student, own, embeddings in zip(methods, students, labels, guides.embedding, strict=True):
-        method.prepare(student, own, embeddings)
-    return students, methods, torch.randn(count, images, 1, SIZE, SIZE), labels, guides
+    for method, student, own_labels, embeddings in zip(
+        methods, students, labels, teacher_outputs.embedding, strict=True
+    ):
+        method.prepare(student, own_labels, embeddings)
+    return students, methods, torch.randn(count, images, 1, SIZE, SIZE), labels, teacher_outputs
 
 
-def alone(name: str, training: Training, images: int) -> float:
-    """Seconds of a step in an ordinary loop."""
-    (student,), (method,), (pixels,), (labels,), guides = build(name, 1, images)
+def seconds_alone(name: str, training: Training, images: int) -> float:
+    """Return the seconds per step of an ordinary loop over one student."""
+    (student,), (method,), (pixels,), (labels,), teacher_outputs = build(name, 1, images)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     start = time.process_time()
     order = batches(labels.numpy(), training.batch_size, derive_seed(0, "batches"))
@@ -57,8 +59,8 @@ def alone(name: str, training: Training, images: int) -> float:
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.steps)
         for _ in range(round(stage.share * training.steps)):
             index = torch.from_numpy(next(order))
-            guide = Outputs({}, guides.embedding[0, index], guides.logits[0, index])
-            terms = method.loss(Batch(labels[index], index, stage.name, 0.5), student(pixels[index]), guide)
+            teacher = Outputs({}, teacher_outputs.embedding[0, index], teacher_outputs.logits[0, index])
+            terms = method.loss(Batch(labels[index], index, stage.name, 0.5), student(pixels[index]), teacher)
             optimiser.zero_grad()
             torch.stack(list(terms.values())).sum().backward()
             optimiser.step()
@@ -66,18 +68,18 @@ def alone(name: str, training: Training, images: int) -> float:
     return (time.process_time() - start) / training.steps
 
 
-def together(name: str, training: Training, images: int, count: int) -> float:
-    """Seconds of a step of one student among others."""
-    students, methods, pixels, labels, guides = build(name, count, images)
+def seconds_together(name: str, training: Training, images: int, count: int) -> float:
+    """Return the seconds per step and student when ``count`` students are trained together."""
+    students, methods, pixels, labels, teacher_outputs = build(name, count, images)
     start = time.process_time()
     fit_parallel(
-        students, methods, pixels, labels, guides, training,
+        students, methods, pixels, labels, teacher_outputs, training,
         seeds=range(count), device=DEVICE, progress=Silent(), title="", group_size=count,
     )  # fmt: skip
     return (time.process_time() - start) / training.steps / count
 
 
-def test_ratios() -> None:
+def test_parallel_training_against_an_ordinary_loop() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     sizes = (4, 20)
@@ -87,9 +89,9 @@ def test_ratios() -> None:
             training = Training(steps=STEPS, batch_size=batch, lr=0.01)
             one, many = [], [[] for _ in sizes]  # type: ignore[var-annotated]
             for _ in range(ROUNDS):
-                one.append(alone(name, training, max(25, batch)))
+                one.append(seconds_alone(name, training, max(25, batch)))
                 for times, count in zip(many, sizes, strict=True):
-                    times.append(together(name, training, max(25, batch), count))
+                    times.append(seconds_together(name, training, max(25, batch), count))
             cells = "".join(f"{1000 * min(times):10.2f}{min(one) / min(times):6.2f} x" for times in many)
             report(f"{name:10}{batch:6}{1000 * min(one):8.2f}{cells}")
     torch.set_num_threads(threads)
