@@ -1,129 +1,186 @@
-"""One generic registry: names for methods, protocols, data sets and backbones."""
+"""One generic registry: names for methods, protocols, data sets, backbones and figures."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.metadata
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from benchmark.errors import InputError, UnusablePlugIn
+from benchmark.errors import InputError, UnusablePlugIn, did_you_mean
+from benchmark.name_pattern import NamePattern, without_fields
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Resolved(Generic[T]):
-    """What a name stands for: the registered entry and the values read from a name with fields."""
+    """A name that was looked up."""
 
     name: str
     entry: T
+    """The registered object."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-_FIELD = re.compile(r"\{(\w+):?(\w*)\}")
-_KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "": ("[0-9]{1,9}", int),
-    "decimal": (r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{0,8}[1-9])?", float),
-    "text": (".+?", str),
-}
-"""What a field may hold, by the word after its colon: its form and what reads it. A decimal has one form only."""
+    """Values read from a name with fields."""
 
 
 @dataclass
-class _Slot(Generic[T]):
-    name: str
-    pattern: re.Pattern[str]
-    kinds: dict[str, str]
-    entry: T | None
-    target: str | None
-    help: str | None
-    examples: tuple[str, ...]
+class _Registration(Generic[T]):
+    pattern: NamePattern
+    entry: T | None = None
+    target: str | None = None
+    """``module:attribute`` to import if there is no entry yet."""
+    help: str | None = None
+    examples: tuple[str, ...] = ()
     package: str | None = None
-    """The installed package whose plug-in it is."""
+    """The installed package that provides a plug-in."""
     error: str | None = None
-    """Why it cannot be used."""
+    """The reason why a plug-in cannot be used."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The plain name, or the examples of a name with fields."""
+        return self.examples or (() if self.pattern.types else (self.pattern.text,))
 
 
 class Registry(Generic[T]):
     """Maps names to entries.
 
-    A name may hold fields: whole numbers, as in ``fewshot-{way}way{shot}shot``, numbers with a decimal point, as in
-    ``net-x{width:decimal}``, or any text, as in ``folder:{path:text}``. An entry is an object, or a reference
-    ``"module:attribute"`` that is imported when first asked for. Names come from three places: ``register`` and
-    ``refer``; the modules of ``package``, a package whose files register themselves when imported; and the
-    installed packages' entry points of ``group``, plug-ins. A plug-in is imported when it is asked for or described,
-    must be a subclass of ``base`` where there is one, and stands in nobody's way but its own where it cannot be used.
+    A name may hold fields, see ``NamePattern``. An entry is an object, or a reference ``module:attribute`` that is
+    imported on first use. Names have three sources: ``register`` and ``register_lazy``; modules that register
+    themselves when they are imported; and entry points of installed packages (plug-ins). A plug-in is imported when it
+    is looked up or described. A plug-in that cannot be loaded does not affect other entries.
+
+    Args:
+        kind: The kind of entry, for messages.
+        package: A package whose modules register themselves, imported in alphabetical order.
+        modules: Further modules that register themselves, imported after the package.
+        group: The group of the plug-ins' entry points.
+        base: The class that a plug-in must extend; None accepts anything that can be called.
     """
 
     def __init__(
-        self, kind: str, *, package: str | None = None, group: str | None = None, base: type | None = None
+        self,
+        kind: str,
+        *,
+        package: str | None = None,
+        modules: tuple[str, ...] = (),
+        group: str | None = None,
+        base: type | None = None,
     ) -> None:
         self.kind = kind
-        self._base = base
         self._package = package
+        self._modules = modules
         self._group = group
-        self._slots: dict[str, _Slot[T]] = {}
+        self._base = base
+        self._registrations: dict[str, _Registration[T]] = {}
         self._unavailable: dict[str, str] = {}
         self._discovered = False
 
     def register(self, name: str, *, examples: tuple[str, ...] = ()) -> Callable[[T], T]:
-        """Decorator that enters an object under ``name``; ``examples`` stand in listings for a name with fields."""
+        """Return a decorator that registers an object.
 
-        def enter(entry: T) -> T:
-            self._add(name, entry, None, None, examples)
+        Args:
+            name: The name, with or without fields.
+            examples: Names to list in place of a name with fields.
+        """
+
+        def add(entry: T) -> T:
+            self._add(_Registration(NamePattern.parse(name), entry=entry, examples=examples))
             return entry
 
-        return enter
+        return add
 
     def register_lazy(self, name: str, target: str, *, help: str | None = None, examples: tuple[str, ...] = ()) -> None:
-        """Enter ``name`` as a reference ``"module:attribute"``, imported when first asked for."""
-        self._add(name, None, target, help, examples)
+        """Register a reference ``module:attribute``, imported on first use.
+
+        Args:
+            name: The name, with or without fields.
+            target: The reference.
+            help: The line of listings; None: the first line of the docstring, for which the entry is imported.
+            examples: Names to list in place of a name with fields.
+        """
+        self._add(_Registration(NamePattern.parse(name), target=target, help=help, examples=examples))
 
     def register_unavailable(self, name: str, reason: str) -> None:
-        """Have ``name``, which might be looked for and stands for nothing, raise ``InputError`` with the reason."""
+        """Make lookups of ``name`` raise ``InputError`` with the reason; the name is not listed."""
         self._unavailable[name] = reason
 
     @contextlib.contextmanager
     def override(self, name: str, entry: T) -> Iterator[None]:
-        """Within it a plain ``name`` stands for ``entry``, whatever it stands for otherwise: to try out what is no
-        plug-in yet."""
+        """Register ``entry`` under a plain name inside the context, also if the name is taken."""
         self._discover()
-        before = self._slots.get(name)
-        self._slots[name] = _Slot(name, re.compile(re.escape(name)), {}, entry, None, None, (name,))
+        previous = self._registrations.get(name)
+        self._registrations[name] = _Registration(NamePattern.literal(name), entry=entry)
         try:
             yield
         finally:
-            if before is None:
-                del self._slots[name]
+            if previous is None:
+                del self._registrations[name]
             else:
-                self._slots[name] = before
+                self._registrations[name] = previous
 
-    def _add(self, name: str, entry: T | None, target: str | None, help: str | None, examples: tuple[str, ...]) -> None:
-        if name in self._slots:
-            hint = ": a plug-in has its name from its entry point alone" if self._slots[name].package else ""
-            raise ValueError(f"{self.kind} {name!r} is registered twice{hint}")
-        self._slots[name] = _slot(name, entry=entry, target=target, help=help, examples=examples)
+    def names(self) -> list[str]:
+        """Return every plain name and every example of a name with fields, in order of registration."""
+        self._discover()
+        return [name for registration in self._registrations.values() for name in registration.names]
 
-    def _add_plugin(self, name: str, target: str, package: str) -> None:
-        """Enter an entry point of an installed package; where it cannot be entered, why."""
+    def built_in_names(self) -> list[str]:
+        """Return ``names()`` without those of plug-ins."""
+        self._discover()
+        return [name for known in self._registrations.values() if known.package is None for name in known.names]
+
+    def display_names(self) -> list[str]:
+        """Return ``names()``, with ``folder:PATH`` for a name with fields that has no example."""
+        self._discover()
+        return [name for known in self._registrations.values() for name in known.names or (known.pattern.display_name,)]
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether ``name`` is registered."""
+        self._discover()
+        return self._match(name) is not None
+
+    def usable(self, name: str) -> bool:
+        """Return whether ``name`` can be loaded; a plug-in may fail to load."""
         try:
-            slot: _Slot[T] = _slot(name, target=target, package=package)
-        except (KeyError, re.error):  # a field of no kind there is, or one named twice
-            slot = _slot(re.sub("[{}]", "", name), target=target, package=package)
-            slot.error = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
-        taken, _ = self._match(name) or (self._slots.get(name), None)
-        if taken is not None:
-            other = taken.package
-            both = f"a plug-in of {other} and of {package}" if other else f"the suite's own and a plug-in of {package}"
-            slot.error = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
-        self._slots[name] = slot
+            return self.get(name) is not None
+        except UnusablePlugIn:
+            return False
+
+    def help(self, name: str) -> str:
+        """Return one line about a name as listed: its help, or the first line of the entry's docstring.
+
+        The line of a plug-in names its package, or the reason why it cannot be loaded.
+        """
+        self._discover()
+        by_display_name = {known.pattern.display_name: known for known in self._registrations.values()}
+        registration = by_display_name.get(name) or self._find(name)[0]
+        if registration.help is not None:
+            return registration.help
+        try:
+            line = (inspect.getdoc(self._load(registration)) or "").split("\n", 1)[0]
+        except UnusablePlugIn as error:
+            return str(error)
+        return line if registration.package is None else f"{line} (plug-in of {registration.package})"
+
+    def get(self, name: str, extra: Iterable[str] = ()) -> Resolved[T]:
+        """Look up a name.
+
+        Args:
+            name: The name, with values in place of fields.
+            extra: Further names to suggest if the name is unknown.
+
+        Raises:
+            InputError: The name is unknown; the message suggests near ones.
+            UnusablePlugIn: The plug-in of this name cannot be loaded.
+        """
+        self._discover()
+        registration, fields = self._find(name, extra)
+        return Resolved(name, self._load(registration), fields)
 
     def _discover(self) -> None:
         if self._discovered:
@@ -133,93 +190,70 @@ class Registry(Generic[T]):
             package = importlib.import_module(self._package)
             for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
                 importlib.import_module(f"{self._package}.{module}")
+        for path in self._modules:
+            importlib.import_module(path)
         if self._group is not None:
             for point in importlib.metadata.entry_points(group=self._group):
                 self._add_plugin(point.name, point.value, point.dist.name if point.dist is not None else point.module)
 
-    def names(self) -> list[str]:
-        """Every plain name and every example of a name with fields, in order of registration."""
-        self._discover()
-        return [example for slot in self._slots.values() for example in slot.examples]
+    def _add(self, registration: _Registration[T]) -> None:
+        name = registration.pattern.text
+        if name in self._registrations:
+            hint = ": a plug-in has its name from its entry point alone" if self._registrations[name].package else ""
+            raise ValueError(f"{self.kind} {name!r} is registered twice{hint}")
+        self._registrations[name] = registration
 
-    def display_names(self) -> list[str]:
-        """As ``names``; a name with fields that has no example stands with its fields in capitals: ``folder:PATH``."""
-        self._discover()
-        return [shown for name, slot in self._slots.items() for shown in slot.examples or (_unfilled(name),)]
-
-    def __contains__(self, name: str) -> bool:
-        """Whether ``name`` stands for an entry."""
-        self._discover()
-        return self._match(name) is not None
-
-    def usable(self, name: str) -> bool:
-        """Whether ``name`` stands for an entry that can be used: a plug-in may be one that cannot."""
+    def _add_plugin(self, name: str, target: str, package: str) -> None:
+        """Register the entry point of an installed package; record the reason if its name cannot be used."""
+        error = None
         try:
-            return self.get(name) is not None
-        except UnusablePlugIn:
-            return False
+            pattern = NamePattern.parse(name)
+        except ValueError:
+            pattern = NamePattern.literal(without_fields(name))
+            error = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
+        taken, _ = self._match(name) or (self._registrations.get(name), None)
+        if taken is not None:
+            other = taken.package
+            both = f"a plug-in of {other} and of {package}" if other else f"the suite's own and a plug-in of {package}"
+            error = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
+        self._registrations[name] = _Registration(pattern, target=target, package=package, error=error)
 
-    def help(self, name: str) -> str:
-        """First line of the entry's docstring (or the help given with a reference), for a name as listed.
-
-        Of a plug-in with its package; of one that cannot be used, why.
-        """
-        self._discover()
-        listed = (slot for key, slot in self._slots.items() if _unfilled(key) == name)
-        slot = next(listed, None) or self._find(name)[0]
-        if slot.help is not None:
-            return slot.help
-        try:
-            text = (inspect.getdoc(self._load(slot)) or "").split("\n", 1)[0]
-        except UnusablePlugIn as error:
-            return str(error)
-        return text if slot.package is None else f"{text} (plug-in of {slot.package})"
-
-    def get(self, name: str, extra: Iterable[str] = ()) -> Resolved[T]:
-        """The entry that ``name`` stands for; an unknown name raises ``InputError`` with the nearest known ones.
-
-        A plug-in that cannot be used raises ``UnusablePlugIn``. ``extra``: other names that might have been meant.
-        """
-        self._discover()
-        slot, fields = self._find(name, extra)
-        return Resolved(name, self._load(slot), fields)
-
-    def _match(self, name: str) -> tuple[_Slot[T], dict[str, Any]] | None:
-        # a plain name comes before every name with fields
-        for slot in sorted(self._slots.values(), key=lambda slot: bool(slot.kinds)):
-            if found := slot.pattern.fullmatch(name):
-                return slot, {k: _KINDS[slot.kinds[k]][1](v) for k, v in found.groupdict().items()}
+    def _match(self, name: str) -> tuple[_Registration[T], dict[str, Any]] | None:
+        # plain names take precedence over names with fields
+        for registration in sorted(self._registrations.values(), key=lambda known: bool(known.pattern.types)):
+            fields = registration.pattern.match(name)
+            if fields is not None:
+                return registration, fields
         return None
 
-    def _find(self, name: str, extra: Iterable[str] = ()) -> tuple[_Slot[T], dict[str, Any]]:
-        if found := self._match(name):
-            return found
+    def _find(self, name: str, extra: Iterable[str] = ()) -> tuple[_Registration[T], dict[str, Any]]:
+        if match := self._match(name):
+            return match
         if name in self._unavailable:
             raise InputError(f"there is no {self.kind} {name}: {self._unavailable[name]}")
-        known = [*self.display_names(), *extra]
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
+        hint = did_you_mean(name, [*self.display_names(), *extra], count=2, cutoff=0.55)
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")
 
-    def _load(self, slot: _Slot[T]) -> T:
-        if slot.entry is None and slot.error is None:
-            assert slot.target is not None
+    def _load(self, registration: _Registration[T]) -> T:
+        if registration.entry is None and registration.error is None:
+            assert registration.target is not None
             try:
-                slot.entry = self._imported(slot.target)
+                registration.entry = self._import(registration.target)
             except Exception as error:
-                if slot.package is None:
+                package = registration.package
+                if package is None:
                     raise
                 reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-                slot.error = (
-                    f"{self.kind} {slot.name!r}, a plug-in of {slot.package}, cannot be loaded ({reason}); update or "
-                    f"uninstall {slot.package}"
+                registration.error = (
+                    f"{self.kind} {registration.pattern.text!r}, a plug-in of {package}, cannot be loaded ({reason}); "
+                    f"update or uninstall {package}"
                 )
-                raise UnusablePlugIn(slot.error) from error
-        if slot.error is not None:
-            raise UnusablePlugIn(slot.error)
-        return cast(T, slot.entry)
+                raise UnusablePlugIn(registration.error) from error
+        if registration.error is not None:
+            raise UnusablePlugIn(registration.error)
+        return cast(T, registration.entry)
 
-    def _imported(self, target: str) -> T:
+    def _import(self, target: str) -> T:
         module, _, attribute = target.partition(":")
         loaded: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -229,27 +263,3 @@ class Registry(Generic[T]):
         if self._base is not None and not (isinstance(loaded, type) and issubclass(loaded, self._base)):
             raise TypeError(f"{target} is no subclass of {self._base.__name__}")
         return cast(T, loaded)
-
-
-def _slot(
-    name: str,
-    *,
-    entry: T | None = None,
-    target: str | None = None,
-    help: str | None = None,
-    examples: tuple[str, ...] = (),
-    package: str | None = None,
-) -> _Slot[T]:
-    first, *rest = _FIELD.split(name)
-    keys, kinds, texts = rest[::3], rest[1::3], rest[2::3]
-    pattern = re.escape(first)
-    for key, kind, text in zip(keys, kinds, texts, strict=True):
-        pattern += f"(?P<{key}>{_KINDS[kind][0]}){re.escape(text)}"
-    return _Slot(
-        name, re.compile(pattern), dict(zip(keys, kinds, strict=True)), entry, target, help,
-        examples or (() if keys else (name,)), package,
-    )  # fmt: skip
-
-
-def _unfilled(name: str) -> str:
-    return _FIELD.sub(lambda field: field[1].upper(), name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmark.data import ImageSet, Task
-    from benchmark.methods.base import Start, TransferContext
+    from benchmark.methods.requirements import Start, TransferContext
     from benchmark.statistics import Interval
     from benchmark.training import TrainedNetwork, Trainer
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmark.data import ImageSet, Task
     from benchmark.data.image_set import IntArray
-    from benchmark.methods.base import Relation, Start
+    from benchmark.methods.requirements import Relation, Start
     from benchmark.training import TrainedNetwork, Trainer
 
 PROJECTED_CLASSES, PROJECTED_IMAGES = 10, 20

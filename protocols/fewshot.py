@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
     from benchmark.data.episodes import Episodes
     from benchmark.data.image_set import IntArray
-    from benchmark.methods.base import Start
+    from benchmark.methods.requirements import Start
     from benchmark.training import TrainedNetwork, Trainer
 
 
@@ -70,7 +70,7 @@ class FewShot(Episodic):
         cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
     ) -> TransferContext:
         """Return a context in which teacher and student have the base classes."""
-        return TransferContext("same", student, teacher, start, judged="embedding", episodes=True)
+        return TransferContext("same", student, teacher, start, evaluated="embedding", episodic=True)
 
     @property
     def count(self) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
     from benchmark.data.image_set import IntArray
     from benchmark.methods import IncrementalDefaults
-    from benchmark.methods.base import Start
+    from benchmark.methods.requirements import Start
     from benchmark.training import TrainedNetwork, Trainer
 
 
@@ -81,8 +81,8 @@ class Incremental(Protocol):
         cls, fields: Mapping[str, int], settings: Any, student: str, teacher: str, start: Start
     ) -> TransferContext:
         """Return a context in which the student has the teacher's classes and more."""
-        judged: Any = "embedding" if settings.head in ("ncm", "nme") else "logits"
-        return TransferContext("extended", student, teacher, start, fields["exemplars"], judged)
+        evaluated: Any = "embedding" if settings.head in ("ncm", "nme") else "logits"
+        return TransferContext("extended", student, teacher, start, fields["exemplars"], evaluated)
 
     def check(self, data: ImageSet) -> None:
         """Raise if old or new classes are missing, or if an old class has fewer images than exemplars."""

@@ -15,7 +15,7 @@ from protocols.episodic import Episodic
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet, Task
-    from benchmark.methods.base import Start
+    from benchmark.methods.requirements import Start
     from benchmark.training import TrainedNetwork, Trainer
 
 MAX_SHOTS = 30
@@ -76,7 +76,7 @@ class MiddleShot(Episodic):
         """Return a context of novel classes; students may start from a network of their own backbone."""
         if not 1 <= fields["shot"] <= MAX_SHOTS:
             raise InputError(f"{fields['shot']} shots: middle-shot tasks have 1 to {MAX_SHOTS}")
-        return TransferContext("disjoint", student, teacher, start, origin=student, many=True)
+        return TransferContext("disjoint", student, teacher, start, start_backbone=student, parallel_students=True)
 
     @property
     def count(self) -> int:

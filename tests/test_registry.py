@@ -20,7 +20,7 @@ def shapes() -> Registry[object]:
     return registry
 
 
-def test_names_fields_and_references(shapes: Registry[object]) -> None:
+def test_registry_reads_names_fields_and_references(shapes: Registry[object]) -> None:
     from collections import Counter
 
     assert shapes.names() == ["square", "5gon-2", "counter"]
@@ -36,13 +36,13 @@ def test_names_fields_and_references(shapes: Registry[object]) -> None:
     ("name", "hint"),
     [("sqare", "did you mean 'square'"), ("zzz", "known: square, 5gon-2, counter"), ("gon-2", "5gon-2")],
 )
-def test_unknown_names_get_a_hint(shapes: Registry[object], name: str, hint: str) -> None:
+def test_unknown_name_suggests_near_names(shapes: Registry[object], name: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
         shapes.get(name)
 
 
 @pytest.mark.parametrize("name", ["x5gon-2", "5gon-2x", "-5gon-2", "5gon-", "٣gon-2", "1234567890gon-1"])
-def test_names_with_fields_match_whole_numbers_only(shapes: Registry[object], name: str) -> None:
+def test_name_pattern_matches_whole_numbers_only(shapes: Registry[object], name: str) -> None:
     with pytest.raises(InputError):
         shapes.get(name)
 
@@ -57,7 +57,7 @@ def files() -> Registry[object]:
     return registry
 
 
-def test_fields_of_text_and_decimals(files: Registry[object]) -> None:
+def test_name_pattern_reads_text_and_decimals(files: Registry[object]) -> None:
     match = files.get("folder:/some where/a.b@c")
     assert match.entry is not list, "the first name that fits"
     assert match.fields == {"name": "folder:/some where/a.b", "path": "c"}
@@ -71,7 +71,7 @@ def test_fields_of_text_and_decimals(files: Registry[object]) -> None:
         assert name not in files
 
 
-def test_what_has_no_example_is_listed_with_its_fields_in_capitals(files: Registry[object]) -> None:
+def test_display_name_has_fields_in_capitals(files: Registry[object]) -> None:
     assert files.names() == ["scaled-x0.5", "folder:plain"]
     assert files.display_names() == ["NAME@PATH", "folder:PATH", "scaled-x0.5", "folder:plain"]
     assert files.help("NAME@PATH") == "named"
@@ -82,7 +82,7 @@ def test_what_has_no_example_is_listed_with_its_fields_in_capitals(files: Regist
         files.get("fodle", extra=["fodler"])
 
 
-def test_duplicates_are_refused(shapes: Registry[object]) -> None:
+def test_registering_a_name_twice_is_refused(shapes: Registry[object]) -> None:
     with pytest.raises(ValueError, match="'square' is registered twice"):
         shapes.register("square")(set)
     with pytest.raises(ValueError, match="registered twice"):
@@ -105,7 +105,7 @@ def plugged(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str, str], **op
     return registry
 
 
-def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = plugged(monkeypatch, ("ordered", "collections:OrderedDict", "acme"))
     assert registry.names() == ["square", "5gon", "ordered"]
     assert registry.get("ordered").entry.__name__ == "OrderedDict"
@@ -122,9 +122,7 @@ def test_entry_points_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         ("collections:deque", "TypeError: collections:deque is no subclass of dict"),
     ],
 )
-def test_a_plug_in_that_cannot_be_loaded_is_listed_with_the_reason(
-    monkeypatch: pytest.MonkeyPatch, target: str, reason: str
-) -> None:
+def test_broken_plugin_is_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch, target: str, reason: str) -> None:
     registry = plugged(monkeypatch, ("broken", target, "acme"), base=dict)
     assert registry.names() == ["square", "5gon", "broken"]
     for _ in range(2):
@@ -136,7 +134,7 @@ def test_a_plug_in_that_cannot_be_loaded_is_listed_with_the_reason(
 
 
 @pytest.mark.parametrize("name", ["square", "{sides}gon", "7gon"])
-def test_a_plug_in_whose_name_is_taken_stands_for_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_plugin_with_a_taken_name_is_unusable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     registry = plugged(monkeypatch, (name, "collections:Counter", "acme"), ("own", "collections:Counter", "acme"))
     used = name.replace("{sides}", "7")
     line = f"{name!r} is both the suite's own and a plug-in of acme, and only one can be meant; uninstall acme"
@@ -147,7 +145,7 @@ def test_a_plug_in_whose_name_is_taken_stands_for_nothing(monkeypatch: pytest.Mo
     assert registry.get("8gon" if name == "7gon" else "own").entry is not None
 
 
-def test_two_plug_ins_of_one_name_name_both_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_of_one_name_name_both_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = plugged(monkeypatch, ("own", "collections:Counter", "acme"), ("own", "collections:deque", "zeta"))
     with pytest.raises(UnusablePlugIn, match="a plug-in of acme and of zeta"):
         registry.get("own")
@@ -155,21 +153,21 @@ def test_two_plug_ins_of_one_name_name_both_packages(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["a-{size:colour}", "a-{size}-{size}"])
-def test_fields_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_plugin_with_unreadable_fields_is_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     registry = plugged(monkeypatch, (name, "collections:Counter", "acme"))
     shown = registry.names()[-1]
     assert "plug-in of acme, has a name whose fields cannot be read" in registry.help(shown)
     assert registry.get("square").entry is dict
 
 
-def test_a_plug_in_that_registers_itself_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_that_registers_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = plugged(monkeypatch, ("own", "collections:Counter", "acme"))
     assert "own" in registry
     with pytest.raises(ValueError, match="registered twice: a plug-in has its name from its entry point alone"):
         registry.register("own")(dict)
 
 
-def test_a_name_stands_for_something_else_for_a_while(shapes: Registry[object]) -> None:
+def test_override_is_undone_at_the_end(shapes: Registry[object]) -> None:
     before = shapes.names()
     with shapes.override("square", set), shapes.override("fresh", tuple):
         assert shapes.get("square").entry is set
@@ -178,7 +176,7 @@ def test_a_name_stands_for_something_else_for_a_while(shapes: Registry[object]) 
     assert shapes.names() == before
 
 
-def test_listing_every_registry_imports_nothing_heavy() -> None:
+def test_listing_registries_imports_nothing_heavy() -> None:
     program = (
         "import sys\n"
         "from benchmark.backbones import BACKBONES, PRETRAINED\nfrom benchmark.data import DATASETS\n"

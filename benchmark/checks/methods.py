@@ -28,9 +28,9 @@ from benchmark.checks.randomness import advance_global_generators, global_genera
 from benchmark.checks.resuming import require_equal_resumed_run
 from benchmark.checks.toy import CLASSES, Toy, make_toy
 from benchmark.methods import IncrementalDefaults, Needs, Stage, TransferContext
-from benchmark.methods.base import Relation, Start
 from benchmark.methods.description import describe
 from benchmark.methods.episodic import EpisodicMethod
+from benchmark.methods.requirements import Relation, Start
 
 METHOD_CHECKS = CheckSuite("method")
 _OTHER_CLASSES = tuple(range(100, 100 + CLASSES))
@@ -258,12 +258,15 @@ def skip_reasons_are_valid(candidate: Candidate) -> None:
     entry = candidate.entry
     choices = get_args(Relation), ("a", "b"), get_args(Start), (None, 0, 5), (False, True), (False, True)
     for relation, student, start, exemplars, many, episodes in itertools.product(*choices):
-        context = TransferContext(relation, student, "a", start, exemplars, many=many, episodes=episodes)
+        context = TransferContext(relation, student, "a", start, exemplars, parallel_students=many, episodic=episodes)
         reason = entry.skip_reason(context)
         valid = reason is None or (isinstance(reason, str) and bool(reason.strip()))
         require(valid, f"its skip_reason is {reason!r}, neither None nor a text, for {context}")
     home: Relation = "extended" if entry.needs.labels == "extended" else "same"
-    home_contexts = TransferContext(home, "a", "a"), TransferContext(home, "a", "a", judged="embedding", episodes=True)
+    home_contexts = (
+        TransferContext(home, "a", "a"),
+        TransferContext(home, "a", "a", evaluated="embedding", episodic=True),
+    )
     require(
         any(entry.skip_reason(context) is None for context in home_contexts),
         f"it does not apply to its own label space, {home}",

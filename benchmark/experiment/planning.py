@@ -130,7 +130,7 @@ def make_plan(
         data=data,
         pretrained=teacher.pretrained,
         teacher_follows_seed=teacher.follows_seed,
-        parallel_students=context.many,
+        parallel_students=context.parallel_students,
     )
 
 
@@ -259,7 +259,7 @@ def _transfer_context(entries: _Entries, settings: RunSettings, teacher: _Teache
         entries.protocol.fields, settings.protocol, settings.student.backbone, settings.teacher.backbone,
         settings.student.start,
     )  # fmt: skip
-    return dataclasses.replace(context, relation="disjoint") if teacher.pretrained else context
+    return dataclasses.replace(context, label_relation="disjoint") if teacher.pretrained else context
 
 
 def _check_applies(

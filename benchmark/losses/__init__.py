@@ -1,4 +1,4 @@
-"""Distillation losses: pure functions on tensors, loaded on first use so that importing the package costs no torch."""
+"""Distillation losses: pure functions on tensors, loaded on first use; importing the package does not import torch."""
 
 import lazy_loader as lazy
 

@@ -1,7 +1,7 @@
 """Contrastive representation distillation: noise contrastive estimation against a memory of the training set.
 
-Tian, Krishnan and Isola, ICLR 2020, arXiv 1910.10699. Both networks pass a learnt linear embedding and unit_rows to 128
-dimensions. A step of the caller: crd_loss, then update_memory_ for both memories.
+Tian, Krishnan and Isola, ICLR 2020, arXiv 1910.10699. Learnt linear layers and ``unit_rows`` map both embeddings to 128
+dimensions. In each step the caller computes ``crd_loss``, then calls ``update_memory_`` for both memories.
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ from .validation import check_batch, check_labels, check_positive, full_precisio
 
 
 class NegativePool(NamedTuple):
-    """The rows of a memory grouped by class, ready for sample_negatives."""
+    """The rows of a memory grouped by class, for ``sample_negatives``."""
 
     order: Tensor  # (N,) rows, class by class
-    starts: Tensor  # (K,) where in order a class begins
+    starts: Tensor  # (K,) first position in order of each class
     sizes: Tensor  # (K,)
 
 
 def negative_pool(labels: Tensor, num_classes: int) -> NegativePool:
-    """Group the rows of a memory by their labels (N,), integers in [0, num_classes). Once per training set.
+    """Group the rows of a memory by class; called once per training set.
 
-    ValueError: labels out of range, or all of one class, which leaves it no negatives.
+    Args:
+        labels: Labels (N,), integers in [0, num_classes).
+        num_classes: Number of classes.
+
+    Returns:
+        The rows of each class, for ``sample_negatives``.
+
+    Raises:
+        ValueError: Labels are out of range, or all of one class, which has no negatives then.
     """
     check_labels("negative_pool", labels, len(labels), num_classes)
     sizes = torch.bincount(labels, minlength=num_classes)
@@ -40,10 +48,22 @@ def negative_pool(labels: Tensor, num_classes: int) -> NegativePool:
 def sample_negatives(
     pool: NegativePool, labels: Tensor, count: int = 16384, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Rows (B, count) of the memory, uniform over the rows of classes other than each anchor's, drawn with replacement.
+    """Draw memory rows uniformly, with replacement, from the classes other than each anchor's.
 
-    labels (B,) of the anchors, on the pool's device; nothing leaves it. RepDistiller draws without replacement on the
-    CPU; noise contrastive estimation assumes independent draws, which these are.
+    RepDistiller draws without replacement on the CPU. Noise contrastive estimation assumes independent draws, as here.
+    Everything stays on the pool's device.
+
+    Args:
+        pool: The rows by class.
+        labels: Labels (B,) of the anchors, on the pool's device.
+        count: Number of negatives per anchor.
+        generator: Source of randomness, on the pool's device; None for torch's own.
+
+    Returns:
+        Rows (B, count).
+
+    Raises:
+        ValueError: Labels are out of range (checked on the CPU).
     """
     check_labels("sample_negatives", labels, len(labels), len(pool.sizes))
     start, size = pool.starts[labels, None], pool.sizes[labels, None]
@@ -66,10 +86,24 @@ def crd_log_normalizer(
     negatives: Tensor,
     temperature: float = 0.07,
 ) -> Tensor:
-    """log mean exp(score) of both directions (2,): the constant of crd_loss, taken once from the first batch and kept.
+    """Compute the constant of ``crd_loss``, log mean exp(score), from the first batch; it serves all later batches.
 
-    The first entry is the student's embedding against the teacher's memory, the second the teacher's against the
-    student's. Equals log(Z / N) of the paper's code. Arguments as in crd_loss. Without gradient.
+    It equals log(Z / N) of the paper's code. There is no gradient.
+
+    Args:
+        student: Student embeddings (B, C), unit rows.
+        teacher: Teacher embeddings (B, C), unit rows.
+        student_memory: Memory (N, C) of student embeddings.
+        teacher_memory: Memory (N, C) of teacher embeddings.
+        positives: Memory rows (B,) of the anchors.
+        negatives: Memory rows (B, M) of the negatives.
+        temperature: Temperature of the scores.
+
+    Returns:
+        Two constants (2,): student against the teacher's memory, teacher against the student's memory.
+
+    Raises:
+        ValueError: Wrong shapes or dtypes, or a temperature that is not positive.
     """
     with torch.no_grad():
         scores = _scores(student, teacher, student_memory, teacher_memory, positives, negatives, temperature)
@@ -89,19 +123,30 @@ def crd_loss(
 ) -> Tensor:
     """-mean_i [log h(i, i) + sum_n log(1 - h(i, n))], one positive and M negatives, summed over both directions.
 
-    h = x / (x + M / N), x = exp(<anchor, memory row> / temperature) / Z: the posterior that the row is the anchor's
-    own rather than noise. In logarithms h is the sigmoid of <.,.> / temperature - log_normalizer - log M, where N has
-    cancelled out.
+    h = x / (x + M / N), x = exp(<anchor, memory row> / temperature) / Z: the posterior that the row is the anchor's own
+    rather than noise. In logarithms, h is the sigmoid of <.,.> / temperature - log_normalizer - log M; N cancels.
 
-    Tian et al., arXiv 1910.10699; temperature 0.07, M = 16384 of other classes, momentum 0.5, 128
-    dimensions and weight 0.8 are the authors' defaults. Their code adds 1e-7 inside the logarithm of the denominators;
-    the sigmoid needs no such guard.
+    Tian et al., arXiv 1910.10699. The authors' defaults are temperature 0.07, M = 16384 negatives of other classes,
+    momentum 0.5, 128 dimensions and weight 0.8. Their code adds 1e-7 to the denominators; the sigmoid does not need it.
 
-    student, teacher (B, C) unit rows, both with gradient, because the teacher's linear embedding is learnt too; the
-    two memories (N, C) without; positives (B,) rows of the anchors, negatives (B, M) from sample_negatives;
-    log_normalizer (2,) from crd_log_normalizer. Returns a scalar. Scores all N rows by one product and picks M of
-    them: B N C multiplications, but B N numbers of memory where gathering the rows first takes B M C.
-    ValueError: wrong shapes or dtypes, temperature not positive.
+    All N rows are scored by one product, and M of them are selected: B N C multiplications, but memory for B N numbers
+    only. Gathering the rows first needs memory for B M C numbers.
+
+    Args:
+        student: Student embeddings (B, C), unit rows.
+        teacher: Teacher embeddings (B, C), unit rows; with gradient, because the teacher's linear layer is learnt too.
+        student_memory: Memory (N, C) of student embeddings, without gradient.
+        teacher_memory: Memory (N, C) of teacher embeddings, without gradient.
+        positives: Memory rows (B,) of the anchors.
+        negatives: Memory rows (B, M), from ``sample_negatives``.
+        log_normalizer: Constants (2,), from ``crd_log_normalizer``.
+        temperature: Temperature of the scores.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong shapes or dtypes, or a temperature that is not positive.
     """
     if log_normalizer.shape != (2,):
         raise ValueError(f"crd_loss: log_normalizer is {shape(log_normalizer)}; expected 2, from crd_log_normalizer")
@@ -111,7 +156,7 @@ def crd_loss(
 
 
 def _nce(logits: Tensor) -> Tensor:
-    """Binary NCE of scores (B, 1 + M) less their constant, the positive first."""
+    """Return the binary NCE loss of normalised scores (B, 1 + M), the positive first."""
     logits = logits - math.log(logits.shape[1] - 1)
     return -(F.logsigmoid(logits[:, 0]) + F.logsigmoid(-logits[:, 1:]).sum(1)).mean()
 
@@ -125,7 +170,7 @@ def _scores(
     negatives: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Scores (B, 1 + M) of the student's embedding in the teacher's memory, and of the teacher's in the student's."""
+    """Return scores (B, 1 + M): student against the teacher's memory, teacher against the student's memory."""
     what = "crd_loss"
     check_positive(what, temperature=temperature)
     check_batch(what, "B C", student=student, teacher=teacher)
@@ -149,11 +194,21 @@ def _scores(
 
 @torch.no_grad()
 def update_memory_(memory: Tensor, rows: Tensor, embeddings: Tensor, momentum: float = 0.5) -> Tensor:
-    """memory[rows] = normalize(momentum memory[rows] + (1 - momentum) embeddings), in place; returns memory.
+    """Set memory[rows] = normalize(momentum memory[rows] + (1 - momentum) embeddings), in place.
 
-    memory (N, C), rows (B,), embeddings (B, C); momentum 0.5 is the authors' default. A row met twice in a batch keeps
-    one of its two updates.
-    ValueError: shapes do not fit, momentum outside [0, 1].
+    If a row occurs twice in a batch, one of its two updates remains.
+
+    Args:
+        memory: Memory (N, C).
+        rows: Rows (B,) to update.
+        embeddings: Embeddings (B, C).
+        momentum: Weight of the old row, in [0, 1]; 0.5 is the authors' default.
+
+    Returns:
+        The memory.
+
+    Raises:
+        ValueError: Shapes do not fit, or the momentum is outside [0, 1].
     """
     check_batch("update_memory_", "B C", embeddings=embeddings)
     check_labels("update_memory_", rows, len(embeddings), len(memory))

@@ -13,12 +13,20 @@ _EPS = 1e-7
 
 @full_precision
 def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """mean over B^2 of q_t log((q_t + e) / (q_s + e)), q = row-normalised (cos + 1) / 2 with the diagonal, e = 1e-7.
+    """Mean over B^2 of q_t log((q_t + e) / (q_s + e)), q = row-normalised (cos + 1) / 2 with the diagonal, e = 1e-7.
 
-    Passalis and Tefas, ECCV 2018, arXiv 1803.10837. RepDistiller's weight is 30000.
-    Embeddings (B, C_s) and (B, C_t). Returns a scalar. A batch of one gives 0, with gradient 0; a row of zeros has
-    cosine 0 to every row, and a finite gradient.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    Passalis and Tefas, ECCV 2018, arXiv 1803.10837. RepDistiller's weight is 30000. A batch of one gives 0, with
+    gradient 0. A row of zeros has cosine 0 to every row, and a finite gradient.
+
+    Args:
+        student: Student embeddings (B, C_s).
+        teacher: Teacher embeddings (B, C_t).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("pkt_loss", "B C", student=student, teacher=teacher)
     p_student, p_teacher = _similarities(student), _similarities(teacher.detach())

@@ -12,11 +12,19 @@ from .validation import check_batch, check_same_shape, full_precision
 
 @full_precision
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """FitNet's hint: mean over all elements of (F_s - F_t)^2, F_s after the regressor that matches the shapes.
+    """FitNet's hint: mean over all elements of (F_s - F_t)^2.
 
     Romero et al., ICLR 2015, arXiv 1412.6550. RepDistiller's weight is 100, joint with cross-entropy.
-    Both maps have one shape, usually (B, C, H, W). Returns a scalar.
-    ValueError: shapes differ.
+
+    Args:
+        student_map: Student maps after the regressor, usually (B, C, H, W).
+        teacher_map: Teacher maps of the same shape.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     check_batch("hint_loss", " ".join("BCHW"[: student_map.dim()]), student_map=student_map, teacher_map=teacher_map)
     check_same_shape(
@@ -29,11 +37,18 @@ def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 def attention_transfer_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Attention transfer, one stage: mean of (a_s - a_t)^2, a = L2-normalised flatten(mean over channels of F^2).
 
-    Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928, as the authors' code has it (the paper sums instead of
-    averaging). RepDistiller's weight is 1000 on the sum of 3 stages.
-    Maps (B, C, H, W); channels may differ, and the
-    larger map is adaptively average-pooled to the smaller. Returns a scalar.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928. The mean is that of the authors' code; the paper has a sum.
+    RepDistiller's weight is 1000 on the sum of 3 stages. The larger map is adaptively average-pooled to the smaller.
+
+    Args:
+        student_map: Student maps (B, C_s, H_s, W_s).
+        teacher_map: Teacher maps (B, C_t, H_t, W_t).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("attention_transfer_loss", "B C H W", student_map=student_map, teacher_map=teacher_map)
     student_map, teacher_map = _pooled_alike(student_map, teacher_map.detach())
@@ -46,7 +61,7 @@ def _pooled_alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pooled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, H, W) adaptively average-pooled to a size, themselves where they have it."""
+    """Return maps (B, C, H, W) adaptively average-pooled to a size; maps of that size are returned unchanged."""
     return x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size)
 
 
@@ -58,11 +73,18 @@ def _attention(x: Tensor) -> Tensor:
 def similarity_preserving_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """||N(F_s F_s^T) - N(F_t F_t^T)||_F^2 / B^2, F flattened to (B, CHW), N = L2 normalisation of the rows.
 
-    Tung and Mori, ICCV 2019, arXiv 1907.09682. RepDistiller's weight is 3000, on the last map. L2 here is p = 2: a
-    public implementation passes 1 for the axis and gets p = 1.
-    Maps (B, C, H, W); all but the batch size may differ.
-    Returns a scalar. A batch of one gives 0, with gradient 0.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    Tung and Mori, ICCV 2019, arXiv 1907.09682. RepDistiller's weight is 3000, on the last map. L2 means p = 2; a public
+    implementation passes 1 for the axis and obtains p = 1. A batch of one gives 0, with gradient 0.
+
+    Args:
+        student_map: Student maps (B, C_s, H_s, W_s).
+        teacher_map: Teacher maps (B, C_t, H_t, W_t).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("similarity_preserving_loss", "B C H W", student_map=student_map, teacher_map=teacher_map)
     return F.mse_loss(_similarities(student_map), _similarities(teacher_map.detach()))
@@ -77,13 +99,21 @@ def _similarities(x: Tensor) -> Tensor:
 def nst_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Neuron selectivity transfer: mean k(t, t') + mean k(s, s') - 2 mean k(s, t), with k(x, y) = <x, y>^2.
 
-    s and t run over the channels of one sample, each a map flattened over space and L2-normalised; the means are over
-    samples and pairs of channels. It is the squared maximum mean discrepancy of a polynomial kernel (the value of
-    RepDistiller, weight 50).
-    Huang and Wang, 2017, arXiv 1707.01219.
-    Maps (B, C, H, W); channels may differ, and the
-    larger map is adaptively average-pooled to the smaller. Returns a scalar.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    s and t are the channels of one sample: maps flattened over space and L2-normalised. The means are over samples and
+    pairs of channels. The loss is the squared maximum mean discrepancy of a polynomial kernel.
+
+    Huang and Wang, 2017, arXiv 1707.01219. The value equals RepDistiller's, whose weight is 50. The larger map is
+    adaptively average-pooled to the smaller.
+
+    Args:
+        student_map: Student maps (B, C_s, H_s, W_s).
+        teacher_map: Teacher maps (B, C_t, H_t, W_t).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("nst_loss", "B C H W", student_map=student_map, teacher_map=teacher_map)
     student_map, teacher_map = _pooled_alike(student_map, teacher_map.detach())

@@ -10,17 +10,20 @@ from torch.autograd.function import once_differentiable
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows of x (..., C) divided by their L2 norm; a row of zeros (below 1e-12) stays, with a finite gradient."""
+    """Divide the rows of x (..., C) by their L2 norm; a row of norm below 1e-12 stays, with a finite gradient."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     unit: Tensor = x / torch.where(norm > 1e-12, norm, 1.0)
     return unit
 
 
 def noise_floor(x: Tensor, squares: Tensor) -> Tensor:
-    """Squared distances (B, B) at or below which two rows of x cannot be told apart.
+    """Return squared distances (B, B) at or below which two rows are equal up to rounding.
 
-    squares are the squared norms of the centred rows. The first term is the rounding of |a|^2 + |b|^2 - 2ab, the second
-    that of the centring.
+    The first term bounds the rounding of |a|^2 + |b|^2 - 2ab, the second that of the centring.
+
+    Args:
+        x: The rows (B, C).
+        squares: Squared norms (B,) of the centred rows.
     """
     eps = torch.finfo(x.dtype).eps
     centring: Tensor = (4 * eps * torch.linalg.vector_norm(x, dim=1).max()).square()
@@ -29,7 +32,7 @@ def noise_floor(x: Tensor, squares: Tensor) -> Tensor:
 
 
 class _PairwiseDistances(torch.autograd.Function):
-    # keeps one B x B matrix for the backward pass, where the graph of the same formula keeps four
+    # stores one B x B matrix for the backward pass; the graph of the same formula stores four
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         centred = x - x.mean(0)
@@ -51,9 +54,9 @@ class _PairwiseDistances(torch.autograd.Function):
 
 
 def pairwise_distances(x: Tensor) -> Tensor:
-    """Euclidean distances (B, B) between the rows of x (B, C), by the Gram matrix of batch-centred rows.
+    """Return the Euclidean distances (B, B) between the rows of x (B, C), by the Gram matrix of batch-centred rows.
 
-    Rows closer than rounding (0.1 % of the batch's spread in float32) are at distance exactly 0, with gradient 0.
+    Rows closer than rounding (0.1 % of the batch's spread in float32) have distance exactly 0, with gradient 0.
     """
     distances: Tensor = _PairwiseDistances.apply(x)
     return distances

@@ -1,4 +1,4 @@
-"""Losses of class-incremental learning: old classes are those of the teacher, new ones come on top."""
+"""Losses of class-incremental learning: old classes are the teacher's, new classes are added."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from .validation import check_batch, check_labels, check_positive, check_same_sh
 def subset_cross_entropy(logits: Tensor, labels: Tensor, columns: Tensor) -> Tensor:
     """Cross-entropy over some classes: softmax over ``columns``, mean over the samples whose class is among them.
 
-    LwF's term on new classes (Li and Hoiem, ECCV 2016, arXiv 1606.09282). logits (B, K), labels (B,), columns (C,)
-    distinct indices. Returns a scalar; 0, with gradient 0, where no sample is of these classes.
-    ValueError: wrong dimensions or dtypes, labels out of range (checked on the CPU), no column or one twice.
+    LwF's term on new classes (Li and Hoiem, ECCV 2016, arXiv 1606.09282). It is 0, with gradient 0, if no sample is of
+    these classes.
+
+    Args:
+        logits: Logits (B, K).
+        labels: Labels (B,), integers in [0, K).
+        columns: Distinct class indices (C,), int64.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, labels out of range (checked on the CPU), no column, or a repeated one.
     """
     check_batch("subset_cross_entropy", "B K", logits=logits)
     check_labels("subset_cross_entropy", labels, *logits.shape)
@@ -33,12 +43,22 @@ def subset_cross_entropy(logits: Tensor, labels: Tensor, columns: Tensor) -> Ten
 def sigmoid_distillation_loss(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, columns: Tensor
 ) -> Tensor:
-    """iCaRL's loss: mean binary cross-entropy of all outputs, old ones against the teacher's sigmoids.
+    """iCaRL's loss: mean binary cross-entropy of all outputs, the old ones against the teacher's sigmoids.
 
-    Targets of ``columns`` are sigmoid(teacher_logits), of the other outputs whether the sample is of that class.
-    Rebuffi et al., CVPR 2017, arXiv 1611.07725. student_logits (B, K), teacher_logits (B, len(columns)), labels (B,).
-    Returns a scalar.
-    ValueError: wrong dimensions or dtypes, labels out of range (checked on the CPU), teacher's width not the columns'.
+    The targets of ``columns`` are sigmoid(teacher_logits). The target of any other output is 1 for the sample's class,
+    else 0. Rebuffi et al., CVPR 2017, arXiv 1611.07725.
+
+    Args:
+        student_logits: Student logits (B, K).
+        teacher_logits: Teacher logits (B, C).
+        labels: Labels (B,), integers in [0, K).
+        columns: Distinct indices (C,) of the old classes, int64, in the order of the teacher's outputs.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, labels out of range (checked on the CPU), or widths that do not fit.
     """
     check_batch("sigmoid_distillation_loss", "B K", student_logits=student_logits, teacher_logits=teacher_logits)
     check_labels("sigmoid_distillation_loss", labels, *student_logits.shape)
@@ -56,8 +76,17 @@ def sigmoid_distillation_loss(
 def feature_distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Less-forget constraint: mean over samples of 1 - cos(e_s, e_t).
 
-    Hou et al. (LUCIR), CVPR 2019. Embeddings (B, D). Returns a scalar; an embedding of zeros counts as orthogonal.
-    ValueError: shapes differ.
+    Hou et al. (LUCIR), CVPR 2019. An embedding of zeros counts as orthogonal.
+
+    Args:
+        student: Student embeddings (B, D).
+        teacher: Teacher embeddings (B, D).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     check_batch("feature_distillation_loss", "B D", student=student, teacher=teacher)
     check_same_shape(
@@ -70,12 +99,25 @@ def feature_distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def margin_ranking_loss(
     scores: Tensor, labels: Tensor, columns: Tensor, margin: float = 0.5, rivals: int = 2
 ) -> Tensor:
-    """Inter-class separation: mean max(0, margin - s_y + s_k), y an old class, k the highest of ``columns``.
+    """Inter-class separation: mean max(0, margin - s_y + s_k), y an old class, k the new classes of highest score.
 
-    LUCIR, CVPR 2019 (margin 0.5, two rivals), scores being cosines. scores (B, K), labels (B,), columns: the new
-    classes. Returns a scalar; 0, with gradient 0, where every sample is of a new class.
-    ValueError: wrong dimensions or dtypes, labels out of range (checked on the CPU), no column or one twice, margin
-    not positive.
+    LUCIR, CVPR 2019 (margin 0.5, two rivals); the scores are cosines. It is 0, with gradient 0, if every sample is of a
+    new class.
+
+    Args:
+        scores: Scores (B, K).
+        labels: Labels (B,), integers in [0, K).
+        columns: Distinct indices (C,) of the new classes, int64.
+        margin: Required difference of scores.
+        rivals: Number of new classes per sample.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, labels out of range (checked on the CPU), no column, a repeated one, or
+        a
+            margin that is not positive.
     """
     check_batch("margin_ranking_loss", "B K", scores=scores)
     check_labels("margin_ranking_loss", labels, *scores.shape)

@@ -1,4 +1,4 @@
-"""The second stage of relationship matching: a local classifier induced by the teacher's embedding.
+"""The second stage of REFILLED: a local classifier induced by the teacher's embedding.
 
 Ye, Lu and Zhan, CVPR 2020, "Distilling Cross-Task Knowledge via Relationship Matching"; same authors, TPAMI 2022,
 "Generalized Knowledge Distillation via Relationship Matching", arXiv 2205.01915.
@@ -16,12 +16,20 @@ from .validation import check_batch, check_labels, check_positive, check_same_sh
 
 @full_precision
 def class_centers(embeddings: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Unit class centres: c_k = normalize(mean of the embeddings of class k), embeddings not normalised before.
+    """Unit class centres: c_k = normalize(mean of the embeddings of class k); the embeddings are not normalised before.
 
-    arXiv 2205.01915: over all training images of the student (global); CVPR 2020: over the mini-batch.
-    embeddings (B, C), labels (B,) integers in [0, num_classes). Returns (num_classes, C): unit rows, zeros for an
-    absent class.
-    ValueError: wrong dimensions or dtypes, labels out of range (checked on the CPU).
+    arXiv 2205.01915 uses all training images of the student (global), CVPR 2020 the mini-batch.
+
+    Args:
+        embeddings: Embeddings (B, C).
+        labels: Labels (B,), integers in [0, num_classes).
+        num_classes: Number of classes.
+
+    Returns:
+        Centres (num_classes, C): unit rows, zeros for an absent class.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or labels out of range (checked on the CPU).
     """
     check_batch("class_centers", "B C", embeddings=embeddings)
     check_labels("class_centers", labels, len(embeddings), num_classes)
@@ -43,12 +51,23 @@ def local_classifier_loss(
     """mean_i w_i KL(softmax(t_i / tau) || softmax(f(x_i))), both over the classes present in the batch only.
 
     t_i = [<e_i, c_k>] for the teacher's embedding e_i (not normalised) and the centres c_k. The student is not
-    tempered and no tau^2 is applied: tau = 1 (arXiv 2205.01915) leaves nothing to choose; CVPR 2020 divides both by
-    tau = 2, which the caller does to the logits. Cross-entropy is not part of it.
-    student_logits (B, K),
-    teacher_embeddings (B, C), centers (K, C), labels (B,) integers in [0, K), weights (B,) or None for 1
-    (adaptive_weights for wgkd). Returns a scalar.
-    ValueError: wrong shapes or dtypes, temperature not positive, labels out of range (checked on the CPU).
+    tempered, and there is no factor tau^2: arXiv 2205.01915 has tau = 1. CVPR 2020 divides both by tau = 2; the caller
+    then divides the student's logits. Cross-entropy is not included.
+
+    Args:
+        student_logits: Student logits (B, K).
+        teacher_embeddings: Teacher embeddings (B, C).
+        centers: Centres (K, C), from ``class_centers``.
+        labels: Labels (B,), integers in [0, K).
+        temperature: Temperature tau of the teacher.
+        weights: Weights (B,), from ``adaptive_weights`` for wgkd; None for 1.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong shapes or dtypes, a temperature that is not positive, or labels out of range (checked on the
+            CPU).
     """
     what = "local_classifier_loss"
     check_positive(what, temperature=temperature)
@@ -78,9 +97,17 @@ def local_classifier_loss(
 def adaptive_weights(teacher_logits: Tensor) -> Tensor:
     """Weights of wgkd: 2 sigmoid(-l~), l = -log max softmax(teacher logits), l~ = l min-max scaled over the batch.
 
-    arXiv 2205.01915. teacher_logits (B, K) of the teacher's own head. Returns (B,), within [0.538, 1], without
-    gradient: 1 where the teacher is surest. All equal (one sample, say) gives 1.
-    ValueError: wrong dimensions or dtype.
+    arXiv 2205.01915. The weight is 1 for the sample on which the teacher is most certain. If all are equally certain,
+    such as in a batch of one, all weights are 1. There is no gradient.
+
+    Args:
+        teacher_logits: Logits (B, K) of the teacher's own head.
+
+    Returns:
+        Weights (B,) in [0.538, 1].
+
+    Raises:
+        ValueError: Wrong dimensions or dtype.
     """
     check_batch("adaptive_weights", "B K", teacher_logits=teacher_logits)
     doubt = -F.log_softmax(teacher_logits.detach(), 1).amax(1)

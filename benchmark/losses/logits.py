@@ -20,8 +20,15 @@ def _check(what: str, student_logits: Tensor, teacher_logits: Tensor) -> None:
 def ce_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy: mean over samples of -log softmax(z)_y.
 
-    student_logits (B, K), labels (B,) integers in [0, K). Returns a scalar.
-    ValueError: wrong dimensions or dtypes, labels out of range (checked on the CPU).
+    Args:
+        student_logits: Student logits (B, K).
+        labels: Labels (B,), integers in [0, K).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or labels out of range (checked on the CPU).
     """
     check_batch("ce_loss", "B K", student_logits=student_logits)
     check_labels("ce_loss", labels, len(student_logits), student_logits.shape[1])
@@ -33,8 +40,17 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
     """Knowledge distillation: T^2 / B sum_i KL(softmax(z_t / T) || softmax(z_s / T)).
 
     Hinton, Vinyals and Dean, 2015, arXiv 1503.02531. T = 4 is RepDistiller's default, used as 0.1 CE + 0.9 KD.
-    Both logits (B, K) over the same classes in the same order. Returns a scalar.
-    ValueError: shapes differ, temperature not positive.
+
+    Args:
+        student_logits: Student logits (B, K).
+        teacher_logits: Teacher logits (B, K) over the same classes in the same order.
+        temperature: Temperature T.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ, or the temperature is not positive.
     """
     _check("kd_loss", student_logits, teacher_logits)
     check_positive("kd_loss", temperature=temperature)
@@ -55,13 +71,25 @@ def dkd_loss(
     """Decoupled knowledge distillation: T^2 / B sum_i [alpha KL(b_t || b_s) + beta KL(q_t || q_s)].
 
     b = [p_y, 1 - p_y] is the target against the rest, q the softmax over the classes other than y, both at temperature
-    T; all in log space, so saturated logits stay finite. A zero alpha or beta leaves its part uncomputed.
-    Zhao et al.,
-    CVPR 2022, arXiv 2203.08679. Defaults alpha 1, beta 8, T 4 are mdistiller's for CIFAR-100, with a linear warm-up of
-    the weight over 20 epochs that is the caller's.
-    Both logits (B, K), K at least 2, over the same classes in the same
-    order; labels (B,) integers in [0, K). Returns a scalar.
-    ValueError: shapes differ, one class, temperature not positive, labels out of range (checked on the CPU).
+    T. Everything is computed in log space, so saturated logits stay finite.
+
+    Zhao et al., CVPR 2022, arXiv 2203.08679. The defaults alpha 1, beta 8, T 4 are mdistiller's for CIFAR-100. Its
+    linear warm-up of the weight over 20 epochs is left to the caller.
+
+    Args:
+        student_logits: Student logits (B, K), K >= 2.
+        teacher_logits: Teacher logits (B, K) over the same classes in the same order.
+        labels: Labels (B,), integers in [0, K).
+        alpha: Weight of the target part; at 0 it is not computed.
+        beta: Weight of the non-target part; at 0 it is not computed.
+        temperature: Temperature T.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ, there is one class, the temperature is not positive, or labels are out of range
+            (checked on the CPU).
     """
     what = "dkd_loss"
     _check(what, student_logits, teacher_logits)
@@ -86,13 +114,13 @@ def _kl(log_student: Tensor, log_teacher: Tensor) -> Tensor:
 
 
 def _others(logits: Tensor, target: Tensor) -> Tensor:
-    """Logits (B, K - 1) of the classes other than the target (B, 1); a boolean mask would make the host wait."""
+    """Return the logits (B, K - 1) of all classes but the target (B, 1); a boolean mask would make the host wait."""
     rank = torch.arange(logits.shape[1] - 1, device=logits.device)
     return logits.gather(1, rank + (rank >= target))
 
 
 def _target_or_not(logits: Tensor, others: Tensor, target: Tensor) -> Tensor:
-    """Log probabilities (B, 2) of the target and of all other classes together."""
+    """Return log probabilities (B, 2): of the target, and of all other classes together."""
     return F.log_softmax(torch.cat((logits.gather(1, target), others.logsumexp(1, keepdim=True)), 1), 1)
 
 
@@ -100,13 +128,21 @@ def _target_or_not(logits: Tensor, others: Tensor, target: Tensor) -> Tensor:
 def dist_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
     """tau^2 [(1 - mean_b rho(p_s[b], p_t[b])) + (1 - mean_k rho(p_s[:, k], p_t[:, k]))], rho = Pearson's correlation.
 
-    DIST. p = softmax(z / tau): relations between classes within a sample, and between samples
-    within a class. A row or column without variance correlates 0 with anything, so a batch of one has a constant
-    second term.
-    Huang et al., NeurIPS 2022, arXiv 2205.10536; tau = 4 and 1 CE + 2 DIST are the authors' for
-    CIFAR-100.
-    Both logits (B, K) over the same classes in the same order. Returns a scalar.
-    ValueError: shapes differ, temperature not positive.
+    DIST: p = softmax(z / tau); relations between classes within a sample, and between samples within a class. A row or
+    column without variance has correlation 0 with every other, so the second term of a batch of one is constant.
+
+    Huang et al., NeurIPS 2022, arXiv 2205.10536; tau = 4 and 1 CE + 2 DIST are the authors' for CIFAR-100.
+
+    Args:
+        student_logits: Student logits (B, K).
+        teacher_logits: Teacher logits (B, K) over the same classes in the same order.
+        temperature: Temperature tau.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ, or the temperature is not positive.
     """
     _check("dist_loss", student_logits, teacher_logits)
     check_positive("dist_loss", temperature=temperature)
@@ -118,7 +154,7 @@ def dist_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation (R,) of the rows of a and b (R, N)."""
+    """Return the correlations (R,) of the rows of a and b (R, N)."""
     a, b = _deviations(a), _deviations(b)
     norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     # the authors' constant: part of the value wherever a softmax is nearly flat
@@ -127,7 +163,7 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _deviations(x: Tensor) -> Tensor:
-    """Rows of x less their mean; a row flat up to rounding becomes 0: rho has a slope of 1e8 there."""
+    """Subtract the mean of each row; a row flat up to rounding becomes 0, because rho has a slope of 1e8 there."""
     deviations = x - x.mean(1, keepdim=True)
     size = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     flat = torch.linalg.vector_norm(deviations, dim=1, keepdim=True) <= 8 * torch.finfo(x.dtype).eps * size

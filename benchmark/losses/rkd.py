@@ -1,7 +1,7 @@
 """Relational knowledge distillation: match distances and angles within a batch of embeddings.
 
-Park, Kim, Lu and Cho, CVPR 2019, arXiv 1904.05068. Weights 25 (distance) and 50 (angle) in RepDistiller, whose values
-these are.
+Park, Kim, Lu and Cho, CVPR 2019, arXiv 1904.05068. The values equal RepDistiller's, whose weights are 25 (distance) and
+50 (angle).
 """
 
 from __future__ import annotations
@@ -24,10 +24,18 @@ _BLOCK = 1 << 18
 def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """smooth_l1(d_s / mu_s, d_t / mu_t), mean over B^2 entries with the zero diagonal; mu = mean positive distance.
 
-    The gradient flows through mu_s. Embeddings (B, C_s) and (B, C_t), not normalised. Returns a scalar. Invariant to
-    translating, rotating and scaling either side. A batch whose rows coincide (one sample, say) has distances 0 and
-    gradient 0.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    The gradient flows through mu_s. The loss is invariant to translation, rotation and scaling of either side. If all
+    rows coincide, as in a batch of one, the distances and the gradient are 0.
+
+    Args:
+        student: Student embeddings (B, C_s), not normalised.
+        teacher: Teacher embeddings (B, C_t), not normalised.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("rkd_distance_loss", "B C", student=student, teacher=teacher)
     return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher.detach()))
@@ -44,11 +52,20 @@ def _relative_distances(x: Tensor) -> Tensor:
 def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """smooth_l1(A_s, A_t), mean over B^3 triples; A_jik = <normalize(x_i - x_j), normalize(x_k - x_j)>, cosine at j.
 
-    Embeddings (B, C_s) and (B, C_t), not normalised. Returns a scalar. Invariant to translating, rotating and scaling
-    either side. Coinciding rows span no angle: their cosine is 0, with gradient 0. Uses cos = (G_ik - G_ij - G_jk +
-    G_jj) / (d_ij d_jk) with G = X X^T in blocks of vertices j, and finds the gradient with the value: O(B^2) memory,
-    where the naive form takes O(B^3 + B^2 C). Twice differentiable it is not.
-    ValueError: wrong dimensions or dtypes, batch sizes differ.
+    The loss is invariant to translation, rotation and scaling of either side. Coinciding rows have cosine 0, with
+    gradient 0. The cosines are (G_ik - G_ij - G_jk + G_jj) / (d_ij d_jk) with G = X X^T, in blocks of vertices j; the
+    gradient is computed with the value. This takes O(B^2) memory; the naive form takes O(B^3 + B^2 C). It can be
+    differentiated once.
+
+    Args:
+        student: Student embeddings (B, C_s), not normalised.
+        teacher: Teacher embeddings (B, C_t), not normalised.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or different batch sizes.
     """
     check_batch("rkd_angle_loss", "B C", student=student, teacher=teacher)
     loss: Tensor = _AngleLoss.apply(student, teacher.detach())
@@ -58,7 +75,7 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class _Angles(NamedTuple):
     centred: Tensor
     gram: Tensor
-    inverse: Tensor  # 1 / d_ij, 0 where rows coincide
+    inverse: Tensor  # 1 / d_ij, 0 if the rows coincide
 
     @classmethod
     def of(cls, x: Tensor) -> _Angles:
@@ -70,7 +87,7 @@ class _Angles(NamedTuple):
         return cls(centred, gram, squared.masked_fill_(~apart, torch.inf).rsqrt_())
 
     def cosines(self, block: slice) -> Tensor:
-        """Cosines (vertices, B, B) at the vertices of the block."""
+        """Return the cosines (vertices, B, B) at the vertices of the block."""
         to_vertex = self.gram[block] - self.gram.diagonal()[block, None] / 2
         inverse = self.inverse[block]
         cosines = self.gram - to_vertex[:, :, None]
@@ -108,7 +125,7 @@ class _AngleLoss(torch.autograd.Function):
 
 
 def _accumulate(gram_grad: Tensor, s: _Angles, block: slice, cosines: Tensor, slope: Tensor) -> None:
-    """Add to gram_grad (B, B) the gradient, in G, of the block's cosines weighted by slope; overwrites both."""
+    """Add to gram_grad (B, B) the gradient in G of the block's cosines, weighted by slope; overwrites both."""
     inverse = s.inverse[block]
     # through d: d cos / d(d_ij^2) = -cos / (2 d_ij^2), met once as i and once as k; d_ij^2 = G_ii + G_jj - 2 G_ij
     through_distance = cosines.mul_(slope).sum(2).mul_(inverse**2)

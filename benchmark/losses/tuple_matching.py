@@ -1,4 +1,4 @@
-"""Relationship matching, the first stage of REFILLED: the teacher scores the tuples that the student finds hard.
+"""Relationship matching, the first stage of REFILLED: the teacher scores tuples that are hard for the student.
 
 Ye, Lu and Zhan, CVPR 2020, "Distilling Cross-Task Knowledge via Relationship Matching"; same authors, TPAMI 2022,
 "Generalized Knowledge Distillation via Relationship Matching", arXiv 2205.01915.
@@ -40,23 +40,36 @@ def tuple_matching_loss(
     """weight * mean over tuples of KL(P_t || P_s), P = softmax(-[d(a, p), d(a, n_1), ..., d(a, n_K)] / temperature).
 
     d is the distance of L2-normalised embeddings. A tuple is an anchor a, a positive p of its class and its semi-hard
-    negatives, those with 0 < d_s(a, n) - d_s(a, p) <= margin; it is mined on the student, without gradient, and scored
-    by both models.
+    negatives, those with 0 < d_s(a, n) - d_s(a, p) <= margin. Tuples are mined on the student, without gradient, and
+    scored by both networks. The forms of ``tuples``:
 
-    * "mask": every tuple keeps all its negatives (the papers' intent). O(B^2 log B): the negatives of a tuple are one
-      run of its anchor's negatives sorted by distance, so differences of prefix sums give its softmax.
-    * "truncate": every tuple keeps its first K negatives by index, K the fewest that any has (the released code of
-      arXiv 2205.01915, whose order of negatives is arbitrary; a host wait per call).
-    * "triplet": every pair (a, p) takes the closest negative farther than p, else the farthest, without margin; the
-      value is weight / 2 * mean KL of the Bernoulli(sigmoid((d(a, n) - d(a, p)) / temperature)) (the released code of
-      CVPR 2020, whose mean divides by 2N).
+    * "mask": every tuple has all its negatives (the papers' intent). O(B^2 log B): the negatives of a tuple are a run
+      of its anchor's negatives sorted by distance, so that differences of prefix sums give the softmax.
+    * "truncate": every tuple has its first K negatives by index, K the smallest number of negatives of any tuple (the
+      released code of arXiv 2205.01915, whose order of negatives is arbitrary). The host waits for the device.
+    * "triplet": every pair (a, p) has the closest negative farther than p, else the farthest, without margin. The value
+      is weight / 2 * mean KL of the Bernoulli(sigmoid((d(a, n) - d(a, p)) / temperature)) (the released code of CVPR
+      2020, whose mean divides by 2N).
 
-    Defaults: temperature 4, margin 0.2, weight 1000 of the released code of arXiv 2205.01915.
-    Student (B, C_s), teacher (B, C_t), labels (B,) integers. Returns a scalar. A batch without a tuple gives an exact
-    0 whose gradient is 0. Exponentials and their sums are in float64, because a KL of 1e-3 is a difference of numbers
-    near 1; below temperature 0.2, or on a device without float64, "mask" takes every tuple's softmax by itself.
-    Differentiable once.
-    ValueError: wrong shapes or dtypes, temperature or margin not positive, unknown tuples.
+    The defaults are those of the released code of arXiv 2205.01915. A batch without a tuple gives exactly 0, with
+    gradient 0. Exponentials and their sums are in float64, because a KL of 1e-3 is a difference of numbers near 1.
+    Below temperature 0.2, or on a device without float64, "mask" computes the softmax of every tuple. The loss can be
+    differentiated once.
+
+    Args:
+        student: Student embeddings (B, C_s).
+        teacher: Teacher embeddings (B, C_t).
+        labels: Labels (B,), integers.
+        temperature: Temperature of the scores.
+        margin: Largest difference of distances of a semi-hard negative.
+        tuples: Form of the tuples.
+        weight: Weight of the loss.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong shapes or dtypes, a temperature or margin that is not positive, or an unknown form.
     """
     what = "tuple_matching_loss"
     check_batch(what, "B C", student=student, teacher=teacher)
@@ -84,7 +97,7 @@ class _Mined(NamedTuple):
 
 
 def _positives(labels: Tensor, dense: bool) -> tuple[Tensor, Tensor]:
-    """Columns (B, M) that hold every anchor's positives, and which of them (B, M) are positives.
+    """Return columns (B, M) that hold every anchor's positives, and a mask (B, M) of those that are positives.
 
     M is the size of the largest class, or B if dense: reading the size would make the host wait for the device.
     """
@@ -103,9 +116,9 @@ def _positives(labels: Tensor, dense: bool) -> tuple[Tensor, Tensor]:
 def _mine(
     distances: Tensor, labels: Tensor, margin: float, members: bool = False, wait: bool = False
 ) -> Iterator[tuple[slice, _Mined]]:
-    """Mined tuples of the rows of distances (B, B), a block of rows at a time: fewer if members (R, M, B) follow.
+    """Yield the mined tuples of distances (B, B) in blocks of rows; smaller if members (R, M, B) are built later.
 
-    wait: the host may wait for an accelerator; it does for the CPU.
+    If ``wait`` is set, the host may wait for an accelerator; it always may for the CPU.
     """
     columns, valid = _positives(labels, dense=not wait and distances.device.type != "cpu")
     rows_per_block = max(1, _BLOCK // (columns.numel() if members else len(labels)))
@@ -163,7 +176,7 @@ class _MaskedTuples(torch.autograd.Function):
 def _by_prefix_sums(
     z_student: Tensor, z_teacher: Tensor, mined: _Mined, with_gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """KL of every tuple (R, M), which of them (R, M) are tuples, gradient (R, B) of their sum in z_student.
+    """Return the KL (R, M), a mask (R, M) of the tuples, and the gradient (R, B) of the sum of the KL in z_student.
 
     With S = sum exp(z_s) and T = sum exp(z_t) over a tuple, KL = sum exp(z_t) (z_t - z_s) / T - log T + log S, and its
     gradient with respect to z_s is exp(z_s) / S - exp(z_t) / T.
@@ -184,7 +197,7 @@ def _by_prefix_sums(
         return kl, is_tuple, None
 
     def column_sums(sums: Tensor) -> Tensor:
-        """Sum (R, B), for every column, of 1 / sums over the tuples that it is in: the transpose of tuple_sums."""
+        """Return for every column the sum (R, B) of 1 / sums over its tuples: the transpose of tuple_sums."""
         share = sums.reciprocal_().masked_fill_(~is_tuple, 0)
         steps = torch.zeros(len(order), order.shape[1] + 1, dtype=sums.dtype, device=sums.device)
         steps.scatter_add_(1, low, share).scatter_add_(1, high, -share)
@@ -196,7 +209,7 @@ def _by_prefix_sums(
 
 
 def _members(mined: _Mined) -> Tensor:
-    """Which columns (R, M, B) are negatives of which tuple."""
+    """Return a mask (R, M, B) of the negatives of each tuple."""
     rank = mined.order.argsort(1)[:, None]
     return (rank >= mined.low[:, :, None]) & (rank < mined.high[:, :, None])
 
@@ -204,7 +217,7 @@ def _members(mined: _Mined) -> Tensor:
 def _by_softmax(
     z_student: Tensor, z_teacher: Tensor, mined: _Mined, with_gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What _by_prefix_sums returns, at any temperature and precision, in O(R M B)."""
+    """Return the results of _by_prefix_sums at any temperature and precision, in O(R M B)."""
     members = _members(mined)
     is_tuple = mined.valid & members.any(2)
     outside = members.scatter_(2, mined.positives[:, :, None], True).logical_not_()
@@ -227,7 +240,7 @@ def _truncate(student: Tensor, teacher: Tensor, labels: Tensor, temperature: flo
 
 
 def _truncated(distances: Tensor, labels: Tensor, margin: float) -> Tensor | None:
-    """Flat indices (tuples, 1 + K) of every positive and its first K negatives in distances; None without a tuple."""
+    """Return flat indices (tuples, 1 + K) of every positive and its first K negatives; None without a tuple."""
     size = len(labels)
     counts = torch.cat([(m.high - m.low)[m.valid] for _, m in _mine(distances, labels, margin, wait=True)])
     counts = counts[counts > 0]

@@ -1,4 +1,4 @@
-"""What every loss does with its inputs before any arithmetic: leave autocast, widen half precision, check shapes."""
+"""Input handling of all losses: leave autocast, widen half precision, check shapes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ P = ParamSpec("P")
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run a loss outside autocast, with its floating tensors in their widest common type, float32 at least.
+    """Run a loss outside autocast, with its floating tensors in their widest common type, at least float32.
 
-    Relations between samples are small differences of large numbers: bfloat16 has 8 bits for them, too few to keep a
+    Relations between samples are small differences of large numbers. The 8 bits of bfloat16 do not even keep their
     sign.
     """
 
@@ -40,7 +40,13 @@ def shape(tensor: Tensor) -> str:
 
 
 def check_batch(what: str, axes: str, **tensors: Tensor) -> None:
-    """Raise ValueError unless all tensors are floating, with the named axes ("B C") and one batch size, at least 1."""
+    """Raise ValueError unless all tensors are floating, with the given axes and the same batch size of at least 1.
+
+    Args:
+        what: Name of the loss, for the message.
+        axes: Names of the axes, such as ``B C``.
+        **tensors: The tensors by argument name.
+    """
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {name} is {tensor.dtype}; pass a floating point tensor")
@@ -54,16 +60,16 @@ def check_batch(what: str, axes: str, **tensors: Tensor) -> None:
 
 
 def check_same_shape(what: str, fix: str, **tensors: Tensor) -> None:
-    """Raise ValueError, with the shapes and the fix, unless all tensors have one shape."""
+    """Raise ValueError with the shapes and the fix unless all tensors have one shape."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:
         shapes = " and ".join(f"{name} {shape(tensor)}" for name, tensor in tensors.items())
         raise ValueError(f"{what}: {shapes} differ; {fix}")
 
 
 def check_labels(what: str, labels: Tensor, rows: int, classes: int | None = None) -> None:
-    """Raise ValueError unless labels are (rows,) integers, within [0, classes) if given.
+    """Raise ValueError unless labels are (rows,) integers, within [0, classes) if ``classes`` is given.
 
-    The range is read on the CPU only: on an accelerator it would make the host wait for the device at every step.
+    The range is checked on the CPU only: on an accelerator the host would wait for the device at every step.
     """
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{what}: labels are {labels.dtype}; pass integer class indices")

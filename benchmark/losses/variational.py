@@ -13,14 +13,24 @@ _EPS = 1e-5
 
 @full_precision
 def vid_loss(mean: Tensor, log_scale: Tensor, teacher_map: Tensor) -> Tensor:
-    """mean over all elements of 0.5 [(mean - F_t)^2 / var + log var], var = softplus(log_scale) + 1e-5 per channel.
+    """Mean over all elements of 0.5 [(mean - F_t)^2 / var + log var], var = softplus(log_scale) + 1e-5 per channel.
 
-    A Gaussian's negative log-likelihood of the teacher's map under the mean predicted from the student's, without the
-    constant log(2 pi) / 2: the variational bound on mutual information. log_scale is learnt with the student;
-    log(exp(5 - 1e-5) - 1) is RepDistiller's start, a variance of 5. Ahn et al., CVPR 2019, arXiv 1904.05835.
-    RepDistiller's weight is 1. mean and teacher_map (B, C, H, W), log_scale (C,). Returns a scalar; it may be
-    negative.
-    ValueError: shapes differ.
+    This is the negative log-likelihood of the teacher's map under a Gaussian whose mean is predicted from the student's
+    map, without the constant log(2 pi) / 2: the variational bound on mutual information. The value may be negative.
+
+    Ahn et al., CVPR 2019, arXiv 1904.05835. RepDistiller's weight is 1. log_scale is learnt with the student;
+    RepDistiller starts it at log(exp(5 - 1e-5) - 1), a variance of 5.
+
+    Args:
+        mean: Predicted maps (B, C, H, W).
+        log_scale: Learnt scale (C,).
+        teacher_map: Teacher maps (B, C, H, W).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: The shapes differ.
     """
     check_batch("vid_loss", "B C H W", mean=mean, teacher_map=teacher_map)
     check_same_shape("vid_loss", "put a regressor on the student's map", mean=mean, teacher_map=teacher_map)

@@ -23,16 +23,23 @@ class AttentionTransfer(Method):
     loss = CE(z_s, y) + attention * sum over stages of mean((a_s - a_t)^2), a = L2-normalised flatten(mean over channels
     of F^2)
 
-    The larger of two maps is average-pooled to the smaller.
+    The larger of two maps is average-pooled to the size of the smaller.
 
-    Defaults (1000 on the sum of three stages) are those of RepDistiller and mdistiller, whose value this is, as it is
-    that of the authors' code; the paper's formula is not that of its code, which is followed. Of the four stages of
-    conv4 the first three are the default.
+    The defaults (1000 on the sum of three stages) are those of RepDistiller and mdistiller. The loss equals theirs and
+    that of the authors' code; the paper's formula differs from its code. Of conv4's four stages the first three are the
+    default.
+    """
+
+    family = "feature maps"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \texttt{attention} \sum_{l \in \texttt{taps}} \mathrm{mean}\left(a_s^l - a_t^l\right)^2,
+    \qquad a = \frac{v}{\lVert v \rVert_2}, \qquad v = \frac{1}{C} \sum_{c=1}^{C} F_c^2
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Weight of the attention term and the stages it is summed over, with commas between."""
+        """Weight of the attention term, and its stages, separated by commas."""
 
         attention: Annotated[float, Ge(0)] = 1000.0
         taps: str = "stage1,stage2,stage3"
@@ -41,17 +48,17 @@ class AttentionTransfer(Method):
     tunable = ("attention",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
-        """None: the maps need no bridge. Stages that are not there are refused."""
-        self._taps = student.named(self.settings.taps), teacher.named(self.settings.taps)
+        """Read the stages from the settings; the maps need no connector."""
+        self._taps = student.parse_stages(self.settings.taps), teacher.parse_stages(self.settings.taps)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the attention of all stages."""
+        """Return cross-entropy and attention, summed over stages."""
         from torch import stack
 
         assert teacher is not None
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.attention:
             pairs = zip(*self._taps, strict=True)
-            stages = [losses.attention_transfer_loss(student.tap(ours), teacher.tap(theirs)) for ours, theirs in pairs]
+            stages = [losses.attention_transfer_loss(student.tap(a), teacher.tap(b)) for a, b in pairs]
             terms["attention"] = self.settings.attention * stack(stages).sum()
         return terms

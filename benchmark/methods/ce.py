@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 @METHODS.register("ce")
 class CrossEntropy(Method):
-    """Cross-entropy on the labels; no teacher. The floor every distillation method has to beat.
+    """Cross-entropy on the labels; no teacher. The lower bound for distillation.
 
     loss = CE(z_s, y)
+    """
+
+    family = "labels"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
     """
 
     needs = Needs(start="fresh")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """``CE(z_s, y)``."""
+        """Return ``CE(z_s, y)``."""
         return {"ce": losses.ce_loss(student.logits, batch.labels)}

@@ -1,29 +1,39 @@
-"""What there is to say about a method, as text and rows of tables."""
+"""Descriptions of methods, as text and table rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import types
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from benchmark.methods.base import Method, Stage
 
 Rows = list[list[str]]
 
 
-def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
-    """Docstring; settings (name, type, default); needs and slots (name, value); stages.
+class Description(NamedTuple):
+    """The description of a method."""
 
-    Rows of stages are name, share of steps, head, last rate. The stages are those of the default settings.
-    """
+    text: str
+    """The docstring."""
+    settings: Rows
+    """Name, type and default of each setting."""
+    needs: Rows
+    """Name and value of each requirement and incremental default."""
+    stages: Rows
+    """Name, share of steps, head and last rate of each stage, for the default settings."""
+
+
+def describe(method: type[Method]) -> Description:
+    """Describe a method from its class attributes and its docstring."""
     parts = (method.needs, method.incremental_defaults)
     needs = [[f.name, _value(getattr(part, f.name))] for part in parts for f in dataclasses.fields(part)]
     stages = [
         [stage.name, f"{100 * stage.share:.4g} %", "fresh" if stage.reset_head else "kept", _rate(stage)]
         for stage in method.stages_for(method.Settings())
     ]
-    return (
+    return Description(
         inspect.getdoc(method) or "",
         settings_rows(method.Settings),
         needs,
@@ -31,8 +41,13 @@ def describe(method: type[Method]) -> tuple[str, Rows, Rows, Rows]:
     )
 
 
+def equation_of(method: type[Method]) -> str:
+    """Return the LaTeX of a method's loss, or an empty string; a parent's equation does not count."""
+    return inspect.cleandoc(vars(method).get("equation", ""))
+
+
 def settings_rows(settings: type) -> Rows:
-    """Name, type and default of every setting of a dataclass."""
+    """Return name, type and default of every setting of a dataclass."""
     hints = get_type_hints(settings, include_extras=True)
     rows = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(settings)]
     for row in rows:
@@ -41,7 +56,7 @@ def settings_rows(settings: type) -> Rows:
 
 
 def type_text(hint: Any) -> str:
-    """A type for people: ``float >= 0``, ``mask | truncate``."""
+    """Return a readable form of a type: ``float >= 0``, ``mask | truncate``."""
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
     if isinstance(hint, types.UnionType):

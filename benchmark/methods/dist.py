@@ -23,10 +23,20 @@ class DIST(Method):
     loss = ce * CE(z_s, y) + dist * tau^2 [(1 - mean_b rho(p_s[b], p_t[b])) + (1 - mean_k rho(p_s[:, k], p_t[:, k]))],
     rho = Pearson's correlation, p = softmax(z / tau)
 
-    The correlations are between classes of an image, and between images for a class.
+    The correlations are between the classes of an image and between the images of a batch for a class.
 
-    Defaults (1, 2, tau = 4) are the authors' for CIFAR-100, and this is their code's value. Where the label spaces
-    differ the second term runs over the shared classes, matched by identity, which the paper does not treat.
+    The defaults (1, 2, tau = 4) are the authors' for CIFAR-100, and the loss equals that of their code. If the label
+    spaces differ, the second term runs over the shared classes, matched by identity; the paper does not treat this
+    case.
+    """
+
+    family = "logits"
+    equation = r"""
+    \mathcal{L} = \texttt{ce}\,\mathrm{CE}(z_s, y)
+      + \texttt{dist}\,T^2 \left[ 2 - \frac{1}{B} \sum_{i=1}^{B} \rho(p_s^{i \cdot}, p_t^{i \cdot})
+      - \frac{1}{K} \sum_{k=1}^{K} \rho(p_s^{\cdot k}, p_t^{\cdot k}) \right]
+
+    p^{ik} = \sigma(z^i / T)_k, \qquad \rho\ \text{Pearson's correlation}, \qquad T = \texttt{temperature}
     """
 
     @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class DIST(Method):
     tunable = ("dist",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the two correlations."""
+        """Return cross-entropy and both correlations as one term."""
         assert teacher is not None
         s = self.settings
         terms = {}

@@ -1,11 +1,11 @@
-"""What a method is that learns from episodes, and the names of those that the bridge to learn2learn brings."""
+"""Base of the methods that learn from episodes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from benchmark.methods import METHODS, Method, Needs
+from benchmark.methods import Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,60 +15,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Episode:
-    """A task of N classes on a device.
-
-    support: N * K x C x H x W, normalised; queries: N * Q x C x H x W; labels of both: positions among the N classes.
-    """
+    """A task of N classes, on a device."""
 
     support: Tensor
+    """Normalised support images (N * K, C, H, W)."""
     support_labels: Tensor
+    """Positions (N * K,) among the N classes."""
     queries: Tensor
+    """Normalised query images (N * Q, C, H, W)."""
     query_labels: Tensor
+    """Positions (N * Q,) among the N classes."""
 
 
 class EpisodicMethod(Method):
-    """Base of methods that learn from episodes of base classes, as many ways and shots as those they are judged on.
+    """Base of the methods that learn from episodes of base classes, with the ways and shots of the evaluation.
 
-    They take as many steps as every method. A step shows them no more images than ``training.batch_size``, in ``tasks``
-    episodes: what the support images leave of these are queries. The student's head has one output for each way.
-
-    adapts: whether it answers queries by what it makes of the support set; else its embedding is judged, as of others.
-    head_alone: whether it adapts nothing but the head: an image is then embedded once for all episodes that are asked.
+    They take as many steps as every method. A step shows at most ``training.batch_size`` images, in ``tasks`` episodes;
+    images that are not support images are queries. The student's head has one output per way.
     """
 
+    family = "episodic"
     needs = Needs(start="fresh", learns="episodes")
     adapts: ClassVar[bool] = True
+    """The method answers queries after adapting to the support set; otherwise its embedding is evaluated."""
     head_alone: ClassVar[bool] = False
+    """The method adapts the head alone; an image is then embedded once for all episodes of an evaluation."""
 
     @property
     def tasks(self) -> int:
-        """Episodes per step, as the settings say."""
+        """Episodes per step, from the settings."""
         tasks: int = self.settings.tasks
         return tasks
 
     def passes(self, support: int, queries: int) -> int:
-        """How many images go through the student for an episode of so many images: one shown twice counts twice."""
+        """Return how many images pass through the student in one episode; an image shown twice counts twice.
+
+        Args:
+            support: Number of support images.
+            queries: Number of query images.
+        """
         return support + queries
 
     def episode_loss(self, student: Network, episode: Episode) -> dict[str, Tensor]:
-        """Named terms of one episode; their sum, averaged over a step's episodes, is what the student minimises."""
+        """Compute the terms of the loss for one episode.
+
+        Returns:
+            Scalar terms by name; the student minimises their sum, averaged over the episodes of a step.
+        """
         raise NotImplementedError
 
     def answer(self, student: Network, episode: Episode) -> Tensor:
-        """Logits of the queries (N * Q x N) by a student in eval mode, which it leaves as it is.
+        """Classify the queries; a query's answer does not depend on the other queries.
 
-        Each query is answered by itself: what else is asked changes nothing.
+        Args:
+            student: The student in eval mode; it is not changed.
+            episode: The episode.
+
+        Returns:
+            Logits (N * Q, N).
         """
         raise NotImplementedError
 
     def answer_embedded(self, student: Network, episode: Episode) -> Tensor:
-        """As ``answer``, of an episode of embeddings (N * K x D and N * Q x D); asked where ``head_alone``."""
+        """Classify queries given as embeddings; used if ``head_alone``.
+
+        Args:
+            student: The student in eval mode; it is not changed.
+            episode: An episode with embeddings (N * K, D) and (N * Q, D) in place of images.
+
+        Returns:
+            Logits (N * Q, N).
+        """
         raise NotImplementedError
-
-
-for _name, _entry, _help in (
-    ("maml", "MAML", "Learn weights from which a few steps on a support set lead far; learn2learn's MAML."),
-    ("anil", "ANIL", "MAML whose head alone adapts to a support set; learn2learn's ANIL."),
-    ("protonet", "ProtoNet", "Learn an embedding by prototypes of episodes; learn2learn's prototypical networks."),
-):
-    METHODS.register_lazy(_name, f"benchmark.bridges.learn2learn.methods:{_entry}", help=_help)

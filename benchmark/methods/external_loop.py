@@ -1,4 +1,4 @@
-"""What a method is that another library trains, and the names of those that the bridge to Avalanche brings."""
+"""Base of the methods that another library trains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmark.methods import METHODS, Method, Needs
+from benchmark.methods import Method, Needs
 
 if TYPE_CHECKING:
     import torch
@@ -18,59 +18,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experiences:
-    """Images of old classes and of new ones by their positions, and what a strategy trains with.
-
-    labels: N, of all images by position, in the student's label space, where old classes stand first; old, new: their
-    positions; old_classes: how many; plain, augmented: pixels of positions, B x C x H x W on ``device``, as they are
-    and in random views; forward: the context of a network's forward pass; ended: to be told after every step the loss
-    and the number of images; whether that was the last one.
-    """
+    """Images of old and new classes, identified by position, and everything that a strategy needs for training."""
 
     labels: Tensor
+    """Labels (N,) of all images by position, in the student's label space; old classes come first."""
     old: Tensor
+    """Positions of the images of old classes."""
     new: Tensor
+    """Positions of the images of new classes."""
     old_classes: int
+    """Number of old classes."""
     plain: Callable[[Tensor], Tensor]
+    """Pixels (B, C, H, W) of positions, on ``device``."""
     augmented: Callable[[Tensor], Tensor]
+    """Pixels of positions in random crops."""
     device: torch.device
     forward: Callable[[], AbstractContextManager[object]]
+    """Context of a forward pass (precision)."""
     optimiser: torch.optim.Optimizer
     steps: int
     batch_size: int
     ended: Callable[[Tensor, int], bool]
+    """Called after every step with the loss and the number of images; returns whether it was the last step."""
 
 
 class ExperienceMethod(Method):
-    """Base of methods whose loop is another library's: experience 0 is the teacher's, on 1 the student trains.
+    """Base of the methods whose loop is another library's: experience 0 is the teacher's, experience 1 the student's.
 
-    They have the steps, images per step, optimiser, rate, crops and exemplars of every method, and draw batches of
-    their own. Nothing of it is kept on the way: broken off, such a training starts anew.
+    Steps, images per step, optimiser, rate, crops and exemplars are those of every method; the batches are drawn by the
+    library. There are no checkpoints: an interrupted training starts again.
     """
 
     needs = Needs(labels="extended", start="teacher", learns="experiences")
 
     def learn(self, student: Network, experiences: Experiences) -> None:
-        """Train the student in place, until a step was the last one."""
+        """Train the student in place, until ``experiences.ended`` returns True."""
         raise NotImplementedError
-
-
-for _name, _entry, _help in (
-    ("naive", "Naive", "Train on by cross-entropy on new images alone; Avalanche's Naive."),
-    ("lwf", "LwF", "Cross-entropy, and old outputs kept by distillation; Avalanche's LwF."),
-    ("replay", "Replay", "Half of each batch replays exemplars of old classes; Avalanche's Replay."),
-    ("ewc", "EWC", "Hold weights as far as old classes need them; Avalanche's EWC."),
-    ("der", "DER", "Replay exemplars with the logits they had; Avalanche's DER."),
-    ("icarl", "ICaRL", "Sigmoid outputs, old ones distilled, and nearest means of exemplars; Avalanche's ICaRL."),
-    ("joint", "Joint", "Train a fresh network on all images of all classes; Avalanche's JointTraining."),
-):
-    METHODS.register_lazy(f"avalanche/{_name}", f"benchmark.bridges.avalanche.strategies:{_entry}", help=_help)
-
-METHODS.register_unavailable(
-    "avalanche/bic",
-    "Avalanche 0.6.0 breaks off in its bias correction, where it passes torch an argument that is no more; "
-    "take wa, or --set protocol.rebalance=align, which correct the same bias",
-)
-METHODS.register_unavailable(
-    "avalanche/feature-distillation",
-    "Avalanche 0.6.0 passes torch's mse_loss an argument that it does not have; take lucir, which keeps embeddings too",
-)

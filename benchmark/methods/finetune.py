@@ -19,14 +19,19 @@ class FineTune(Method):
 
     loss = CE(z_s, y)
 
-    The student starts from the teacher's backbone and, for the classes that both have, its head's rows; the other rows
-    are drawn. It applies only where student and teacher have the same backbone. The steps and the rate are those of
-    every other method. Where classes are added, it sees images of the new ones alone: the floor of what is kept.
+    The student starts from the teacher's backbone and from the head's rows of the classes that both have; the other
+    rows are drawn. Student and teacher must have the same backbone. Steps and rate are those of every method. If
+    classes are added, it trains on images of the new classes alone: a lower bound for what is kept of the old ones.
+    """
+
+    family = "weights"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y), \qquad w_0 = w_t
     """
 
     needs = Needs(start="teacher")
     incremental_defaults = IncrementalDefaults(memory="none")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return {"ce": losses.ce_loss(student.logits, batch.labels)}

@@ -22,8 +22,15 @@ class KD(Method):
 
     loss = ce * CE(z_s, y) + kd * T^2 KL(softmax(z_t / T) || softmax(z_s / T)), the divergence a mean over the batch
 
-    Defaults (T = 4, 0.1 and 0.9) are those of RepDistiller and mdistiller, whose value this is. Where the label spaces
-    differ the second term runs over the shared classes, matched by identity. Some public codes leave out the T^2.
+    The defaults (T = 4, 0.1 and 0.9) are those of RepDistiller and mdistiller; the loss equals theirs. If the label
+    spaces differ, the second term runs over the shared classes, matched by identity. Some public codes omit the T^2.
+    """
+
+    family = "logits"
+    equation = r"""
+    \mathcal{L} = \texttt{ce}\,\mathrm{CE}(z_s, y)
+      + \texttt{kd}\,\frac{T^2}{B} \sum_{i=1}^{B} \mathrm{KL}\left(\sigma(z_t^i / T) \,\|\, \sigma(z_s^i / T)\right),
+    \qquad T = \texttt{temperature}
     """
 
     @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class KD(Method):
     tunable = ("kd",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the tempered divergence."""
+        """Return cross-entropy and the tempered divergence."""
         assert teacher is not None
         s = self.settings
         terms = {}

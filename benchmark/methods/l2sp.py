@@ -22,17 +22,23 @@ class L2SP(Method):
 
     loss = CE(z_s, y) + start / 2 * ||w - w_0||^2 + head / 2 * ||v||^2
 
-    w are the parameters of the backbone, w_0 the teacher's, v those of the head. It applies only where student and
-    teacher have the same backbone.
+    w are the backbone's parameters, w_0 the teacher's, and v the head's. Student and teacher must have the same
+    backbone.
 
-    Defaults (0.01, 0.01) are those of Transfer-Learning-Library, whose penalty this is: parameters of batch norm are
-    part of w. There it takes the place of weight decay; here the run's weight decay, the same for every method, is on
-    as well. There the head is drawn anew; here it starts as in ``finetune``.
+    The defaults (0.01, 0.01) and the penalty are those of Transfer-Learning-Library: w includes the parameters of batch
+    normalisation. There the penalty replaces weight decay; here the run's weight decay, the same for every method,
+    remains. There the head is drawn anew; here it starts as in ``finetune``.
+    """
+
+    family = "weights"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \frac{\texttt{start}}{2} \lVert w - w_0 \rVert_2^2 + \frac{\texttt{head}}{2} \lVert v \rVert_2^2
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Weights of the two penalties; 0 turns one off."""
+        """Weights of the two penalties; 0 turns a penalty off."""
 
         start: Annotated[float, Ge(0)] = 0.01
         head: Annotated[float, Ge(0)] = 0.01
@@ -41,13 +47,13 @@ class L2SP(Method):
     tunable = ("start",)
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
-        """Keep the weights that the student starts from."""
+        """Store the student's initial weights."""
         self._backbone = list(student.backbone.parameters())
         self._start = [parameter.detach().clone() for parameter in self._backbone]
         self._head = list(student.head.parameters())
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the two penalties."""
+        """Return cross-entropy and the two penalties."""
         from torch import stack
 
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}

@@ -15,20 +15,25 @@ if TYPE_CHECKING:
 
 @METHODS.register("linear-probe")
 class LinearProbe(Method):
-    """Train a new linear head on the frozen teacher. A reference: what it takes to just use the teacher.
+    """Train a new linear head on the frozen teacher. A reference: the teacher used as it is.
 
     loss = CE(z_s, y), in the head alone
 
-    The head is drawn anew. The student is the teacher: its backbone, its statistics of batch
-    norm, its input (Alain and Bengio 2016, arXiv 1610.01644). The steps and the rate are those of every other method.
+    The head is drawn anew. The student is the teacher: its backbone, its statistics of batch normalisation, its input
+    (Alain and Bengio 2016, arXiv 1610.01644). Steps and rate are those of every method.
+    """
+
+    family = "weights"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(W e_t + b,\ y), \qquad e_t\ \text{frozen}
     """
 
     needs = Needs(start="teacher", trains="head")
 
     def stages(self) -> list[Stage]:
-        """One, with a fresh head."""
+        """Return one stage, with a fresh head."""
         return [Stage("head", reset_head=True)]
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return {"ce": losses.ce_loss(student.logits, batch.labels)}

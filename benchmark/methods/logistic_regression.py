@@ -21,9 +21,15 @@ class LogisticRegression(Method):
 
     loss = sum CE(W u_t + b, y) + ||W||^2 / (2 c), u_t = e_t / ||e_t||
 
-    The student is the teacher; its head is the multinomial logistic regression of scikit-learn, on embeddings of the
-    training images, not augmented. The rule of Tian et al., ECCV 2020,
-    arXiv 2003.11539, and its default c = 1.
+    The student is the teacher. Its head is scikit-learn's multinomial logistic regression on the embeddings of the
+    training images, without augmentation. This is the rule of Tian et al., ECCV 2020, arXiv 2003.11539, with its
+    default c = 1.
+    """
+
+    family = "weights"
+    equation = r"""
+    \min_{W, b}\ \sum_{i} \mathrm{CE}\left(W u_t^i + b,\ y^i\right) + \frac{1}{2\,\texttt{c}} \lVert W \rVert_F^2,
+    \qquad u_t = \frac{e_t}{\lVert e_t \rVert_2}
     """
 
     @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class LogisticRegression(Method):
     tunable = ("c",)
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
-        """Put the fitted head in the network's place; a class without an image is never predicted."""
+        """Replace the head by the fitted one; a class without an image is never predicted."""
         import numpy as np
         import torch
         from sklearn.linear_model import LogisticRegression as Regression

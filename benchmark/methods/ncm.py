@@ -20,15 +20,21 @@ class NearestClassMean(Method):
 
     logits = <e_t, m_k>, m_k the normalised mean of normalised embeddings; or <e_t, m_k> - ||m_k||^2 / 2, m_k the mean
 
-    The student is the teacher; means are over the training images, not augmented. ``normalised``: embeddings have unit
-    length, and so have their means; the length of e_t does not change the order of the logits. This is the nearest
-    class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915). ``euclidean``: the logits
-    are largest at the nearest mean.
+    The student is the teacher. The means are over the training images, without augmentation. With ``normalised``, the
+    embeddings and their means have unit length; the length of e_t does not change the order of the logits. This is the
+    nearest class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915). With ``euclidean``,
+    the logit of the nearest mean is the largest.
+    """
+
+    family = "weights"
+    equation = r"""
+    z^k = \langle e_t, m_k \rangle \quad (\text{normalised}), \qquad
+    z^k = \langle e_t, m_k \rangle - \frac{1}{2} \lVert m_k \rVert_2^2 \quad (\text{euclidean})
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """What is nearest: the mean of least angle, or of least distance."""
+        """The distance: by the angle between unit vectors, or Euclidean."""
 
         head: Literal["normalised", "euclidean"] = "normalised"
 

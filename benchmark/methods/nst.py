@@ -23,15 +23,23 @@ class NST(Method):
     loss = CE(z_s, y) + nst * sum over stages of [mean k(t, t') + mean k(s, s') - 2 mean k(s, t)], with k(x, y) =
     <x, y>^2 over pairs of channels, each an L2-normalised map
 
-    The larger map is average-pooled to the smaller.
+    The larger of two maps is average-pooled to the size of the smaller.
 
-    Defaults (50, the polynomial kernel, three stages, on conv4 the first three of four) are those of
-    RepDistiller and mdistiller, whose value this is.
+    The defaults (50, the polynomial kernel, three stages, for conv4 the first three of four) are those of RepDistiller
+    and mdistiller; the loss equals theirs.
+    """
+
+    family = "feature maps"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \texttt{nst} \sum_{l \in \texttt{taps}} \left[ \mathrm{mean}\,k(f_t, f_t') + \mathrm{mean}\,k(f_s, f_s')
+      - 2\,\mathrm{mean}\,k(f_s, f_t) \right],
+    \qquad k(f, g) = \langle f, g \rangle^2, \qquad f = \frac{F_c}{\lVert F_c \rVert_2}
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Weight of the term and the stages it is summed over, with commas between."""
+        """Weight of the term, and its stages, separated by commas."""
 
         nst: Annotated[float, Ge(0)] = 50.0
         taps: str = "stage1,stage2,stage3"
@@ -40,17 +48,17 @@ class NST(Method):
     tunable = ("nst",)
 
     def build_connector(self, student: Shapes, teacher: Shapes) -> None:
-        """None: the maps need no bridge. Stages that are not there are refused."""
-        self._taps = student.named(self.settings.taps), teacher.named(self.settings.taps)
+        """Read the stages from the settings; the maps need no connector."""
+        self._taps = student.parse_stages(self.settings.taps), teacher.parse_stages(self.settings.taps)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the discrepancy of all stages."""
+        """Return cross-entropy and the discrepancy, summed over stages."""
         from torch import stack
 
         assert teacher is not None
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.nst:
             pairs = zip(*self._taps, strict=True)
-            stages = [losses.nst_loss(student.tap(ours), teacher.tap(theirs)) for ours, theirs in pairs]
+            stages = [losses.nst_loss(student.tap(a), teacher.tap(b)) for a, b in pairs]
             terms["nst"] = self.settings.nst * stack(stages).sum()
         return terms

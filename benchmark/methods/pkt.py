@@ -23,7 +23,14 @@ class PKT(Method):
     loss = CE(z_s, y) + pkt * mean over B^2 of q_t log((q_t + e) / (q_s + e)), q the row-normalised (cos + 1) / 2 of the
     embeddings, e = 1e-7
 
-    The default weight (30000) is that of RepDistiller and mdistiller, whose value this is.
+    The default weight (30000) is that of RepDistiller and mdistiller; the loss equals theirs.
+    """
+
+    family = "embeddings"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \frac{\texttt{pkt}}{B^2} \sum_{i,j} q_t^{ij} \log \frac{q_t^{ij} + \epsilon}{q_s^{ij} + \epsilon},
+    \qquad q^{ij} = \frac{\cos(e^i, e^j) + 1}{\sum_{k} \left(\cos(e^i, e^k) + 1\right)}, \qquad \epsilon = 10^{-7}
     """
 
     @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class PKT(Method):
     tunable = ("pkt",)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and the divergence of similarities."""
+        """Return cross-entropy and the divergence of similarities."""
         assert teacher is not None
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.pkt:

@@ -1,4 +1,4 @@
-"""REFILLED: relationship matching, then a local classifier made of the teacher's embedding."""
+"""REFILLED: relationship matching, then a local classifier."""
 
 from __future__ import annotations
 
@@ -26,36 +26,65 @@ class Refilled(Method):
     loss = CE(z_s, y) + local * exp(-local_decay * progress) * mean w KL(softmax(<e_t, c_k> / local_temperature) ||
     softmax(z_s / student_temperature)) in stage 2 (classifier)
 
-    Stage 1: the student's embedding learns the teacher's comparisons. Tuples of an anchor, a positive and its semi-hard
-    negatives (by student distance, within ``margin``) are scored by both. No cross-entropy.
+    Stage 1: the student's embedding learns the teacher's comparisons. Both networks score tuples of an anchor, a
+    positive and its semi-hard negatives (by student distance, within ``margin``). There is no cross-entropy.
 
-    Stage 2 starts from the stage-1 weights with a fresh head; both distributions are over the classes of the batch. The
-    centres c_k are unit class means of the teacher's embeddings over the student's training images (``centers`` global)
-    or over the batch; w falls with the teacher's doubt (``adaptive``), which its own head tells; ``local_mean``
-    elements divides by the number of the batch's classes as well.
+    Stage 2 starts from the weights of stage 1 with a fresh head. Both distributions are over the classes of the batch.
+    The centres c_k are unit class means of the teacher's embeddings, over all training images of the student or over
+    the batch (``centers``). With ``adaptive``, the weight w falls with the uncertainty of the teacher's own head. With
+    ``local_mean`` = elements, the sum is also divided by the number of classes in the batch.
 
-    Neither stage asks for common classes: the teacher compares instances. Defaults are those of the TPAMI paper's code
-    (margin 0.2, temperatures 4 and 1, weights 1000 and 1; equal lengths of the stages; stage 1's rate ends at a tenth);
-    the adaptive weights are its ``wgkd``, without them it is its ``gkd``. Known divergences from that code: its tuples
-    are ``truncate`` with an arbitrary order of negatives, where ``mask`` is the paper's intent; stage 2's rate follows
-    a cosine to 0 unless the run has milestones (``training.milestones``), there it falls to a fifth three times; it
-    selects the best epoch on the test set, and nothing is selected here. A batch without a tuple has gradient 0, while
-    weight decay and momentum go on; there it makes no step.
+    Neither stage needs common classes: the teacher compares instances. The defaults are those of the TPAMI paper's
+    code: margin 0.2, temperatures 4 and 1, weights 1000 and 1, stages of equal length, and a rate that falls to a tenth
+    in stage 1. The adaptive weights are its ``wgkd``; without them the loss is its ``gkd``.
+
+    Known differences from that code: (1) its tuples are ``truncate`` with an arbitrary order of negatives; ``mask`` is
+    the paper's intent. (2) Its rate in stage 2 falls to a fifth three times; here it follows a cosine to 0 unless the
+    run has milestones (``training.milestones``). (3) It selects the best epoch on the test set; here nothing is
+    selected. (4) It makes no step for a batch without a tuple; here the gradient is 0, and weight decay and momentum
+    still apply.
+    """
+
+    family = "instance comparisons"
+    equation = r"""
+    \mathcal{L}_1 = \frac{\texttt{tuple\_weight}}{|\mathcal{M}|} \sum_{(a, p) \in \mathcal{M}}
+      \mathrm{KL}\left(P_t^{ap} \,\|\, P_s^{ap}\right),
+    \qquad
+    P^{ap} = \sigma\left(
+      - \frac{\left(d^{ap},\ d^{an_1},\ \ldots,\ d^{an_K}\right)}{\texttt{tuple\_temperature}} \right)
+
+    d^{ij} = \left\lVert \frac{e^i}{\lVert e^i \rVert_2} - \frac{e^j}{\lVert e^j \rVert_2} \right\rVert_2,
+    \qquad
+    \{n_1, \ldots, n_K\} = \left\{ n : y^n \neq y^a,\ 0 < d_s^{an} - d_s^{ap} \leq \texttt{margin} \right\}
+
+    \mathcal{L}_2 = \mathrm{CE}(z_s, y)
+      + \texttt{local}\ e^{- \texttt{local\_decay} \cdot \mathrm{progress}}\ \frac{1}{B} \sum_{i=1}^{B} w^i\,
+        \mathrm{KL}\left(Q_t^i \,\|\, Q_s^i\right)
+
+    Q_t^i = \sigma\left(
+      \frac{\left(\langle e_t^i, c_k \rangle\right)_{k \in C_B}}{\texttt{local\_temperature}} \right),
+    \qquad
+    Q_s^i = \sigma\left( \frac{\left(z_s^{ik}\right)_{k \in C_B}}{\texttt{student\_temperature}} \right)
+
+    w^i = \frac{2}{1 + e^{\tilde{l}^i}}, \qquad \tilde{l} = \frac{l - \min l}{\max l - \min l},
+    \qquad l^i = - \log \max_k\ \sigma(z_t^i)_k
+
+    c_k = \frac{\bar{e}_k}{\lVert \bar{e}_k \rVert_2}, \qquad \bar{e}_k = \underset{y^i = k}{\mathrm{mean}}\ e_t^i
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Of stage 1: tuples, margin (``triplet`` has none), tuple_temperature, tuple_weight; of stage 2: the rest."""
+        """Stage 1: tuples, margin (unused by ``triplet``), tuple_temperature, tuple_weight. Stage 2: the others."""
 
         embedding_share: Annotated[float, Ge(0), Le(1)] = 0.5
-        """Share of the training steps that stage 1 takes; 0 leaves it out, 1 leaves stage 2 out."""
+        """Share of the training steps of stage 1; 0 omits it, 1 omits stage 2."""
         tuples: Literal["mask", "truncate", "triplet"] = "mask"
         margin: Annotated[float, Gt(0)] = 0.2
         tuple_temperature: Annotated[float, Gt(0)] = 4.0
         tuple_weight: Annotated[float, Gt(0)] = 1000.0
         local: Annotated[float, Ge(0)] = 1.0
         local_decay: Annotated[float, Ge(0)] = 0.0
-        """The weight of the local classifier falls by exp(-local_decay) over stage 2."""
+        """The weight of the local classifier falls by the factor exp(-local_decay) over stage 2."""
         local_mean: Literal["samples", "elements"] = "samples"
         local_temperature: Annotated[float, Gt(0)] = 1.0
         student_temperature: Annotated[float, Gt(0)] = 1.0
@@ -66,7 +95,7 @@ class Refilled(Method):
     tunable = ("tuple_weight", "local")
 
     def stages(self) -> list[Stage]:
-        """The embedding stage and the classifier stage."""
+        """Return the embedding stage and the classifier stage."""
         share = self.settings.embedding_share
         stages = [
             Stage("embedding", share, final_lr=0.1, head=False),
@@ -76,17 +105,17 @@ class Refilled(Method):
 
     @property
     def reads_train_embeddings(self) -> bool:
-        """For global centres, where there is a local term to use them."""
+        """True for global centres, if a stage has a local term."""
         s = self.settings
         return s.centers == "global" and s.local > 0 and s.embedding_share < 1
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
-        """Class centres from the teacher's embeddings of the training images."""
+        """Compute the class centres from the teacher's embeddings of the training images."""
         if embeddings is not None:
             self.centers = losses.class_centers(embeddings, labels, len(self.labels.student))
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """The terms of the stage at hand."""
+        """Return the terms of the batch's stage."""
         s = self.settings
         if batch.stage == "embedding":
             assert teacher is not None

@@ -22,18 +22,33 @@ class RefilledCVPR20(Refilled):
     loss = CE(z_s, y) + 1000 exp(-0.05 epoch) / (B |C_B|) * sum KL(softmax(<e_t, c_k> / 2) || softmax(z_s / 2)) in stage
     2
 
-    ``refilled`` with other defaults. In stage 1 every positive pair takes one negative, the closest that is farther;
-    the half is that of the released code, whose mean divides by twice the number. In stage 2 the centres are those of
-    the mini-batch and no weights are adaptive.
+    It is ``refilled`` with other defaults. In stage 1 every positive pair has one negative: the closest one that is
+    farther than the positive. The factor 1/2 is that of the released code, whose mean divides by twice the number of
+    triplets. In stage 2 the centres are those of the batch, and there are no adaptive weights.
 
-    Epochs become progress through stage 2, which stands for 200 epochs: exp(-0.05 epoch) = exp(-10 progress), falling
-    by the step. 200 is the length of stage 2 in the later paper's code; the number of the first was not at hand. What
-    is not named here is as in ``refilled``.
+    Stage 2 stands for 200 epochs: exp(-0.05 epoch) = exp(-10 progress), falling by the step. 200 epochs is the length
+    of stage 2 in the later paper's code; that of the first paper's code was not available.
+    """
+
+    equation = r"""
+    \mathcal{L}_1 = \frac{\texttt{tuple\_weight}}{2}\ \underset{(a, p)}{\mathrm{mean}}\,
+      \mathrm{KL}\left(\mathrm{Bern}(q_t^{ap}) \,\|\, \mathrm{Bern}(q_s^{ap})\right),
+    \qquad
+    q^{ap} = \frac{1}{1 + \exp\left( - (d^{an} - d^{ap}) / \texttt{tuple\_temperature} \right)}
+
+    \mathcal{L}_2 = \mathrm{CE}(z_s, y)
+      + \frac{\texttt{local}\ e^{- \texttt{local\_decay} \cdot \mathrm{progress}}}{B\,|C_B|} \sum_{i=1}^{B}
+        \mathrm{KL}\left(Q_t^i \,\|\, Q_s^i\right)
+
+    Q_t^i = \sigma\left(
+      \frac{\left(\langle e_t^i, c_k \rangle\right)_{k \in C_B}}{\texttt{local\_temperature}} \right),
+    \qquad
+    Q_s^i = \sigma\left( \frac{\left(z_s^{ik}\right)_{k \in C_B}}{\texttt{student\_temperature}} \right)
     """
 
     @dataclass(frozen=True)
     class Settings(Refilled.Settings):
-        """Those of ``refilled``."""
+        """The settings of ``refilled`` with other defaults."""
 
         tuples: Literal["mask", "truncate", "triplet"] = "triplet"
         local: Annotated[float, Ge(0)] = 1000.0

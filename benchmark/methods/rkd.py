@@ -23,13 +23,25 @@ class RKD(Method):
     loss = CE(z_s, y) + distance * mean_ij H(d_s - d_t) + angle * mean_ijk H(cos_s - cos_t), H the Huber function of
     threshold 1, d_ij = ||e_i - e_j|| over the mean of the positive distances, cos_ijk the cosine of the angle at j
 
-    Defaults (25, 50) are those of RepDistiller and mdistiller, whose value this is. The authors' own code, for metric
-    learning, has the same terms with other weights.
+    The defaults (25, 50) are those of RepDistiller and mdistiller; the loss equals theirs. The authors' own code, for
+    metric learning, has the same terms with other weights.
+    """
+
+    family = "embeddings"
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \frac{\texttt{distance}}{B^2} \sum_{i,j} H\left(d_s^{ij} - d_t^{ij}\right)
+      + \frac{\texttt{angle}}{B^3} \sum_{i,j,k} H\left(\cos_s^{ijk} - \cos_t^{ijk}\right)
+
+    d^{ij} = \frac{\lVert e^i - e^j \rVert_2}{\mu}, \qquad
+    \cos^{ijk} = \left\langle \frac{e^i - e^j}{\lVert e^i - e^j \rVert_2}, \frac{e^k - e^j}{\lVert e^k - e^j \rVert_2}
+    \right\rangle, \qquad
+    H(u) = \begin{cases} u^2 / 2 & |u| < 1 \\ |u| - 1/2 & |u| \geq 1 \end{cases}
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """Weights of the distance and the angle term; 0 turns one off."""
+        """Weights of the distance and the angle term; 0 turns a term off."""
 
         distance: Annotated[float, Ge(0)] = 25.0
         angle: Annotated[float, Ge(0)] = 50.0
@@ -38,7 +50,7 @@ class RKD(Method):
     tunable = ("distance", "angle")
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy, distances and angles."""
+        """Return cross-entropy, the distance term and the angle term."""
         assert teacher is not None
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if self.settings.distance:

@@ -11,8 +11,8 @@ from benchmark.data.augmentation import ImageLoader, Normalisation
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.hashing import derive_seed
-from benchmark.methods.base import Rebalance
 from benchmark.methods.external_loop import ExperienceMethod, Experiences
+from benchmark.methods.requirements import Rebalance
 from benchmark.spec import Training
 from benchmark.system.interrupts import stop_requested
 from benchmark.system.progress import Progress

@@ -10,7 +10,7 @@ from benchmark.data.episodes import Episodes
 from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.methods import METHODS, IncrementalDefaults
-from benchmark.methods.base import Rebalance
+from benchmark.methods.requirements import Rebalance
 from benchmark.spec import RunSpec
 from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoints

@@ -1,4 +1,4 @@
-"""What is done while the site is built: generated pages and tables, equations, and files from outside this folder."""
+"""Hooks of the site build: generated pages and tables, equations, and files from outside this folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FROM_ROOT = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md
 
 
 def equation(source: str, *_: Any, **__: Any) -> str:
-    """A ``math`` fence as MathML, a formula a paragraph: a page needs no script and no network for it."""
+    """Convert a ``math`` fence to MathML, one formula per paragraph; pages need neither scripts nor the network."""
     formulas = (convert(part, display="block").replace(r"\_", "_") for part in source.split("\n\n"))
     return "".join(f'<div class="equation">{formula}</div>' for formula in formulas)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """The navigation with a page for every method; ``math`` fences are equations."""
+    """Add a page per method to the navigation, and render ``math`` fences as equations."""
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {})
     fences["custom_fences"] = [{"name": "math", "class": "math", "format": equation}]
     assert config.nav is not None
@@ -36,7 +36,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pages that no file of this folder holds, and the figures of the reference results."""
+    """Add generated pages, files of the repository's root, and the figures of the reference results."""
     for name in METHODS.names():
         files.append(File.generated(config, pages.method_file(name), content=pages.method_page(name)))
     for path, source in FROM_ROOT.items():
@@ -48,13 +48,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """A page with its generated tables."""
+    """Fill in the generated tables of a page."""
     up = "../" * page.file.src_uri.count("/")
     return _links(pages.filled(markdown), root=up + "../", site=up)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """The page, if reading it asks nothing of the network."""
+    """Return the page; raise ``PluginError`` if it loads anything from the network."""
     fetched = re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)=[\"']?(https?:)?//[^>]*>", output)
     if fetched:
         raise PluginError(f"{page.file.src_uri} fetches from elsewhere: {fetched[0]}")
@@ -62,7 +62,13 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 
 def _links(markdown: str, root: str, site: str) -> str:
-    """Links that hold in the repository as links that hold here; both roots as seen from the page."""
+    """Convert links of the repository to links of the site.
+
+    Args:
+        markdown: The page.
+        root: Path from the page to the root of the repository.
+        site: Path from the page to the root of the site.
+    """
     for path, source in {**FROM_ROOT, "results/figures/": "results/figures/"}.items():
         markdown = markdown.replace(f"]({root}{source}", f"]({site}{path}")
     return markdown

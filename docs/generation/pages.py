@@ -1,16 +1,13 @@
-"""Pages and tables that are made of the code while the site is built, as Markdown."""
+"""Pages and tables that are generated from the code while the site is built, as Markdown."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import re
 import textwrap
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmark.backbones import BACKBONES, PRETRAINED
@@ -18,25 +15,19 @@ from benchmark.cli.recipes import recipe_rows
 from benchmark.data import DATASETS
 from benchmark.experiment.planning import transfer_context
 from benchmark.methods import METHODS
-from benchmark.methods.description import describe, settings_rows
+from benchmark.methods.description import describe, equation_of, settings_rows
+from benchmark.methods.families import FAMILIES
 from benchmark.registry import Registry
 from benchmark.spec import Student, Teacher, Training
 from protocols import PROTOCOLS
 from protocols.tuned_settings import tuned_settings
 
 PLAIN = ("loss = ", "logits = ")
-"""How a paragraph of a docstring begins that is an equation for the terminal."""
-EQUATIONS = Path(__file__).with_name("equations.toml")
-
-
-@functools.cache
-def equations() -> Mapping[str, str]:
-    """LaTeX by method: what its page shows in place of the paragraphs ``loss = ...`` of its docstring."""
-    return tomllib.loads(EQUATIONS.read_text(encoding="utf-8"))
+"""The beginnings of docstring paragraphs that are equations for the terminal."""
 
 
 def prose(text: str) -> str:
-    """A docstring's paragraph as Markdown: its code stays code, everything else is text; arXiv numbers are links."""
+    """Convert a docstring's paragraph to Markdown: code stays code, other text is escaped, arXiv numbers are links."""
     parts = re.split(r"(``.+?``|`[^`]+`)", " ".join(text.split()))
     for i, part in enumerate(parts):
         if i % 2:
@@ -48,13 +39,13 @@ def prose(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the cells are Markdown."""
+    """Return a Markdown table; the cells are Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(_without_bars(cell) for cell in line) + " |\n" for line in lines)
 
 
 def settings_table(settings: type, section: str) -> str:
-    """Settings of a dataclass, as ``--set`` takes them: name, type, default, and what stands below it in the code."""
+    """Return a table of a dataclass's settings: name as in ``--set``, type, default, and the docstring of the field."""
     notes = _notes(settings)
     rows = [
         [f"`{section}.{name}`", code(kind), code(default) or "empty", prose(notes.get(name, ""))]
@@ -66,26 +57,26 @@ def settings_table(settings: type, section: str) -> str:
 
 
 def code(text: str) -> str:
-    """As code; nothing for no text."""
+    """Format text as code; empty text stays empty."""
     return f"`{text}`" if text else ""
 
 
 def method_file(name: str) -> str:
-    """The page of a method."""
+    """Return the path of a method's page."""
     return f"methods/{name.replace('/', '-')}.md"
 
 
 def method_page(name: str) -> str:
-    """All there is to say about a method: what it is, equation, source, settings, needs, stages, where it applies."""
+    """Return a method's page: description, equation, source, settings, stages, needs and applicability."""
     entry = METHODS.get(name).entry
     text, settings, needs, stages = describe(entry)
+    equation = equation_of(entry)
     lead, *paragraphs = text.split("\n\n")
     shown = [f"# {name}", f"*{prose(lead)}*"]
-    equation = equations().get(name)
-    if equation is not None:
-        shown.append(f"```math\n{equation.strip()}\n```")
+    if equation:
+        shown.append(f"```math\n{equation}\n```")
         shown.append("Symbols: [notation](index.md#notation).")
-    shown += [prose(part) for part in paragraphs if equation is None or not part.startswith(PLAIN)]
+    shown += [prose(part) for part in paragraphs if not (equation and part.startswith(PLAIN))]
     shown.append("## Settings")
     if settings:
         shown += [prose(inspect.getdoc(entry.Settings) or ""), settings_table(entry.Settings, "method")]
@@ -93,12 +84,12 @@ def method_page(name: str) -> str:
         shown.append("None.")
     if entry.tunable:
         shown.append(
-            "Beside the learning rate `tune` searches " + ", ".join(f"`method.{s}`" for s in entry.tunable) + "."
+            "Beside the learning rate, `tune` searches " + ", ".join(f"`method.{s}`" for s in entry.tunable) + "."
         )
     if chosen := tuned(name):
-        shown += ["Chosen by it, for the preset `quick`:", table(["protocol", "settings"], chosen)]
+        shown += ["Chosen by `tune`, for the preset `quick`:", table(["protocol", "settings"], chosen)]
     shown += ["## Stages", table(["stage", "share of steps", "head", "last rate"], stages)]
-    shown += ["## Needs", "What it asks of the run, and what completes it in the incremental protocol:"]
+    shown += ["## Needs", "Requirements, and defaults in the incremental protocol:"]
     shown.append(table(["what", "value"], [[prose(part) for part in row] for row in needs]))
     shown += ["## Where it applies", "With the networks of the preset `quick`:"]
     reasons = [[f"`{protocol}`", prose(reason or "applies")] for protocol, reason in applicability(name).items()]
@@ -108,7 +99,7 @@ def method_page(name: str) -> str:
 
 
 def tuned(method: str) -> list[list[str]]:
-    """Protocols for which settings of the method were chosen by ``tune``, and these settings."""
+    """Return table rows: protocols with tuned settings of the method, and these settings."""
     rows = []
     for protocol in PROTOCOLS.names():
         chosen = tuned_settings(protocol, method) or {}
@@ -119,13 +110,22 @@ def tuned(method: str) -> list[list[str]]:
 
 
 def applicability(method: str) -> dict[str, str | None]:
-    """For a protocol of every kind: None where the method applies, else why not."""
+    """Return, for one protocol of each kind, the reason why the method does not apply, or None if it does."""
     entry = METHODS.get(method).entry
     return {protocol: entry.skip_reason(transfer_context(protocol, entry)) for protocol in _one_of_each_kind()}
 
 
+def families_table() -> str:
+    """Return a table of the families: their methods, and what carries over from the teacher."""
+    members: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for name in METHODS.names():
+        members.setdefault(METHODS.get(name).entry.family, []).append(name)
+    rows = [[", ".join(map(code, names)), prose(FAMILIES.get(family, family))] for family, names in members.items()]
+    return table(["methods", "what carries over"], rows)
+
+
 def methods_table() -> str:
-    """Every method and what it is."""
+    """Return a table of all methods, each with one line."""
     rows = [
         [f"[{name}]({method_file(name).removeprefix('methods/')})", prose(METHODS.help(name))]
         for name in METHODS.names()
@@ -134,7 +134,7 @@ def methods_table() -> str:
 
 
 def applicability_table() -> str:
-    """Methods by protocols, a dot where one applies."""
+    """Return a table of methods by protocols; a dot means that the method applies."""
     protocols = _one_of_each_kind()
     rows = [
         [f"`{name}`", *("" if reason else "●" for reason in applicability(name).values())] for name in METHODS.names()
@@ -143,7 +143,7 @@ def applicability_table() -> str:
 
 
 def protocol_settings(name: str) -> str:
-    """A protocol's settings, and what its presets set."""
+    """Return a table of a protocol's settings, and a table of the values of its presets."""
     entry = PROTOCOLS.get(name).entry
     usual = {"student": Student(), "teacher": Teacher(), "training": Training(), "protocol": entry.Settings()}
     names = list(entry.presets)
@@ -157,12 +157,12 @@ def protocol_settings(name: str) -> str:
 
 
 def section_settings(section: str) -> str:
-    """Settings of the student, the teacher or training."""
+    """Return a table of the settings of a section: ``student``, ``teacher`` or ``training``."""
     return settings_table({"student": Student, "teacher": Teacher, "training": Training}[section], section)
 
 
 def listing(kind: str) -> str:
-    """What ``list KIND`` prints."""
+    """Return a table of the names that ``list KIND`` prints."""
     if kind == "recipes":
         rows = [[code(name), prose(what)] for name, what in recipe_rows()]
     else:
@@ -172,7 +172,7 @@ def listing(kind: str) -> str:
 
 
 def commands() -> str:
-    """Every command with its arguments and options, as ``--help`` prints them."""
+    """Return every command with its arguments and options, as ``--help`` prints them."""
     from typer import Context
     from typer.main import get_command
 
@@ -190,6 +190,7 @@ def commands() -> str:
 
 
 GENERATED: Mapping[str, Callable[..., str]] = {
+    "families": families_table,
     "methods": methods_table,
     "applicability": applicability_table,
     "protocol-settings": protocol_settings,
@@ -197,13 +198,13 @@ GENERATED: Mapping[str, Callable[..., str]] = {
     "list": listing,
     "commands": commands,
 }
-"""What ``<!-- generated: NAME ARGUMENT -->`` on a page stands for."""
+"""Generators of the parts ``<!-- generated: NAME ARGUMENT -->`` of pages, by name."""
 
 _REGISTRIES: Mapping[str, Registry[Any]] = {"datasets": DATASETS, "backbones": BACKBONES, "teachers": PRETRAINED}
 
 
 def filled(markdown: str) -> str:
-    """A page with its generated parts."""
+    """Return a page with its generated parts filled in."""
 
     def fill(found: re.Match[str]) -> str:
         name, *arguments = found[1].split()
@@ -213,7 +214,7 @@ def filled(markdown: str) -> str:
 
 
 def _without_bars(cell: str) -> str:
-    parts = cell.split("`")  # a bar in code parts no cells
+    parts = cell.split("`")  # a bar inside code does not separate cells
     return "`".join(part if i % 2 else part.replace("|", "&#124;") for i, part in enumerate(parts))
 
 
@@ -225,7 +226,7 @@ def _one_of_each_kind() -> list[str]:
 
 
 def _notes(settings: type) -> dict[str, str]:
-    """The strings that stand below the fields of a dataclass and of those it is made of, by field."""
+    """Return the docstrings below the fields of a dataclass and its parents, by field."""
     notes: dict[str, str] = {}
     for cls in reversed(settings.__mro__):
         if not dataclasses.is_dataclass(cls):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.bridges.avalanche.benchmark import as_avalanche_benchmark, load_avalanche, quiet
+from benchmark.bridges.avalanche.benchmark import as_avalanche_benchmark, load_avalanche, suppress_warnings
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from protocols import PROTOCOLS
+
+pytestmark = pytest.mark.xdist_group("avalanche")
 
 
 def contents(experience: Any) -> list[tuple[bytes, int]]:
@@ -27,7 +29,7 @@ def expected(data: ImageSet, indices: Any, classes: tuple[int, ...]) -> list[tup
     )  # fmt: skip
 
 
-def test_experiences_hold_the_images_of_the_protocols_tasks(tiny: ImageSet) -> None:
+def test_avalanche_benchmark_holds_the_images_of_the_protocols_tasks(tiny: ImageSet) -> None:
     found = as_avalanche_benchmark("incremental-1step-3exemplars", "tiny", old=12)
     match = PROTOCOLS.get("incremental-1step-3exemplars")
     made = match.entry(match.name, match.entry.Settings(old=12), match.fields)
@@ -51,18 +53,18 @@ def test_experiences_hold_the_images_of_the_protocols_tasks(tiny: ImageSet) -> N
     assert task == 0
 
 
-def test_validation_images_are_judged_where_asked(tiny: ImageSet) -> None:
+def test_avalanche_benchmark_can_hold_validation_images(tiny: ImageSet) -> None:
     val, test = (as_avalanche_benchmark("incremental-1step-0exemplars", "tiny", split=s) for s in ("val", "test"))
     assert contents(val.train_stream[0]) == contents(test.train_stream[0])
     assert not {image for image, _ in contents(val.test_stream[0])} & {x for x, _ in contents(test.test_stream[0])}
 
 
-def test_strategies_of_its_own_train_on_it() -> None:
+def test_avalanche_strategies_train_on_the_benchmark() -> None:
     avalanche = load_avalanche()
     found = as_avalanche_benchmark("incremental-1step-3exemplars", "tiny")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 30))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    with quiet():
+    with suppress_warnings():
         strategy = avalanche.training.supervised.Replay(
             model=model,
             optimizer=optimiser,
@@ -76,12 +78,12 @@ def test_strategies_of_its_own_train_on_it() -> None:
     assert strategy.clock.train_exp_counter == 2
 
 
-def test_protocols_without_old_and_new_classes_are_refused() -> None:
+def test_avalanche_benchmark_refuses_other_protocols() -> None:
     with pytest.raises(InputError, match="fewshot-5way1shot has no old and new classes"):
         as_avalanche_benchmark("fewshot-5way1shot", "tiny")
 
 
-def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_avalanche_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "avalanche", None)
     load_avalanche.cache_clear()
     with pytest.raises(InputError, match=r'Avalanche.* pip install "\.\[bridges\]"'):
@@ -89,13 +91,13 @@ def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: p
     load_avalanche.cache_clear()
 
 
-def test_torchs_data_sets_add_up_as_ever() -> None:
+def test_load_avalanche_leaves_torchs_addition_unchanged() -> None:
     load_avalanche()
     assert torch.utils.data.Dataset.__add__.__module__ == "torch.utils.data.dataset"
 
 
-def test_only_its_own_warnings_stay_unsaid() -> None:
-    with pytest.warns(UserWarning) as said, quiet():  # noqa: PT030, PT031
+def test_suppress_warnings_drops_avalanches_warnings_only() -> None:
+    with pytest.warns(UserWarning) as said, suppress_warnings():  # noqa: PT030, PT031
         load_avalanche().training.plugins.EvaluationPlugin()  # warns that there is no logger
         warnings.warn("of another", UserWarning, stacklevel=1)
     assert [str(one.message) for one in said] == ["of another"]

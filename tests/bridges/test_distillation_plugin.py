@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize, softmax
 
 from benchmark.backbones.network import Network, build_network
-from benchmark.bridges.avalanche.benchmark import as_avalanche_benchmark, load_avalanche, quiet
+from benchmark.bridges.avalanche.benchmark import as_avalanche_benchmark, load_avalanche, suppress_warnings
 from benchmark.bridges.avalanche.distillation_plugin import LogitNetwork, distillation_plugin, staged_strategy
 from benchmark.checks.toy import make_toy
 from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.spec import Training
+
+pytestmark = pytest.mark.xdist_group("avalanche")
 
 SHAPE = (3, 16, 16)
 OLD, ALL = 15, 30
@@ -30,7 +32,7 @@ def network(classes: int, seed: int = 1, width: int = 16) -> Network:
     return build_network(f"conv4-{width}", channels=3, size=16, classes=classes, seed=seed)
 
 
-class Watched:
+class Recorder:
     """Pixels, labels and gradients of every step, and the model before it."""
 
     def __init__(self) -> None:
@@ -50,7 +52,7 @@ class Watched:
 
 
 def train(two: Any, name: str, model: LogitNetwork, plugins: list[Any], experiences: int = 1, **options: Any) -> Any:
-    with quiet():
+    with suppress_warnings():
         optimiser = torch.optim.SGD(model.parameters(), lr=0.05)
         made = getattr(load_avalanche().training.supervised, name)(
             model=model, optimizer=optimiser, criterion=torch.nn.CrossEntropyLoss(), train_mb_size=60, train_epochs=1,
@@ -80,9 +82,9 @@ def local_loss(logits: Tensor, teacher: Network, x: Tensor, y: Tensor, known: tu
     return total / len(x)
 
 
-def check_steps(watched: Watched, loss: Any) -> None:
+def check_steps(recorder: Recorder, loss: Any) -> None:
     """Loss and gradients of every step are those of ``loss``, computed with the model before it."""
-    for step in watched.steps:
+    for step in recorder.steps:
         model = LogitNetwork(network(ALL))
         model.load_state_dict(step["before"])
         expected = loss(model.train(), step["x"], step["y"])
@@ -93,30 +95,30 @@ def check_steps(watched: Watched, loss: Any) -> None:
 
 
 @pytest.mark.parametrize("teacher_classes", [tuple(range(OLD)), ()])
-def test_refilleds_second_stage_joins_any_strategys_loss(two: Any, teacher_classes: tuple[int, ...]) -> None:
-    teacher, model, watched = network(OLD, 2, 32), LogitNetwork(network(ALL)), Watched()
+def test_plugin_adds_refilleds_second_stage_to_the_loss(two: Any, teacher_classes: tuple[int, ...]) -> None:
+    teacher, model, recorder = network(OLD, 2, 32), LogitNetwork(network(ALL)), Recorder()
     plugin = distillation_plugin(
         "refilled", model, teacher, shape=SHAPE, teacher_classes=teacher_classes, local=0.5, adaptive=False
     )
-    train(two, "Naive", model, [plugin, watched], experiences=2)
+    train(two, "Naive", model, [plugin, recorder], experiences=2)
     first = len(two.train_stream[0].dataset) // 60 + 1
-    assert len(watched.steps) > first
+    assert len(recorder.steps) > first
 
     def loss(model: LogitNetwork, x: Tensor, y: Tensor) -> Tensor:
         logits = model(x)
         seen = images(two, 1 if int(y.max()) < OLD else 2)
         return cross_entropy(logits, y) + 0.5 * local_loss(logits, teacher, x, y, seen)
 
-    check_steps(watched, loss)
+    check_steps(recorder, loss)
     assert not teacher.training
 
 
-def test_kd_reaches_the_old_outputs_alone(two: Any) -> None:
-    teacher, model, watched = network(OLD, 2, 32), LogitNetwork(network(ALL)), Watched()
+def test_plugin_of_kd_reaches_old_outputs_only(two: Any) -> None:
+    teacher, model, recorder = network(OLD, 2, 32), LogitNetwork(network(ALL)), Recorder()
     plugin = distillation_plugin(
         "kd", model, teacher, shape=SHAPE, teacher_classes=range(OLD), mode="replace", temperature=2, kd=0.7, ce=0.3
     )
-    train(two, "Naive", model, [plugin, watched])
+    train(two, "Naive", model, [plugin, recorder])
 
     def loss(model: LogitNetwork, x: Tensor, y: Tensor) -> Tensor:
         logits = model(x)
@@ -125,10 +127,10 @@ def test_kd_reaches_the_old_outputs_alone(two: Any) -> None:
         divergence = (p * (p.log() - log_softmax(logits[:, :OLD] / 2, 1))).sum(1).mean()
         return 0.3 * cross_entropy(logits, y) + 0.7 * 4 * divergence
 
-    check_steps(watched, loss)
+    check_steps(recorder, loss)
 
 
-def test_a_connector_learns_with_the_model(two: Any) -> None:
+def test_plugin_trains_the_connector(two: Any) -> None:
     teacher, model = network(OLD, 2, 32), LogitNetwork(network(ALL))
     plugin = distillation_plugin("fitnet", model, teacher, shape=SHAPE)
     assert model.connector is not None
@@ -142,50 +144,50 @@ def test_a_connector_learns_with_the_model(two: Any) -> None:
     [("LwF", {"alpha": 1.0, "temperature": 2.0}), ("Replay", {"mem_size": 30}), ("EWC", {"ewc_lambda": 0.4}),
      ("DER", {"mem_size": 60})],
 )  # fmt: skip
-def test_other_strategies_take_it(two: Any, name: str, options: dict[str, Any]) -> None:
+def test_plugin_adds_its_terms_to_other_strategies(two: Any, name: str, options: dict[str, Any]) -> None:
     """Their loss and ours: without the plugin the first loss of all is less by its term."""
     losses = []
     for guided in (False, True):
         torch.manual_seed(3)
-        model, watched = LogitNetwork(network(ALL)), Watched()
+        model, recorder = LogitNetwork(network(ALL)), Recorder()
         torch.manual_seed(4)
         plugins = [distillation_plugin("refilled", model, network(OLD, 2, 32), shape=SHAPE)] if guided else []
         torch.manual_seed(5)
-        train(two, name, model, [*plugins, watched], experiences=2, **options)
+        train(two, name, model, [*plugins, recorder], experiences=2, **options)
         assert model.outputs is None
-        assert not model.keeps
-        losses.append([step["loss"] for step in watched.steps])
+        assert not model.record_outputs
+        losses.append([step["loss"] for step in recorder.steps])
     assert len(losses[0]) == len(losses[1])
     assert losses[1][0] > losses[0][0]
 
 
-def test_a_strategy_of_both_stages_takes_our_steps(two: Any) -> None:
-    """Against a loop by hand over the batches that it met, with our schedule and a head drawn anew between stages."""
+def test_staged_strategy_equals_a_loop_over_both_stages(two: Any) -> None:
+    """Compare with a plain loop over the same batches, with the suite's schedule and a fresh head between stages."""
     from benchmark.methods import Batch, LabelSpaces
     from benchmark.training.initialisation import build_method
     from benchmark.training.optimisation import build_optimiser, share_steps
 
     training = Training(steps=7, batch_size=60, lr=0.05)
-    teacher, model, watched = network(OLD, 2, 32), LogitNetwork(network(ALL)), Watched()
+    teacher, model, recorder = network(OLD, 2, 32), LogitNetwork(network(ALL)), Recorder()
     alone = copy.deepcopy(model.network)
-    with quiet():
+    with suppress_warnings():
         strategy = staged_strategy(
-            "refilled", model, teacher, training=training, shape=SHAPE, teacher_classes=range(OLD), plugins=[watched]
+            "refilled", model, teacher, training=training, shape=SHAPE, teacher_classes=range(OLD), plugins=[recorder]
         )
         heads = []
         real = model.network.reset_head
         model.network.reset_head = lambda: (real(), heads.append(copy.deepcopy(model.network.head.state_dict())))  # type: ignore[method-assign, assign, func-returns-value]
         for experience in two.train_stream:
             strategy.train(experience, eval_streams=[])
-    assert len(watched.steps) == 14
-    assert len(heads) == 1  # the second experience goes on with the head of the first
+    assert len(recorder.steps) == 14
+    assert len(heads) == 1  # the second experience keeps the head of the first
     method = build_method(
         "refilled", None, LabelSpaces(tuple(range(ALL)), tuple(range(OLD))), alone, teacher, 0, channels=3, size=16
     )
     x, y = images(two, 1)
     with torch.no_grad():
         method.prepare(alone, y, teacher.embed(x))
-    met = iter(watched.steps)
+    met = iter(recorder.steps)
     for stage, steps in share_steps(method.stages(), training.steps):
         if stage.reset_head:
             alone.head.load_state_dict(heads[0])
@@ -214,7 +216,7 @@ GUIDES = [
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_every_method_with_a_teacher_guides_or_is_refused(name: str) -> None:
+def test_plugin_accepts_or_refuses_every_method_with_a_teacher(name: str) -> None:
     toy = make_toy(name)
     model = LogitNetwork(toy.student.train())
     classes = toy.method.labels.teacher
@@ -264,22 +266,22 @@ def test_every_method_with_a_teacher_guides_or_is_refused(name: str) -> None:
         ("refilled", {"margins": 3}, r"no setting method\.margins; did you mean 'margin'"),
     ],
 )
-def test_what_cannot_guide_is_told(method: str, options: dict[str, Any], message: str) -> None:
+def test_plugin_refuses_unsuitable_methods(method: str, options: dict[str, Any], message: str) -> None:
     model = LogitNetwork(network(ALL))
     with pytest.raises(InputError, match=message):
         distillation_plugin(method, model, network(OLD, 2), **{"shape": SHAPE, **options})
 
 
-def test_another_model_is_told(two: Any) -> None:
+def test_plugin_refuses_another_model(two: Any) -> None:
     plugin = distillation_plugin("refilled", LogitNetwork(network(ALL)), network(OLD, 2), shape=SHAPE)
     with pytest.raises(InputError, match="give both the same LogitNetwork"):
         train(two, "Naive", LogitNetwork(network(ALL)), [plugin])
 
 
-def test_checkpoints_of_its_own_are_refused(two: Any, tmp_path: Any) -> None:
+def test_staged_strategy_refuses_avalanches_checkpoints(two: Any, tmp_path: Any) -> None:
     from avalanche.checkpointing import save_checkpoint
 
     model = LogitNetwork(network(ALL))
     strategy = staged_strategy("refilled", model, network(OLD, 2), training=Training(steps=2), shape=SHAPE)
-    with pytest.raises(InputError, match="save_checkpoint is broken"), quiet():
+    with pytest.raises(InputError, match="save_checkpoint is broken"), suppress_warnings():
         save_checkpoint(strategy, tmp_path / "strategy")

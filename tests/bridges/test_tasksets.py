@@ -24,7 +24,7 @@ from benchmark.system.progress import Silent
 from tests.data import layouts
 
 
-def test_a_taskset_is_the_protocols_own_episodes(tmp_path: Path) -> None:
+def test_taskset_holds_the_protocols_episodes(tmp_path: Path) -> None:
     tasks = as_taskset("fewshot-5way2shot", "tiny", seed=3, root=tmp_path, episodes=20, queries=4)
     assert isinstance(tasks, load_learn2learn().data.Taskset)
     overrides = ("protocol.episodes=20", "protocol.queries=4")
@@ -43,7 +43,7 @@ def test_a_taskset_is_the_protocols_own_episodes(tmp_path: Path) -> None:
         tasks[20]
 
 
-def test_its_images_are_split_as_learn2learn_splits_them(tmp_path: Path, tiny: ImageSet) -> None:
+def test_taskset_images_are_in_learn2learns_order(tmp_path: Path, tiny: ImageSet) -> None:
     """By ``partition_task``, which its examples use: K of each class are support, the others queries."""
     drawn = sample_episodes(tiny, tiny.splits["test"], way=5, shot=2, query=3, episodes=4, seed=0)
     images, labels = taskset(tiny, drawn)[1]
@@ -55,7 +55,7 @@ def test_its_images_are_split_as_learn2learn_splits_them(tmp_path: Path, tiny: I
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_its_classes_are_those_of_the_part(tmp_path: Path, split: Any) -> None:
+def test_taskset_classes_are_those_of_the_split(tmp_path: Path, split: Any) -> None:
     tasks = as_taskset("fewshot-5way1shot", "tiny", split=split, root=tmp_path, episodes=60, queries=3)
     data = data_set("tiny")(tmp_path)
     seen = {index for number in range(60) for index in (d.index for d in tasks.description(number))}
@@ -66,7 +66,7 @@ def test_its_classes_are_those_of_the_part(tmp_path: Path, split: Any) -> None:
     assert bool(held_out)
 
 
-def test_episode_statistics_agree_with_learn2learns_sampler(tiny: ImageSet) -> None:
+def test_taskset_statistics_agree_with_learn2learns_sampler(tiny: ImageSet) -> None:
     """Classes and images as often, and raw pixels as good, in our episodes as in those that it draws."""
     l2l = load_learn2learn()
     classes, count = tiny.splits["test"], 1500
@@ -94,7 +94,7 @@ def test_episode_statistics_agree_with_learn2learns_sampler(tiny: ImageSet) -> N
     assert not apart.all()  # learn2learn takes near-duplicates of a support image for queries, ours never do
 
 
-def test_protocols_without_episodes_are_told(tmp_path: Path) -> None:
+def test_taskset_refuses_protocols_without_episodes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="distill-same has no episodes"):
         as_taskset("distill-same", "tiny", root=tmp_path)
     with pytest.raises(InputError, match=r"no setting protocol\.episode"):
@@ -114,7 +114,7 @@ class Pictures:
         return layouts.picture(self.start + index, 20, 20), self.labels[index]
 
 
-def test_its_data_sets_become_ours() -> None:
+def test_image_set_converts_learn2learns_data_sets() -> None:
     parts = {"train": Pictures([7, 3, 7, 3], 0), "val": Pictures([0, 0, 1], 10), "test": Pictures([5, 4], 20)}
     data = image_set("small", parts, size=20)
     assert data.labels.tolist() == [1, 0, 1, 0, 2, 2, 3, 5, 4]
@@ -126,7 +126,7 @@ def test_its_data_sets_become_ours() -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar-fs", "fc100", "miniimagenet", "tieredimagenet"])
-def test_files_that_learn2learn_keeps_are_imported_as_they_are(tmp_path: Path, name: str) -> None:
+def test_files_of_learn2learn_are_imported_unchanged(tmp_path: Path, name: str) -> None:
     """The same files, read by its own classes and by ours: the same images of the same classes."""
     datasets = load_learn2learn().vision.datasets
     if name == "fc100":

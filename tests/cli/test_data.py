@@ -197,7 +197,7 @@ def test_offline_refuses_a_data_set_that_uses_the_network(
         offline.append(is_offline())
         socket.create_connection(("127.0.0.1", 9))
 
-    monkeypatch.setattr(DATASETS, "_slots", dict(DATASETS._slots))
+    monkeypatch.setattr(DATASETS, "_registrations", dict(DATASETS._registrations))
     DATASETS.register("reaching")(reaching)
     done = call(*words, "--offline")
     assert done.returncode == 2

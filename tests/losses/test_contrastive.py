@@ -50,7 +50,7 @@ def oracle(inputs: dict[str, Tensor], temperature: float) -> tuple[float, list[f
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_equals_the_loop(temperature):
+def test_crd_equals_the_loop(temperature):
     inputs = batch()
     want, constants = oracle(inputs, temperature)
     log_normalizer = crd_log_normalizer(**inputs, temperature=temperature)
@@ -59,14 +59,14 @@ def test_equals_the_loop(temperature):
     assert loss.item() == pytest.approx(want, rel=1e-12)
 
 
-def test_gradcheck_in_both_embeddings():
+def test_crd_gradcheck_in_both_embeddings():
     inputs = batch(2)
     constant = crd_log_normalizer(**inputs)
     student, teacher = inputs.pop("student").requires_grad_(), inputs.pop("teacher").requires_grad_()
     assert torch.autograd.gradcheck(lambda s, t: crd_loss(s, t, **inputs, log_normalizer=constant), (student, teacher))
 
 
-def test_memories_get_no_gradient():
+def test_crd_memories_get_no_gradient():
     inputs = {name: x.requires_grad_() if x.is_floating_point() else x for name, x in batch().items()}
     constant = crd_log_normalizer(**inputs)
     assert not constant.requires_grad
@@ -76,7 +76,7 @@ def test_memories_get_no_gradient():
     assert inputs["teacher_memory"].grad is None
 
 
-def test_hardest_case_stays_finite_in_float32():
+def test_crd_hardest_case_stays_finite_in_float32():
     inputs = batch(dtype=torch.float32)
     inputs["student"] = -inputs["teacher_memory"][inputs["positives"]]
     constant = crd_log_normalizer(**inputs, temperature=1e-3)
@@ -87,7 +87,7 @@ def test_hardest_case_stays_finite_in_float32():
     assert gradient.isfinite().all()
 
 
-def test_autocast_gives_the_float32_value():
+def test_crd_autocast_gives_the_float32_value():
     inputs = batch(dtype=torch.float32)
     constant = crd_log_normalizer(**inputs)
     want = crd_loss(**inputs, log_normalizer=constant)
@@ -107,7 +107,7 @@ def test_autocast_gives_the_float32_value():
         ({"teacher": torch.randn(3, WIDTH)}, "differ in batch size"),
     ],
 )
-def test_bad_input_is_one_clear_error(change, message):
+def test_crd_bad_input_is_one_clear_error(change, message):
     with pytest.raises(ValueError, match=message):
         crd_loss(**{**batch(), "log_normalizer": torch.zeros(2), **change})
 
@@ -135,7 +135,7 @@ def test_negatives_follow_the_generator():
     assert not torch.equal(first, other)
 
 
-def test_one_class_has_no_negatives():
+def test_crd_one_class_has_no_negatives():
     with pytest.raises(ValueError, match="all 4 labels are of one class; negatives need a second"):
         negative_pool(torch.ones(4, dtype=torch.long), 3)
     with pytest.raises(ValueError, match="labels span"):

@@ -28,22 +28,22 @@ def oracle(student: Tensor, teacher: Tensor) -> float:
     return sum(t * math.log((t + 1e-7) / (s + 1e-7)) for s, t in pairs) / len(student) ** 2
 
 
-def test_golden():
+def test_pkt_golden():
     assert pkt_loss(STUDENT, TEACHER).item() == golden("pkt")
 
 
-def test_equals_the_loop():
+def test_pkt_equals_the_loop():
     student, teacher = batch()
     # the authors' 1e-7 beside the norm is left out of the oracle
     assert pkt_loss(student, teacher).item() == pytest.approx(oracle(student, teacher), rel=1e-5)
 
 
-def test_gradcheck():
+def test_pkt_gradcheck():
     student, teacher = batch()
     assert torch.autograd.gradcheck(lambda x: pkt_loss(x, teacher), student.requires_grad_())
 
 
-def test_invariant_to_rotation_scale_and_order():
+def test_pkt_invariant_to_rotation_scale_and_order():
     student, teacher = batch()
     want = pkt_loss(student, teacher)
     generator = torch.Generator().manual_seed(1)
@@ -54,7 +54,7 @@ def test_invariant_to_rotation_scale_and_order():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_identical_opposite_and_zero_rows_have_bounded_gradients(dtype):
+def test_pkt_identical_opposite_and_zero_rows_have_bounded_gradients(dtype):
     student, teacher = batch(dtype=dtype)
     student[1] = student[0]
     student[2] = -student[0]
@@ -66,7 +66,7 @@ def test_identical_opposite_and_zero_rows_have_bounded_gradients(dtype):
     assert gradient.abs().max() < 10
 
 
-def test_one_sample_is_zero_with_zero_gradient():
+def test_pkt_one_sample_is_zero_with_zero_gradient():
     student, teacher = batch(1)
     loss = pkt_loss(student.requires_grad_(), teacher)
     (gradient,) = torch.autograd.grad(loss, student)
@@ -74,21 +74,21 @@ def test_one_sample_is_zero_with_zero_gradient():
     assert gradient.abs().max() < 1e-15
 
 
-def test_autocast_gives_the_float32_value():
+def test_pkt_autocast_gives_the_float32_value():
     student, teacher = batch(dtype=torch.float32)
     want = pkt_loss(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(pkt_loss(student, teacher), want)
 
 
-def test_teacher_gets_no_gradient():
+def test_pkt_teacher_gets_no_gradient():
     student, teacher = batch()
     pkt_loss(student.requires_grad_(), teacher.requires_grad_()).backward()
     assert student.grad is not None
     assert teacher.grad is None
 
 
-def test_bad_input_is_one_clear_error():
+def test_pkt_bad_input_is_one_clear_error():
     student, teacher = batch()
     with pytest.raises(ValueError, match="student 6x4 and teacher 2x7 differ in batch size"):
         pkt_loss(student, teacher[:2])

@@ -79,25 +79,25 @@ ORACLES = {
 @pytest.mark.parametrize(
     ("name", "loss"), [("attention_transfer", LOSSES["at"]), ("similarity_preserving", LOSSES["sp"])]
 )
-def test_golden(name, loss):
+def test_map_loss_golden(name, loss):
     assert loss(STUDENT_MAP, TEACHER_MAP).item() == golden(name)
 
 
 @EACH
-def test_equals_the_loop(name):
+def test_map_loss_equals_the_loop(name):
     student, teacher = batch()
     assert LOSSES[name](student, teacher).item() == pytest.approx(ORACLES[name](student, teacher), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["at", "sp", "nst"])
-def test_channels_may_differ(name):
+def test_map_loss_channels_may_differ(name):
     student, teacher = batch()
     want = ORACLES[name](student[:, :2], teacher)
     assert LOSSES[name](student[:, :2], teacher).item() == pytest.approx(want, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["at", "nst"])
-def test_the_larger_map_is_averaged_down(name):
+def test_map_loss_larger_map_is_averaged_down(name):
     student, teacher = batch()
     pooled = teacher.unflatten(2, (2, 2)).unflatten(4, (2, 2)).mean((3, 5))
     half = student[:, :, :2, :2]
@@ -106,13 +106,13 @@ def test_the_larger_map_is_averaged_down(name):
 
 
 @EACH
-def test_gradcheck(name):
+def test_map_loss_gradcheck(name):
     student, teacher = batch(side=3)
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, teacher), student.requires_grad_())
 
 
 @EACH
-def test_invariances(name):
+def test_map_loss_invariances(name):
     student, teacher = batch()
     want = LOSSES[name](student, teacher)
     samples, channels = torch.tensor([2, 0, 1]), torch.tensor([3, 1, 0, 4, 2])
@@ -125,7 +125,7 @@ def test_invariances(name):
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_zero_and_identical_samples_have_bounded_gradients(name, dtype):
+def test_map_loss_zero_and_identical_samples_have_bounded_gradients(name, dtype):
     student, teacher = batch(dtype=dtype)
     student[0] = 0
     student[1] = student[2]
@@ -138,7 +138,7 @@ def test_zero_and_identical_samples_have_bounded_gradients(name, dtype):
 
 
 @EACH
-def test_one_sample_is_finite(name):
+def test_map_loss_one_sample_is_finite(name):
     student, teacher = batch(1)
     student.requires_grad_()
     loss = LOSSES[name](student, teacher)
@@ -151,7 +151,7 @@ def test_one_sample_is_finite(name):
 
 
 @EACH
-def test_autocast_gives_the_float32_value(name):
+def test_map_loss_autocast_gives_the_float32_value(name):
     student, teacher = batch(dtype=torch.float32)
     want = LOSSES[name](student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
@@ -160,7 +160,7 @@ def test_autocast_gives_the_float32_value(name):
 
 
 @EACH
-def test_teacher_gets_no_gradient_and_itself_costs_nothing(name):
+def test_map_loss_teacher_gets_no_gradient_and_itself_costs_nothing(name):
     student, teacher = batch()
     LOSSES[name](student.requires_grad_(), teacher.requires_grad_()).backward()
     assert student.grad is not None
@@ -170,7 +170,7 @@ def test_teacher_gets_no_gradient_and_itself_costs_nothing(name):
 
 
 @EACH
-def test_bad_input_is_one_clear_error(name):
+def test_map_loss_bad_input_is_one_clear_error(name):
     student, teacher = batch()
     with pytest.raises(ValueError, match="student_map 3x5x4x4 and teacher_map 2x5x4x4 differ in batch size"):
         LOSSES[name](student, teacher[:2])

@@ -73,12 +73,12 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_gradients(name: str) -> None:
+def test_incremental_loss_gradients(name: str) -> None:
     assert torch.autograd.gradcheck(CALLS[name], (draw(B, K).requires_grad_(),))
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_half_precision_is_widened(name: str) -> None:
+def test_incremental_loss_half_precision_is_widened(name: str) -> None:
     x = draw(B, K)
     with torch.autocast("cpu", torch.bfloat16):
         value = CALLS[name](x.float())
@@ -86,7 +86,7 @@ def test_half_precision_is_widened(name: str) -> None:
     assert float(value) == pytest.approx(float(CALLS[name](x)), rel=1e-5)
 
 
-def test_no_sample_of_the_classes_gives_zero_and_no_gradient() -> None:
+def test_incremental_loss_no_sample_of_the_classes_gives_zero_and_no_gradient() -> None:
     for loss, labels in ((losses.subset_cross_entropy, torch.zeros(B)), (losses.margin_ranking_loss, torch.ones(B))):
         x = draw(B, K).requires_grad_()
         value = loss(x, labels.long(), NEW)
@@ -96,7 +96,7 @@ def test_no_sample_of_the_classes_gives_zero_and_no_gradient() -> None:
         assert not x.grad.any()
 
 
-def test_embeddings_of_zeros_have_a_finite_gradient() -> None:
+def test_incremental_loss_embeddings_of_zeros_have_a_finite_gradient() -> None:
     x = torch.zeros(B, D, requires_grad=True)
     value = losses.feature_distillation_loss(x, draw(B, D).float())
     value.backward()  # type: ignore[no-untyped-call]
@@ -105,7 +105,7 @@ def test_embeddings_of_zeros_have_a_finite_gradient() -> None:
     assert x.grad.isfinite().all()
 
 
-def test_wrong_inputs_are_named() -> None:
+def test_incremental_loss_wrong_inputs_are_named() -> None:
     x = draw(B, K)
     with pytest.raises(ValueError, match="name a class twice"):
         losses.subset_cross_entropy(x, LABELS, torch.tensor([1, 1]))

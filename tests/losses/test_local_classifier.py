@@ -37,7 +37,7 @@ def oracle(logits, embeddings, centers, labels, temperature=1.0, weights=None) -
 
 @pytest.mark.parametrize("temperature", [1, 2])
 @pytest.mark.parametrize("kind", ["local", "weighted"])
-def test_golden(kind, temperature):
+def test_local_classifier_golden(kind, temperature):
     classes = int(LABELS.max()) + 1
     centers = class_centers(TEACHER, LABELS, classes)
     weights = adaptive_weights(TEACHER_LOGITS) if kind == "weighted" else None
@@ -47,7 +47,7 @@ def test_golden(kind, temperature):
 
 @pytest.mark.parametrize("weights", [None, torch.linspace(0, 1, 10, dtype=torch.float64)], ids=["equal", "weighted"])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_equals_the_loop_in_value_and_gradient(temperature, weights):
+def test_local_classifier_equals_the_loop_in_value_and_gradient(temperature, weights):
     logits, *rest = batch()
     logits.requires_grad_()
     want = oracle(logits, *rest, temperature, weights)
@@ -58,12 +58,12 @@ def test_equals_the_loop_in_value_and_gradient(temperature, weights):
     assert torch.equal(gradient[:, [1, 4]], torch.zeros(10, 2, dtype=torch.float64))
 
 
-def test_gradcheck():
+def test_local_classifier_gradcheck():
     logits, *rest = batch()
     assert torch.autograd.gradcheck(lambda x: local_classifier_loss(x, *rest), logits.requires_grad_())
 
 
-def test_only_the_classes_of_the_batch_matter():
+def test_local_classifier_only_the_classes_of_the_batch_matter():
     logits, embeddings, centers, labels = batch()
     want = local_classifier_loss(logits, embeddings, centers, labels)
     logits[:, [1, 4]] = 1e4
@@ -71,14 +71,14 @@ def test_only_the_classes_of_the_batch_matter():
     torch.testing.assert_close(local_classifier_loss(logits, embeddings, centers, labels), want)
 
 
-def test_any_integer_labels():
+def test_local_classifier_any_integer_labels():
     logits, embeddings, centers, labels = batch()
     assert torch.equal(class_centers(embeddings, labels.int(), 6), class_centers(embeddings, labels, 6))
     got = local_classifier_loss(logits, embeddings, centers, labels.int())
     assert torch.equal(got, local_classifier_loss(logits, embeddings, centers, labels))
 
 
-def test_one_class_has_nothing_to_tell():
+def test_local_classifier_of_one_class_is_zero():
     logits, embeddings, centers, _ = batch()
     logits.requires_grad_()
     loss = local_classifier_loss(logits, embeddings, centers, torch.full((10,), 3))
@@ -87,7 +87,7 @@ def test_one_class_has_nothing_to_tell():
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
-def test_saturated_logits_stay_finite():
+def test_local_classifier_saturated_logits_stay_finite():
     logits, *rest = batch(torch.float32)
     logits = (1e4 * logits).requires_grad_()
     loss = local_classifier_loss(logits, *rest)
@@ -97,14 +97,14 @@ def test_saturated_logits_stay_finite():
     assert logits.grad.isfinite().all()
 
 
-def test_autocast_gives_the_float32_value():
+def test_local_classifier_autocast_gives_the_float32_value():
     inputs = batch(torch.float32)
     want = local_classifier_loss(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(local_classifier_loss(*inputs), want)
 
 
-def test_centers_equal_the_loop():
+def test_class_centers_equal_the_loop():
     _, embeddings, _, labels = batch()
     centers = class_centers(embeddings, labels, CLASSES)
     for k in range(CLASSES):
@@ -113,7 +113,7 @@ def test_centers_equal_the_loop():
         torch.testing.assert_close(centers[k], mean / mean.norm() if members else mean)
 
 
-def test_centers_do_not_depend_on_the_order_of_images():
+def test_class_centers_do_not_depend_on_the_order_of_images():
     _, embeddings, _, labels = batch()
     order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -121,7 +121,7 @@ def test_centers_do_not_depend_on_the_order_of_images():
     )
 
 
-def test_weights_equal_the_loop():
+def test_adaptive_weights_equal_the_loop():
     logits = batch()[0]
     doubt = [-math.log(max(math.exp(z) for z in row) / sum(math.exp(z) for z in row)) for row in logits.tolist()]
     scaled = [(d - min(doubt)) / (max(doubt) - min(doubt)) for d in doubt]
@@ -132,12 +132,12 @@ def test_weights_equal_the_loop():
 
 
 @pytest.mark.parametrize("size", [1, 4])
-def test_equal_confidence_weighs_one(size):
+def test_adaptive_weights_of_equal_confidence_are_one(size):
     logits = torch.tensor([[1.0, 2.0, 3.0]]).expand(size, 3)
     assert torch.equal(adaptive_weights(logits), torch.ones(size))
 
 
-def test_bad_input_is_one_clear_error():
+def test_local_classifier_bad_input_is_one_clear_error():
     logits, embeddings, centers, labels = batch()
     with pytest.raises(ValueError, match=r"labels span 0\.\.5; remap them to 0\.\.2"):
         class_centers(embeddings, labels, 3)

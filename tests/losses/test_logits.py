@@ -127,13 +127,13 @@ ALL = {"ce": lambda s, t, y: ce_loss(s, y), **PAIRED}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_gradcheck(name):
+def test_logit_losses_pass_gradcheck(name):
     student, teacher, labels = batch()
     assert torch.autograd.gradcheck(lambda x: ALL[name](x, teacher, labels), student.requires_grad_())
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_invariant_to_a_shift_of_the_logits_and_to_order(name):
+def test_logit_losses_are_invariant_to_shift_and_order(name):
     student, teacher, labels = batch()
     want = ALL[name](student, teacher, labels)
     samples, classes = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([4, 2, 0, 1, 3])
@@ -145,7 +145,7 @@ def test_invariant_to_a_shift_of_the_logits_and_to_order(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("size", [1, 6])
-def test_saturated_logits_have_finite_value_and_gradient(name, size):
+def test_logit_losses_are_finite_on_saturated_logits(name, size):
     student, teacher, labels = batch(size, dtype=torch.float32)
     student = (1e4 * student).requires_grad_()
     loss = ALL[name](student, 1e4 * teacher, labels)
@@ -155,7 +155,7 @@ def test_saturated_logits_have_finite_value_and_gradient(name, size):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_autocast_gives_the_float32_value(name):
+def test_logit_losses_under_autocast_give_the_float32_value(name):
     student, teacher, labels = batch(dtype=torch.float32)
     want = ALL[name](student, teacher, labels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -164,7 +164,7 @@ def test_autocast_gives_the_float32_value(name):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_a_student_like_its_teacher_costs_nothing(name):
+def test_logit_losses_of_equal_networks_are_zero(name):
     student, _, labels = batch()
     student.requires_grad_()
     loss = PAIRED[name](student, student.detach().clone(), labels)
@@ -175,7 +175,7 @@ def test_a_student_like_its_teacher_costs_nothing(name):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_teacher_gets_no_gradient(name):
+def test_logit_losses_give_the_teacher_no_gradient(name):
     student, teacher, labels = batch()
     PAIRED[name](student.requires_grad_(), teacher.requires_grad_(), labels).backward()
     assert student.grad is not None
@@ -183,7 +183,7 @@ def test_teacher_gets_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_different_label_spaces_are_refused(name):
+def test_logit_losses_refuse_different_label_spaces(name):
     student, teacher, labels = batch()
     with pytest.raises(ValueError, match=r"student_logits 6x5 and teacher_logits 6x4 differ; select the classes"):
         PAIRED[name](student, teacher[:, :4], labels)
@@ -193,7 +193,7 @@ def test_different_label_spaces_are_refused(name):
         PAIRED[name](student, teacher.long(), labels)
 
 
-def test_bad_values_are_one_clear_error():
+def test_logit_losses_refuse_bad_values_in_one_line():
     student, teacher, labels = batch()
     with pytest.raises(ValueError, match="temperature is 0"):
         kd_loss(student, teacher, 0.0)

@@ -1,6 +1,6 @@
 """On an accelerator no loss makes the host wait: shapes and control flow never depend on values.
 
-Fake tensors have a device and a shape but no values, so whatever needs a value raises, with no accelerator at hand.
+Fake tensors have a device and a shape but no values, so reading a value raises; no accelerator is needed.
 """
 
 import pytest
@@ -59,13 +59,13 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_value_is_read(name):
+def test_losses_read_no_value_from_the_device(name):
     with FakeTensorMode():
         loss = LOSSES[name]()
         assert loss.requires_grad
         assert loss.shape == ()
 
 
-def test_truncation_is_the_documented_exception():
+def test_truncated_tuples_are_the_documented_exception():
     with FakeTensorMode(), pytest.raises(DynamicOutputShapeException):
         L.tuple_matching_loss(real(12, 5), real(12, 7), whole(12), tuples="truncate")

@@ -12,12 +12,12 @@ import benchmark.losses as losses
 from benchmark.losses.validation import check_batch, full_precision
 
 
-def test_importing_the_package_does_not_import_torch():
+def test_losses_package_imports_without_torch():
     code = "import sys, benchmark.losses; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_name_of_the_stub_exists_and_is_documented():
+def test_losses_stub_names_exist_and_are_documented():
     stub = ast.parse(Path(losses.__file__).with_name("__init__.pyi").read_text())
     names = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert names == set(losses.__all__)
@@ -45,6 +45,6 @@ def test_full_precision_keeps_the_gradient_of_half_inputs():
     assert x.grad.dtype == torch.bfloat16
 
 
-def test_scalars_are_refused_by_name():
+def test_check_batch_refuses_scalars_by_name():
     with pytest.raises(ValueError, match="mine: x is scalar; expected 2 dimensions"):
         check_batch("mine", "B C", x=torch.tensor(1.0))

@@ -55,14 +55,14 @@ def value_and_gradient(loss, student: Tensor, teacher: Tensor) -> tuple[Tensor, 
 
 
 @EACH
-def test_golden(name):
+def test_rkd_golden(name):
     assert LOSSES[name](STUDENT, TEACHER).item() == golden(f"rkd_{name}")
 
 
 @EACH
 @settings(max_examples=15, deadline=None)
 @given(size=st.integers(1, 8), seed=st.integers(0, 10_000), twins=st.booleans())
-def test_equals_the_loop_in_value_and_gradient(name, size, seed, twins):
+def test_rkd_equals_the_loop_in_value_and_gradient(name, size, seed, twins):
     student, teacher = batch(size, seed)
     if twins and size > 2:
         student[0] = student[1]
@@ -74,12 +74,12 @@ def test_equals_the_loop_in_value_and_gradient(name, size, seed, twins):
 
 
 @EACH
-def test_gradcheck(name):
+def test_rkd_gradcheck(name):
     student, teacher = batch()
     assert torch.autograd.gradcheck(lambda x: LOSSES[name](x, teacher), student.requires_grad_())
 
 
-def test_angle_does_not_depend_on_the_blocks(monkeypatch):
+def test_rkd_angle_does_not_depend_on_the_blocks(monkeypatch):
     student, teacher = batch()
     want, want_gradient = value_and_gradient(rkd_angle_loss, student, teacher)
     monkeypatch.setattr(rkd, "_BLOCK", 2 * 9**2)
@@ -89,7 +89,7 @@ def test_angle_does_not_depend_on_the_blocks(monkeypatch):
 
 
 @EACH
-def test_invariant_to_translation_rotation_scale_and_order(name):
+def test_rkd_invariant_to_translation_rotation_scale_and_order(name):
     student, teacher = batch()
     want = LOSSES[name](student, teacher)
     generator = torch.Generator().manual_seed(1)
@@ -100,7 +100,7 @@ def test_invariant_to_translation_rotation_scale_and_order(name):
 
 
 @EACH
-def test_float32_far_from_the_origin_is_near_float64(name):
+def test_rkd_float32_far_from_the_origin_is_near_float64(name):
     student, teacher = batch(32)
     # whole numbers of 1/64 with an offset that float32 holds exactly: any error is the loss's own
     student = (student * 64).round() / 64 + 1000
@@ -111,7 +111,7 @@ def test_float32_far_from_the_origin_is_near_float64(name):
 
 
 @EACH
-def test_autocast_and_half_precision_give_the_float32_value(name):
+def test_rkd_autocast_and_half_precision_give_the_float32_value(name):
     student, teacher = (x.float() for x in batch())
     want = LOSSES[name](student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
@@ -122,7 +122,7 @@ def test_autocast_and_half_precision_give_the_float32_value(name):
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_identical_rows_have_bounded_gradients(name, dtype):
+def test_rkd_identical_rows_have_bounded_gradients(name, dtype):
     student, teacher = (x.to(dtype) for x in batch(32))
     ordinary = value_and_gradient(LOSSES[name], student, teacher)[1].abs().max()
     student[1] = student[0]
@@ -135,7 +135,7 @@ def test_identical_rows_have_bounded_gradients(name, dtype):
 @EACH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1, 2, 12])
-def test_coinciding_rows_give_zero_gradient(name, size, dtype):
+def test_rkd_coinciding_rows_give_zero_gradient(name, size, dtype):
     _, teacher = batch(size)
     value, gradient = value_and_gradient(LOSSES[name], torch.full((size, 5), 0.1, dtype=dtype), teacher.to(dtype))
     assert value.isfinite()
@@ -143,13 +143,13 @@ def test_coinciding_rows_give_zero_gradient(name, size, dtype):
 
 
 @EACH
-def test_a_student_like_its_teacher_costs_nothing(name):
+def test_rkd_student_like_its_teacher_costs_nothing(name):
     student, _ = batch()
     assert abs(float(LOSSES[name](student, 2 * student))) < 1e-12
 
 
 @EACH
-def test_teacher_gets_no_gradient(name):
+def test_rkd_teacher_gets_no_gradient(name):
     student, teacher = batch()
     LOSSES[name](student.requires_grad_(), teacher.requires_grad_()).backward()
     assert student.grad is not None
@@ -157,7 +157,7 @@ def test_teacher_gets_no_gradient(name):
 
 
 @EACH
-def test_bad_input_is_one_clear_error(name):
+def test_rkd_bad_input_is_one_clear_error(name):
     student, teacher = batch()
     with pytest.raises(ValueError, match="student 9x5 and teacher 4x7 differ in batch size"):
         LOSSES[name](student, teacher[:4])

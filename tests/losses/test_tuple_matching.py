@@ -76,19 +76,19 @@ def value_and_gradient(loss, student, *args, **kwargs):
 
 @pytest.mark.parametrize("temperature", [4, 1])
 @pytest.mark.parametrize("form", ["mask", "truncate"])
-def test_golden(form, temperature):
+def test_tuple_matching_golden(form, temperature):
     loss = tuple_matching_loss(STUDENT, TEACHER, LABELS, temperature=temperature, tuples=form)
     assert loss.item() == golden(f"gkd_stage1_{form}_tau{temperature}")
 
 
-def test_golden_tuples_are_those_of_the_oracle():
+def test_tuple_matching_golden_tuples_are_those_of_the_oracle():
     sizes = [len(negatives) for _, _, negatives in mined(STUDENT, LABELS, 0.2) if negatives]
     assert (len(sizes), min(sizes), max(sizes)) == (TUPLES["count"], TUPLES["min_negatives"], TUPLES["max_negatives"])
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.05, 0.1999, 0.2, 1.0, 4.0, 100.0])
 @pytest.mark.parametrize("form", FORMS)
-def test_equals_the_loop_in_value_and_gradient(form, temperature):
+def test_tuple_matching_equals_the_loop_in_value_and_gradient(form, temperature):
     inputs = batch()
     want, want_gradient = value_and_gradient(oracle, *inputs, temperature=temperature, tuples=form)
     got, gradient = value_and_gradient(tuple_matching_loss, *inputs, temperature=temperature, tuples=form)
@@ -99,7 +99,7 @@ def test_equals_the_loop_in_value_and_gradient(form, temperature):
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 4.0])
 @pytest.mark.parametrize("form", FORMS)
-def test_float32_is_near_the_float64_loop(form, temperature):
+def test_tuple_matching_float32_is_near_the_float64_loop(form, temperature):
     student, teacher, labels = batch(dtype=torch.float32)
     want, want_gradient = value_and_gradient(
         oracle, student.double(), teacher.double(), labels, temperature, tuples=form
@@ -118,7 +118,7 @@ def test_float32_is_near_the_float64_loop(form, temperature):
     margin=st.sampled_from([1e-3, 0.2, 0.7, 10.0, math.inf]),
     form=st.sampled_from(FORMS),
 )
-def test_any_batch_equals_the_loop(size, classes, seed, margin, form):
+def test_tuple_matching_any_batch_equals_the_loop(size, classes, seed, margin, form):
     inputs = batch(size, classes, seed)
     want, want_gradient = value_and_gradient(oracle, *inputs, margin=margin, tuples=form)
     got, gradient = value_and_gradient(tuple_matching_loss, *inputs, margin=margin, tuples=form)
@@ -127,7 +127,7 @@ def test_any_batch_equals_the_loop(size, classes, seed, margin, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_gradcheck(form):
+def test_tuple_matching_gradcheck(form):
     student, teacher, labels = batch(10, 3)
     assert torch.autograd.gradcheck(
         lambda x: tuple_matching_loss(x, teacher, labels, temperature=0.5, tuples=form, weight=1.0),
@@ -136,7 +136,7 @@ def test_gradcheck(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_blocks_do_not_change_the_result(form, monkeypatch):
+def test_tuple_matching_blocks_do_not_change_the_result(form, monkeypatch):
     inputs = batch()
     want, want_gradient = value_and_gradient(tuple_matching_loss, *inputs, tuples=form)
     monkeypatch.setattr(tuple_matching, "_BLOCK", 5 * 24)
@@ -146,7 +146,7 @@ def test_blocks_do_not_change_the_result(form, monkeypatch):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_layout_without_host_wait_gives_the_same(form, monkeypatch):
+def test_tuple_matching_layout_without_host_wait_gives_the_same(form, monkeypatch):
     inputs = batch()
     want, want_gradient = value_and_gradient(tuple_matching_loss, *inputs, tuples=form)
     monkeypatch.setattr(tuple_matching, "_positives", lambda labels, dense: _positives(labels, dense=True))
@@ -156,7 +156,7 @@ def test_layout_without_host_wait_gives_the_same(form, monkeypatch):
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_positives_are_the_others_of_the_class(dense):
+def test_tuple_matching_positives_are_the_others_of_the_class(dense):
     labels = torch.tensor([7, -2, 7, 5, 7, -2])
     columns, valid = _positives(labels, dense)
     for anchor in range(6):
@@ -164,7 +164,7 @@ def test_positives_are_the_others_of_the_class(dense):
         assert sorted(columns[anchor][valid[anchor]].tolist()) == sorted(want)
 
 
-def test_prefix_sums_keep_their_digits_down_to_the_coldest_temperature():
+def test_tuple_matching_prefix_sums_keep_their_digits_down_to_the_coldest_temperature():
     generator = torch.Generator().manual_seed(3)
     distances, other = (2 * torch.rand(64, 64, generator=generator, dtype=torch.float64) for _ in range(2))
     labels = torch.randint(8, (64,), generator=generator)
@@ -180,7 +180,7 @@ def test_prefix_sums_keep_their_digits_down_to_the_coldest_temperature():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_invariant_to_scale_and_order(form):
+def test_tuple_matching_invariant_to_scale_and_order(form):
     student, teacher, labels = batch()
     want = tuple_matching_loss(student, teacher, labels, tuples=form)
     torch.testing.assert_close(tuple_matching_loss(3 * student, 0.1 * teacher, labels, tuples=form), want)
@@ -192,21 +192,21 @@ def test_invariant_to_scale_and_order(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_student_like_its_teacher_has_nothing_to_learn(form):
+def test_tuple_matching_of_equal_networks_has_zero_value_and_gradient(form):
     student, _, labels = batch()
     loss, gradient = value_and_gradient(tuple_matching_loss, student, student, labels, tuples=form)
     assert abs(float(loss)) < 1e-9
     assert gradient.abs().max() < 1e-9
 
 
-def test_weight_scales_the_value():
+def test_tuple_matching_weight_scales_the_value():
     inputs = batch()
     torch.testing.assert_close(tuple_matching_loss(*inputs, weight=5.0), tuple_matching_loss(*inputs) / 200)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3]], ids=["one class", "no positive"])
-def test_a_batch_without_a_tuple_is_an_exact_zero_in_the_graph(form, labels):
+def test_tuple_matching_batch_without_a_tuple_is_an_exact_zero_in_the_graph(form, labels):
     student, teacher, _ = batch(4)
     loss, gradient = value_and_gradient(tuple_matching_loss, student, teacher, torch.tensor(labels), tuples=form)
     assert float(loss) == 0
@@ -215,7 +215,7 @@ def test_a_batch_without_a_tuple_is_an_exact_zero_in_the_graph(form, labels):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_one_sample(form, dtype):
+def test_tuple_matching_of_one_sample_is_zero(form, dtype):
     student, teacher, labels = batch(1, dtype=dtype)
     loss, gradient = value_and_gradient(tuple_matching_loss, student, teacher, labels, tuples=form)
     assert float(loss) == 0
@@ -224,7 +224,7 @@ def test_one_sample(form, dtype):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_identical_and_zero_rows_have_bounded_gradients(form, dtype):
+def test_tuple_matching_identical_and_zero_rows_have_bounded_gradients(form, dtype):
     student, teacher, labels = batch(dtype=dtype)
     ordinary = value_and_gradient(tuple_matching_loss, student, teacher, labels, tuples=form)[1].abs().max()
     student[1] = student[0]
@@ -236,7 +236,7 @@ def test_identical_and_zero_rows_have_bounded_gradients(form, dtype):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_collapsed_student_has_a_finite_gradient(form):
+def test_tuple_matching_collapsed_student_has_a_finite_gradient(form):
     _, teacher, labels = batch(dtype=torch.float32)
     collapsed = torch.full((len(labels), 6), 0.1)
     loss, gradient = value_and_gradient(tuple_matching_loss, collapsed, teacher, labels, tuples=form)
@@ -246,13 +246,13 @@ def test_collapsed_student_has_a_finite_gradient(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 2, 3]], ids=["tuples", "no tuple"])
-def test_a_diverged_student_shows(form, labels):
+def test_tuple_matching_of_a_diverged_student_is_nan(form, labels):
     student, teacher, _ = batch(4)
     student[1, 0] = torch.nan
     assert tuple_matching_loss(student, teacher, torch.tensor(labels), tuples=form).isnan()
 
 
-def test_half_precision_and_autocast_give_the_float32_value():
+def test_tuple_matching_half_precision_and_autocast_give_the_float32_value():
     student, teacher, labels = batch(dtype=torch.float32)
     want = tuple_matching_loss(student, teacher, labels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -262,7 +262,7 @@ def test_half_precision_and_autocast_give_the_float32_value():
     assert torch.equal(half, tuple_matching_loss(student.bfloat16().float(), teacher, labels))
 
 
-def test_teacher_gets_no_gradient():
+def test_tuple_matching_teacher_gets_no_gradient():
     student, teacher, labels = batch()
     tuple_matching_loss(student.requires_grad_(), teacher.requires_grad_(), labels).backward()
     assert student.grad is not None
@@ -283,7 +283,7 @@ def test_teacher_gets_no_gradient():
         ({"student": torch.ones(0, 6), "teacher": torch.ones(0, 6), "labels": torch.ones(0, dtype=torch.long)}, "0x6"),
     ],
 )
-def test_bad_input_is_one_clear_error(change, message):
+def test_tuple_matching_bad_input_is_one_clear_error(change, message):
     student, teacher, labels = batch()
     with pytest.raises(ValueError, match=message):
         tuple_matching_loss(**{"student": student, "teacher": teacher, "labels": labels, **change})

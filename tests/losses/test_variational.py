@@ -15,7 +15,7 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     return mean.to(dtype), torch.tensor([-3.0, 0.5, 2.0], dtype=dtype), target.to(dtype)
 
 
-def test_equals_the_negative_log_likelihood():
+def test_vid_equals_the_negative_log_likelihood():
     mean, log_scale, target = batch()
     terms = []
     for c, scale in enumerate(log_scale.tolist()):
@@ -26,14 +26,14 @@ def test_equals_the_negative_log_likelihood():
     assert vid_loss(mean, log_scale, target).item() == pytest.approx(sum(terms) / len(terms), rel=1e-12)
 
 
-def test_gradcheck():
+def test_vid_gradcheck():
     mean, log_scale, target = batch()
     assert torch.autograd.gradcheck(
         lambda m, s: vid_loss(m, s, target), (mean.requires_grad_(), log_scale.requires_grad_())
     )
 
 
-def test_the_best_variance_is_the_mean_squared_error():
+def test_vid_best_variance_is_the_mean_squared_error():
     mean, _, target = batch()
     error = (mean - target).square().mean((0, 2, 3)) - 1e-5
     best = torch.log(torch.expm1(error)).requires_grad_()
@@ -41,7 +41,7 @@ def test_the_best_variance_is_the_mean_squared_error():
     assert gradient.abs().max() < 1e-12
 
 
-def test_extreme_scales_stay_finite():
+def test_vid_extreme_scales_stay_finite():
     mean, _, target = batch(torch.float32)
     scale = torch.tensor([-1e4, 0.0, 1e4], requires_grad=True)
     loss = vid_loss(mean, scale, target)
@@ -50,14 +50,14 @@ def test_extreme_scales_stay_finite():
     assert gradient.isfinite().all()
 
 
-def test_autocast_gives_the_float32_value():
+def test_vid_autocast_gives_the_float32_value():
     inputs = batch(torch.float32)
     want = vid_loss(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(vid_loss(*inputs), want)
 
 
-def test_bad_input_is_one_clear_error():
+def test_vid_bad_input_is_one_clear_error():
     mean, log_scale, target = batch()
     with pytest.raises(ValueError, match="mean 2x3x4x4 and teacher_map 2x2x4x4 differ; put a regressor"):
         vid_loss(mean, log_scale, target[:, :2])

@@ -19,7 +19,7 @@ def value(toy: Toy) -> torch.Tensor:
     return toy.terms(TRAIN)["crd"]
 
 
-def test_it_is_its_formula() -> None:
+def test_crd_term_equals_its_formula() -> None:
     """A naive loop over anchors and negatives, drawn by a generator in the same state."""
     toy = make_toy("crd", crd=0.5, width=8, temperature=0.5)
     assert isinstance(toy.method, CRD)
@@ -43,7 +43,7 @@ def test_it_is_its_formula() -> None:
     assert got.item() == pytest.approx(0.5 * wanted / 24, rel=1e-4)
 
 
-def test_memory_moves_by_its_momentum_and_only_where_an_image_was_met() -> None:
+def test_crd_memory_moves_by_its_momentum_for_images_of_the_batch() -> None:
     toy = make_toy("crd", momentum=0.25)
     assert isinstance(toy.method, CRD)
     memory = toy.method.memory
@@ -58,7 +58,7 @@ def test_memory_moves_by_its_momentum_and_only_where_an_image_was_met() -> None:
     assert torch.equal(memory.student_memory[20:], before[20:])
 
 
-def test_the_normaliser_is_set_once() -> None:
+def test_crd_normaliser_is_set_once() -> None:
     toy = make_toy("crd")
     assert isinstance(toy.method, CRD)
     assert toy.method.memory.log_normalizer.isnan().all()
@@ -69,7 +69,7 @@ def test_the_normaliser_is_set_once() -> None:
     assert torch.equal(first, toy.method.memory.log_normalizer)
 
 
-def test_training_goes_on_from_its_state() -> None:
+def test_crd_continues_from_its_state() -> None:
     toy = make_toy("crd")
     torch.manual_seed(0)
     other = make_toy("crd")
@@ -85,7 +85,7 @@ def test_training_goes_on_from_its_state() -> None:
     assert torch.equal(value(fresh), value(other))
 
 
-def test_the_teacher_head_learns_and_the_teacher_does_not() -> None:
+def test_crd_trains_the_teachers_linear_head_only() -> None:
     toy = make_toy("crd")
     value(toy).backward()
     assert isinstance(toy.method, CRD)
@@ -94,14 +94,14 @@ def test_the_teacher_head_learns_and_the_teacher_does_not() -> None:
     assert all(p.grad is None for p in toy.teacher.parameters())
 
 
-def test_no_more_negatives_than_there_are() -> None:
+def test_crd_has_at_most_all_negatives() -> None:
     toy = make_toy("crd")
     assert isinstance(toy.method, CRD)
     assert toy.method._negatives == 20
     assert make_toy("crd", negatives=3).method._negatives == 3  # type: ignore[attr-defined]
 
 
-def test_one_class_has_no_negatives() -> None:
+def test_crd_refuses_one_class() -> None:
     toy = make_toy("crd")
     toy.method.labels = LabelSpaces((0,), (0,))
     with pytest.raises(ValueError, match="second one"):

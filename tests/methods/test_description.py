@@ -1,4 +1,4 @@
-"""What `show method` and `list methods` say."""
+"""Descriptions of methods in `show method` and `list methods`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmark.methods.description import describe, type_text
 
 
 @pytest.mark.parametrize("name", METHODS.names())
-def test_every_method_is_described(name: str) -> None:
+def test_describe_covers_every_method(name: str) -> None:
     entry = METHODS.get(name).entry
     text, settings, needs, stages = describe(entry)
     assert text.startswith(METHODS.help(name))
@@ -25,7 +25,7 @@ def test_every_method_is_described(name: str) -> None:
     assert stages
 
 
-def test_types_for_people() -> None:
+def test_type_text_is_readable() -> None:
     assert type_text(float) == "float"
     assert type_text(Literal["a", "b"]) == "a | b"
     assert type_text(int | None) == "int | NoneType"
@@ -40,7 +40,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return exit_.value.code
 
 
-def test_show_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_description(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "show", "method", "refilled") == 0
     shown = capsys.readouterr().out
     for word in ("arXiv 2205.01915", "mask | truncate | triplet", "embedding_share", "classifier", "fresh"):
@@ -49,7 +49,7 @@ def test_show_prints_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "did you mean 'refilled'" in capsys.readouterr().err
 
 
-def test_list_gives_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_methods_gives_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     assert call(monkeypatch, "list", "methods", "--protocol", "fewshot-5way1shot") == 0
     lines = capsys.readouterr().out.splitlines()

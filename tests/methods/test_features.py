@@ -1,4 +1,4 @@
-"""Methods on maps and embeddings are their formulas, and their settings do what they say."""
+"""Methods on maps, embeddings and logits equal their formulas and follow their settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def total(toy: Toy, stage: Stage = TRAIN) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["at", "sp", "pkt", "dkd", "crd", "vid", "nst", "fitnet"])
-def test_cross_entropy_has_weight_one(name: str) -> None:
+def test_method_cross_entropy_has_weight_one(name: str) -> None:
     toy = make_toy(name)
     assert torch.allclose(toy.terms(TRAIN)["ce"], cross_entropy(toy.student(toy.images).logits, toy.labels))
 
@@ -28,16 +28,16 @@ def test_cross_entropy_has_weight_one(name: str) -> None:
     ("name", "weight"), [("at", "attention"), ("sp", "similarity"), ("pkt", "pkt"), ("crd", "crd"), ("vid", "vid"),
                          ("nst", "nst"), ("dist", "dist"), ("kd", "kd")]
 )  # fmt: skip
-def test_a_term_of_weight_zero_is_not_computed(name: str, weight: str) -> None:
+def test_method_skips_a_term_of_weight_zero(name: str, weight: str) -> None:
     assert set(make_toy(name, **{weight: 0.0}).terms(TRAIN)) == {"ce"}
 
 
 @pytest.mark.parametrize("name", ["kd", "dist"])
-def test_neither_is_cross_entropy(name: str) -> None:
+def test_method_skips_cross_entropy_of_weight_zero(name: str) -> None:
     assert set(make_toy(name, ce=0.0).terms(TRAIN)) == {name}
 
 
-def test_attention_is_summed_over_its_stages() -> None:
+def test_at_sums_attention_over_its_stages() -> None:
     toy = make_toy("at", attention=7.0, taps="stage2, stage3")
     student, teacher = toy.student(toy.images).stages, toy.teacher(toy.images).stages
 
@@ -49,7 +49,7 @@ def test_attention_is_summed_over_its_stages() -> None:
     assert torch.allclose(toy.terms(TRAIN)["attention"], 7 * wanted)
 
 
-def test_selectivity_is_summed_over_its_stages() -> None:
+def test_nst_sums_selectivity_over_its_stages() -> None:
     toy = make_toy("nst", nst=3.0)
     student, teacher = toy.student(toy.images).stages, toy.teacher(toy.images).stages
     wanted = sum(losses.nst_loss(student[s], teacher[s]) for s in ("stage1", "stage2", "stage3"))
@@ -57,7 +57,7 @@ def test_selectivity_is_summed_over_its_stages() -> None:
 
 
 @pytest.mark.parametrize(("tap", "stage"), [("last", "stage4"), ("stage3", "stage3")])
-def test_similarities_are_of_the_stage_asked_for(tap: str, stage: str) -> None:
+def test_sp_uses_the_stage_of_its_settings(tap: str, stage: str) -> None:
     toy = make_toy("sp", similarity=2.0, tap=tap)
     student, teacher = toy.student(toy.images).stages[stage], toy.teacher(toy.images).stages[stage]
 
@@ -69,13 +69,13 @@ def test_similarities_are_of_the_stage_asked_for(tap: str, stage: str) -> None:
     assert torch.allclose(toy.terms(TRAIN)["similarity"], 2 * wanted, rtol=1e-4)
 
 
-def test_pkt_is_its_formula() -> None:
+def test_pkt_equals_its_formula() -> None:
     toy = make_toy("pkt", pkt=5.0)
     wanted = losses.pkt_loss(toy.student.embed(toy.images), toy.teacher.embed(toy.images))
     assert torch.allclose(toy.terms(TRAIN)["pkt"], 5 * wanted)
 
 
-def test_vid_is_the_likelihood_under_its_regressors() -> None:
+def test_vid_equals_the_likelihood_under_its_regressors() -> None:
     toy = make_toy("vid", vid=2.0)
     student, teacher = toy.student(toy.images).stages, toy.teacher(toy.images).stages
     wanted = torch.zeros(())
@@ -89,12 +89,12 @@ def test_vid_is_the_likelihood_under_its_regressors() -> None:
 
 
 @pytest.mark.parametrize("name", ["at", "nst", "vid"])
-def test_stages_that_are_not_there_are_refused(name: str) -> None:
+def test_method_refuses_unknown_stages(name: str) -> None:
     with pytest.raises(InputError, match="no stage 'stage9'; it has stage1, stage2, stage3, stage4"):
         make_toy(name, taps="stage1,stage9")
 
 
-def test_dist_is_its_formula() -> None:
+def test_dist_equals_its_formula() -> None:
     toy = make_toy("dist", ce=0.5, dist=3.0, temperature=2.0)
     terms = toy.terms(TRAIN)
     student, teacher = toy.student(toy.images).logits, toy.teacher(toy.images).logits
@@ -103,7 +103,7 @@ def test_dist_is_its_formula() -> None:
 
 
 @pytest.mark.parametrize("name", ["dkd", "dist"])
-def test_classes_are_matched_by_identity(name: str) -> None:
+def test_method_matches_classes_by_identity(name: str) -> None:
     """A teacher whose outputs are a permutation of the student's classes gives the loss of the sorted teacher."""
     order = (3, 0, 5, 1, 4, 2)
     toy, in_order = make_toy(name, teacher_classes=order), make_toy(name)
@@ -125,7 +125,7 @@ def test_dkd_warms_up_linearly() -> None:
                           losses.dkd_loss(student, teacher, toy.labels))  # fmt: skip
 
 
-def test_fitnet_in_two_stages() -> None:
+def test_fitnet_two_stages_equal_their_formulas() -> None:
     toy = make_toy("fitnet", form="two-stage", hint_share=0.25, kd=0.8, temperature=2.0)
     assert [(s.name, s.share, s.reset_head) for s in toy.method.stages()] == [
         ("hint", 0.25, False), ("kd", 0.75, False)
@@ -141,7 +141,7 @@ def test_fitnet_in_two_stages() -> None:
     assert torch.allclose(second["kd"], 0.8 * losses.kd_loss(student.logits, teacher.logits, 2.0))
 
 
-def test_the_hint_teaches_no_later_layer() -> None:
+def test_fitnet_hint_trains_no_later_layer() -> None:
     toy = make_toy("fitnet", form="two-stage")
     total(toy, Stage("hint")).backward()
     reached = {key for key, p in toy.student.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -151,13 +151,13 @@ def test_the_hint_teaches_no_later_layer() -> None:
 
 @pytest.mark.parametrize(("settings", "names"), [({"hint": 0.0}, ["kd"]), ({"hint_share": 0.0}, ["kd"]),
                                                  ({"hint_share": 1.0}, ["hint"])])  # fmt: skip
-def test_either_stage_of_fitnet_can_be_left_out(settings: dict[str, float], names: list[str]) -> None:
+def test_fitnet_can_omit_either_stage(settings: dict[str, float], names: list[str]) -> None:
     toy = make_toy("fitnet", form="two-stage", **settings)
     assert [stage.name for stage in toy.method.stages()] == names
     assert all(toy.terms(stage) for stage in toy.method.stages())
 
 
-def test_refilled_centers_of_the_batch() -> None:
+def test_refilled_batch_centers_equal_global_ones_on_all_images() -> None:
     """On a batch that holds all training images both kinds of centres agree; on a part of them they do not."""
     stage = Stage("classifier")
     over_all, over_batch = make_toy("refilled"), make_toy("refilled", centers="batch")
@@ -170,7 +170,7 @@ def test_refilled_centers_of_the_batch() -> None:
     assert not torch.allclose(values[0], values[1], rtol=1e-5)
 
 
-def test_the_first_refilled_is_its_formula() -> None:
+def test_refilled_cvpr20_equals_its_formula() -> None:
     toy = make_toy("refilled-cvpr20")
     part = torch.arange(16)
     labels, present = toy.labels[part], toy.labels[part].unique()

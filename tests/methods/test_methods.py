@@ -1,4 +1,4 @@
-"""What single methods do beyond the contract."""
+"""Single methods, beyond the checks of every method."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmark.methods import Batch, LabelSpaces, Stage
 TRAIN = Stage()
 
 
-def test_label_spaces_are_matched_by_identity() -> None:
+def test_label_spaces_match_by_identity() -> None:
     assert LabelSpaces((1, 2), (3, 4)).shared() == ([], [])
     assert LabelSpaces((5, 1, 9), (9, 5, 4)).shared() == ([0, 2], [1, 0])
 
 
-def test_kd_is_its_formula() -> None:
+def test_kd_equals_its_formula() -> None:
     toy = make_toy("kd", ce=0.3, kd=0.7, temperature=2.0)
     terms = toy.terms(TRAIN)
     student, teacher = toy.student(toy.images).logits, toy.teacher(toy.images).logits
@@ -37,7 +37,7 @@ def test_kd_matches_shared_classes_by_identity() -> None:
     assert torch.allclose(toy.terms(TRAIN)["kd"], sorted_toy.terms(TRAIN)["kd"], rtol=1e-5)
 
 
-def test_kd_on_an_overlap_ignores_what_only_the_teacher_knows() -> None:
+def test_kd_on_an_overlap_ignores_classes_of_the_teacher_alone() -> None:
     toy = make_toy("kd", teacher_classes=(2, 4, 50, 51))
     before = toy.terms(TRAIN)["kd"]
     with torch.no_grad():
@@ -45,18 +45,18 @@ def test_kd_on_an_overlap_ignores_what_only_the_teacher_knows() -> None:
     assert torch.equal(before, toy.terms(TRAIN)["kd"])
 
 
-def test_terms_of_weight_zero_are_not_computed() -> None:
+def test_method_omits_terms_of_weight_zero() -> None:
     assert set(make_toy("rkd", angle=0.0).terms(TRAIN)) == {"ce", "distance"}
     assert set(make_toy("fitnet", hint=0.0).terms(TRAIN)) == {"ce"}
     assert set(make_toy("refilled", local=0.0).terms(Stage("classifier"))) == {"ce"}
 
 
-def test_fitnet_names_a_tap_that_is_not_there() -> None:
+def test_fitnet_refuses_an_unknown_stage() -> None:
     with pytest.raises(InputError, match="no stage 'stage9'; it has stage1, stage2"):
         make_toy("fitnet", tap="stage9")
 
 
-def test_refilled_has_two_stages_and_either_can_be_left_out() -> None:
+def test_refilled_can_omit_either_stage() -> None:
     def names(share: float) -> list[tuple[str, bool]]:
         return [(s.name, s.reset_head) for s in make_toy("refilled", embedding_share=share).method.stages()]
 
@@ -65,7 +65,7 @@ def test_refilled_has_two_stages_and_either_can_be_left_out() -> None:
     assert names(0.0) == [("classifier", False)]
 
 
-def test_refilled_stages_are_their_losses() -> None:
+def test_refilled_stages_equal_their_losses() -> None:
     toy = make_toy("refilled", margin=0.4, tuple_temperature=2.0, local=0.5, local_temperature=3.0)
     student, teacher = toy.student(toy.images), toy.teacher(toy.images)
     tuples = losses.tuple_matching_loss(
@@ -84,13 +84,13 @@ def test_refilled_stages_are_their_losses() -> None:
     assert torch.allclose(second["ce"], cross_entropy(student.logits, toy.labels))
 
 
-def test_adaptive_weights_can_be_turned_off() -> None:
+def test_refilled_adaptive_weights_can_be_turned_off() -> None:
     stage = Stage("classifier")
     on, off = make_toy("refilled").terms(stage)["local"], make_toy("refilled", adaptive=False).terms(stage)["local"]
     assert on < off
 
 
-def test_refilled_needs_its_tuples_only_in_the_first_stage() -> None:
+def test_refilled_without_a_tuple_has_zero_loss_in_the_first_stage() -> None:
     toy = make_toy("refilled")
     one_class = Batch(torch.zeros(24, dtype=torch.int64), torch.arange(24), "embedding", 0.0)
     terms = toy.method.loss(one_class, toy.student(toy.images), toy.teacher(toy.images))

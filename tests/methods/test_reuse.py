@@ -1,4 +1,4 @@
-"""Methods that reuse the teacher's weights: what they start from, what they train, where they apply."""
+"""Methods that reuse the teacher's weights: start, trained part, applicability."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALIKE = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")
 def make(
     root: Path, method: str, teacher_task: Task, student_task: Task, *overrides: str, steps: int = 12
 ) -> tuple[TrainedNetwork, TrainedNetwork]:
-    """Teacher and student of two tasks, made by the workshop."""
+    """Train a teacher and a student on two tasks."""
     brief = ("teacher.steps=12", "teacher.batch_size=16", f"training.steps={steps}", "training.batch_size=16")
     request = Request("fewshot-5way1shot", method, "tiny", overrides=(*ALIKE, *brief, *overrides))
     trainer = Trainer(make_plan(request, root).spec(0), TeacherStore(root / "teachers"), DEVICE, Silent())
@@ -50,7 +50,7 @@ def same(a: Network, b: Network) -> bool:
 
 
 @pytest.mark.parametrize("name", ["finetune", "l2sp"])
-def test_the_start_is_the_teacher_by_class_identity(
+def test_finetuned_student_starts_from_the_teacher_by_class_identity(
     tmp_path: Path, tasks: tuple[Task, Task], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     entry, heads = METHODS.get(name).entry, []
@@ -72,7 +72,7 @@ def test_the_start_is_the_teacher_by_class_identity(
     assert student.metadata["steps"] == 12
 
 
-def test_fine_tuning_moves_the_student_and_not_the_teacher(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
+def test_finetune_changes_the_student_only(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
     teacher, _ = make(tmp_path, "ce", *tasks)
     before = {key: value.clone() for key, value in teacher.network.state_dict().items()}
     again, student = make(tmp_path, "finetune", *tasks)
@@ -80,7 +80,7 @@ def test_fine_tuning_moves_the_student_and_not_the_teacher(tmp_path: Path, tasks
     assert all(torch.equal(value, again.network.state_dict()[key]) for key, value in before.items())
 
 
-def test_a_linear_probe_trains_its_head_alone(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
+def test_linear_probe_trains_the_head_only(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
     teacher, student = make(tmp_path, "linear-probe", *tasks, steps=60)
     assert same(student.network, teacher.network)
     assert student.metadata["steps"] == 60
@@ -109,7 +109,7 @@ def test_ncm_assigns_to_the_nearest_mean(tmp_path: Path, tasks: tuple[Task, Task
     assert student.metadata["accuracy"] > 2 / 6
 
 
-def test_l2sp_is_its_formula() -> None:
+def test_l2sp_equals_its_formula() -> None:
     toy = make_toy("l2sp", start=0.3, head=0.7)
     start = [p.detach().clone() for p in toy.student.backbone.parameters()]
     assert toy.terms(Stage())["start"].item() == 0.0
@@ -123,7 +123,7 @@ def test_l2sp_is_its_formula() -> None:
     assert set(make_toy("l2sp", start=0.0, head=0.0).terms(Stage())) == {"ce"}
 
 
-def test_where_backbones_differ_the_reason_names_both(tmp_path: Path) -> None:
+def test_skip_reason_names_both_backbones(tmp_path: Path) -> None:
     for name in ("finetune", "l2sp"):
         with pytest.raises(
             InputError, match=rf"{name} does not apply .* conv4-64, not conv4-16; set student\.backbone"
@@ -133,7 +133,7 @@ def test_where_backbones_differ_the_reason_names_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear-probe", "ncm"])
-def test_where_the_student_is_the_teacher_it_has_its_backbone(tmp_path: Path, name: str) -> None:
+def test_frozen_student_has_the_teachers_backbone(tmp_path: Path, name: str) -> None:
     plan = make_plan(Request("fewshot-5way1shot", name, "tiny", overrides=("teacher.backbone=conv4-32",)), tmp_path)
     assert plan.spec(0).student.backbone == "conv4-32"
     assert plan.spec(0).preset == "quick"
@@ -142,13 +142,13 @@ def test_where_the_student_is_the_teacher_it_has_its_backbone(tmp_path: Path, na
         make_plan(other, tmp_path)
 
 
-def test_an_estimate_of_nothing_to_train(tmp_path: Path) -> None:
+def test_estimate_of_an_untrained_method_has_no_steps(tmp_path: Path) -> None:
     plan = make_plan(Request("fewshot-5way1shot", "ncm", "tiny", limit_steps=2), tmp_path)
     work = estimate(plan, [0], store=Store(tmp_path / "runs"), data_root=tmp_path, device=DEVICE)["work"]
     assert work["student_steps_per_seed"] == 0
 
 
-def test_two_stages_of_fitnet_need_a_class_in_common() -> None:
+def test_fitnet_in_two_stages_needs_a_shared_class() -> None:
     entry = METHODS.get("fitnet").entry
     apart = TransferContext("disjoint", "conv4-16", "conv4-64")
     two = entry.Settings(form="two-stage")

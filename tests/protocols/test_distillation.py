@@ -54,7 +54,7 @@ def test_teacher_and_student_share_what_the_name_says(tmp_path: Path, name: str,
     assert student == order[15 - shared : 30 - shared]
     assert len(set(teacher) & set(student)) == shared
     relation = {0: "disjoint", 15: "same"}.get(shared, "overlap")
-    assert transfer_context(name, METHODS.get("ce").entry).relation == relation
+    assert transfer_context(name, METHODS.get("ce").entry).label_relation == relation
 
 
 @pytest.mark.parametrize(

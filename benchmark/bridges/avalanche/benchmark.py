@@ -24,35 +24,40 @@ from benchmark.system.progress import Silent
 
 @functools.cache
 def load_avalanche() -> Any:
-    """The package, without what it and its own packages warn of; ``InputError`` as of ``load_extra``.
+    """Import Avalanche without the warnings of it and its dependencies.
 
-    It puts an addition of its own in the place of that of torch's data sets. Where it is imported here, that is undone:
-    sums of torch's data sets stay what they are for everything else in the process.
+    Avalanche replaces the addition of torch's data sets. If it is first imported here, the replacement is undone, so
+    that sums of torch's data sets are unchanged in the rest of the process.
+
+    Raises:
+        InputError: Avalanche is not installed; the message has the command to install it.
     """
     dataset: Any = torch.utils.data.Dataset
-    known, own = "avalanche" in sys.modules, dataset.__add__
+    imported_before, addition = "avalanche" in sys.modules, dataset.__add__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = load_extra("avalanche", "bridges", "Avalanche's method, benchmark or plugin")
-    if not known:
-        dataset.__add__ = own
+    if not imported_before:
+        dataset.__add__ = addition
     return loaded
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Within, what Avalanche warns of stays unsaid; what others do is said at the end."""
-    with warnings.catch_warnings(record=True) as said:
+def suppress_warnings() -> Iterator[None]:
+    """Drop Avalanche's warnings inside the context; warnings of other packages are issued at its end."""
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.filterwarnings("ignore", module=r"avalanche\.")
         yield  # its deprecations set filters of their own
-    own = Path(load_avalanche().__file__).parent
-    for one in said:
-        if own not in Path(one.filename).parents:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno, source=one.source)
+    package = Path(load_avalanche().__file__).parent
+    for warning in recorded:
+        if package not in Path(warning.filename).parents:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno, source=warning.source
+            )
 
 
-class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Images of a task as (C x H x W float32 on the scale 0..1, position of the class in the task)."""
+class TaskImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Images of a task as pairs: pixels (C, H, W) float32 in [0, 1], and the position of the class in the task."""
 
     def __init__(self, task: Task, indices: IntArray) -> None:
         self._data: ImageSet = task.data
@@ -68,38 +73,52 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def as_avalanche_benchmark(protocol: str, dataset: str = "glyphs", *, root: Path | None = None, **settings: Any) -> Any:
-    """An incremental protocol as an Avalanche benchmark of two experiences.
+    """Return an incremental protocol as an Avalanche benchmark of two experiences.
 
-    ``train_stream[0]`` holds the images that our teacher is trained on, ``[1]`` all training images of the new classes;
-    ``test_stream`` the images that methods are judged on, old and new. Images as of ``Pictures``; class ids are 0 to
-    K - 1 in the protocol's order, old classes first, without task labels. Which exemplars are kept, and how many, is
-    the strategy's affair: the protocol allows as many per old class as its name says. ``settings`` are the protocol's,
-    such as ``split="val"``; ``root``: the data root. A protocol without old and new classes raises ``InputError``.
+    ``train_stream[0]`` holds the teacher's training images, ``train_stream[1]`` all training images of the new classes,
+    and ``test_stream`` the evaluated images of old and new classes. Images are (C, H, W) float32 in [0, 1]; class ids
+    are 0 to K - 1 in the protocol's order, old classes first, without task labels. The strategy chooses its exemplars;
+    the protocol allows as many per old class as its name says.
+
+    Args:
+        protocol: Name of an incremental protocol.
+        dataset: Name of the data set.
+        root: Data root; None for the default.
+        **settings: Settings of the protocol, such as ``split="val"``.
+
+    Raises:
+        InputError: The protocol has no old and new classes.
     """
     from benchmark.data.published import data_set, default_data_root, open_data_set
     from protocols import PROTOCOLS
     from protocols.incremental import Incremental
 
-    match = PROTOCOLS.get(protocol)
-    if not issubclass(match.entry, Incremental):
+    resolved = PROTOCOLS.get(protocol)
+    if not issubclass(resolved.entry, Incremental):
         raise InputError(f"{protocol} has no old and new classes; an incremental protocol has")
-    given = {**match.entry.presets["quick"].get("protocol", {}), **settings}
-    made = match.entry(protocol, build_settings(match.entry.Settings, given, "protocol"), match.fields)
+    values = {**resolved.entry.presets["quick"].get("protocol", {}), **settings}
+    instance = resolved.entry(protocol, build_settings(resolved.entry.Settings, values, "protocol"), resolved.fields)
     data = open_data_set(data_set(dataset), root or default_data_root(), Silent())
-    made.check(data)
-    first, both = made.tasks(data)
+    instance.check(data)
+    first, both = instance.tasks(data)
     new = both.train[both.labels(both.train) >= len(first.classes)]
     train = np.concatenate([first.train, new])
-    return two_experiences(Pictures(both, train), Pictures(both, both.held_out), len(first.classes), len(both.classes))
+    return two_experiences(
+        TaskImages(both, train), TaskImages(both, both.held_out), len(first.classes), len(both.classes)
+    )
 
 
 def two_experiences(train: Any, test: Any, old: int, classes: int) -> Any:
-    """An Avalanche benchmark of data sets with ``targets`` 0 to ``classes`` - 1, of which the first ``old`` come first.
+    """Return an Avalanche benchmark of two experiences, made by the older generator: iCaRL does not run with the newer.
 
-    By its older generator: with the newer one, iCaRL does not run.
+    Args:
+        train: Training data set with ``targets`` in 0 to ``classes`` - 1.
+        test: Test data set, likewise.
+        old: Number of classes of the first experience: the first ones.
+        classes: Number of all classes.
     """
     avalanche = load_avalanche()
-    with quiet():
+    with suppress_warnings():
         return avalanche.benchmarks.nc_benchmark(
             train, test, n_experiences=2, task_labels=False, shuffle=False, fixed_class_order=list(range(classes)),
             per_exp_classes={0: old}, class_ids_from_zero_from_first_exp=True,

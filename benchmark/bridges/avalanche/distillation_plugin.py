@@ -1,4 +1,4 @@
-"""Our methods for Avalanche's users: a plugin that adds a loss to any strategy, and a strategy of all stages."""
+"""The suite's methods for Avalanche: a plugin that adds a loss to any strategy, and a strategy of all stages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.bridges.avalanche.benchmark import load_avalanche, quiet
+from benchmark.bridges.avalanche.benchmark import load_avalanche, suppress_warnings
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Batch, LabelSpaces, Method, Stage, TransferContext
-from benchmark.methods.base import Relation
+from benchmark.methods.requirements import Relation
 from benchmark.settings import build_settings
 from benchmark.spec import Training
 from benchmark.training.initialisation import build_method
@@ -20,28 +20,32 @@ from benchmark.training.optimisation import build_optimiser, share_steps
 
 
 class LogitNetwork(nn.Module):
-    """A network as Avalanche's strategies want a model: from images to logits.
+    """A network as a model for Avalanche's strategies: from images to logits.
 
-    ``outputs``: all that it made of the latest images while it ``keeps``; None else, for what is kept of a batch cannot
-    be copied. A method's connector joins it, and with it the strategy's optimiser.
+    Attributes:
+        connector: The method's connector, if any; the strategy's optimiser then trains it too.
+        record_outputs: Whether to record ``outputs``.
+        outputs: All outputs for the latest images while ``record_outputs`` is set, else None: outputs with gradients
+            cannot be copied, and strategies copy their models.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
         self.connector: nn.Module | None = None
-        self.keeps = False
+        self.record_outputs = False
         self.outputs: Outputs | None = None
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, K)."""
         outputs: Outputs = self.network(images)
-        if self.keeps:
+        if self.record_outputs:
             self.outputs = outputs
         return outputs.logits
 
 
-class Guidance:
-    """A method's loss on the batches of a strategy. The arguments are those of ``distillation_plugin``."""
+class MethodLoss:
+    """A method's loss on the batches of a strategy; for the arguments see ``distillation_plugin``."""
 
     def __init__(
         self, method: str, model: LogitNetwork, teacher: Network, shape: tuple[int, int, int],
@@ -54,20 +58,25 @@ class Guidance:
                 f"teacher_classes names {len(labels.teacher)} classes and the teacher has {teacher.head.out_features} "
                 "outputs; name the benchmark's class of each, or none for a teacher of other classes"
             )
-        built: Any = build_settings(entry.Settings, settings, "method")
-        _check(method, entry, labels, built)
+        method_settings: Any = build_settings(entry.Settings, settings, "method")
+        _check(method, entry, labels, method_settings)
         channels, height, width = shape
         if height != width:
             raise InputError(f"shape = {shape}: images must be square, as (3, 32, 32)")
         self.model, self.teacher = model, teacher.eval().requires_grad_(False)
-        self.method = build_method(method, built, labels, model.network, teacher, seed, channels=channels, size=height)
+        self.method = build_method(
+            method, method_settings, labels, model.network, teacher, seed, channels=channels, size=height
+        )
         if self.method.connector is not None:
             model.connector = self.method.connector
         self._labels: list[Tensor] = []
         self._embeddings: list[Tensor] = []
 
-    def meet(self, dataset: Any, device: torch.device) -> None:
-        """Prepare for an experience. What the teacher makes of its images is kept for later ones, not the images."""
+    def prepare_experience(self, dataset: Any, device: torch.device) -> None:
+        """Prepare the method for an experience.
+
+        Labels and teacher embeddings are stored for later experiences; images are not.
+        """
         self.teacher.to(device)
         with torch.no_grad():
             for images, labels, *_ in torch.utils.data.DataLoader(dataset, batch_size=256):
@@ -78,12 +87,19 @@ class Guidance:
         self.method.prepare(self.model.network, torch.cat(self._labels), embeddings)
 
     def terms(self, images: Tensor, labels: Tensor, stage: str, progress: float) -> dict[str, Tensor]:
-        """The method's terms of the batch that the model has just seen."""
+        """Return the method's terms for the batch of the model's latest forward pass.
+
+        Args:
+            images: Images (B, C, H, W).
+            labels: Labels (B,).
+            stage: Name of the stage.
+            progress: Share of the stage's steps that are done.
+        """
         assert self.model.outputs is not None
         with torch.no_grad():
-            guide: Outputs = self.teacher(images)
+            teacher_outputs: Outputs = self.teacher(images)
         batch = Batch(labels, torch.empty(0, dtype=torch.int64), stage, progress)
-        return self.method.loss(batch, self.model.outputs.float(), guide.float())
+        return self.method.loss(batch, self.model.outputs.float(), teacher_outputs.float())
 
 
 def distillation_plugin(
@@ -98,22 +114,31 @@ def distillation_plugin(
     seed: int = 0,
     **settings: Any,
 ) -> Any:
-    """A ``SupervisedPlugin`` with which any strategy distils: ``method`` by its name, with ``settings`` of its own.
+    """Return a ``SupervisedPlugin`` that adds a method's loss to any strategy.
 
-    ``model`` is the strategy's model, ``teacher`` guides it in eval mode; ``shape``: of an image, C x H x W, square;
-    ``teacher_classes``: the benchmark's class of each of the teacher's outputs, none for a teacher of other classes.
-    ``stage``: whose loss it is, the last by default: of ``refilled`` cross-entropy and the local classifier. ``add``
-    adds its terms to the strategy's loss, all but cross-entropy, which the strategy has; ``replace`` puts all of them
-    in the loss's place. ``seed``: of a connector's weights.
+    Statistics of all training images, such as class centres, are those of the experiences so far.
 
-    What a method knows of all training images, such as class centres, is of the experiences so far. Methods without a
-    teacher, that read the student's weights, or which image is which, raise ``InputError``.
+    Args:
+        method: Name of the method.
+        model: The strategy's model.
+        teacher: The teacher; it is set to eval mode.
+        shape: Shape (C, H, W) of an image; H = W.
+        teacher_classes: The benchmark's class of each output of the teacher; empty for a teacher of other classes.
+        stage: Name of the stage whose loss is used; empty for the last one. For ``refilled`` that is cross-entropy and
+            the local classifier.
+        mode: ``add`` adds all terms except cross-entropy to the strategy's loss; ``replace`` replaces the loss by the
+            sum of all terms.
+        seed: Seed of a connector's weights.
+        **settings: Settings of the method.
+
+    Raises:
+        InputError: The method has no teacher, or reads the student's weights or the positions of images.
     """
-    guidance = Guidance(method, model, teacher, shape, teacher_classes, seed, settings)
-    stages = [part.name for part in guidance.method.stages()]
+    method_loss = MethodLoss(method, model, teacher, shape, teacher_classes, seed, settings)
+    stages = [part.name for part in method_loss.method.stages()]
     if stage and stage not in stages:
         raise InputError(f"{method} has no stage {stage!r}; it has {', '.join(stages)}")
-    return _plugin(guidance, stage or stages[-1], mode)
+    return _plugin(method_loss, stage or stages[-1], mode)
 
 
 def staged_strategy(
@@ -130,24 +155,42 @@ def staged_strategy(
     seed: int = 0,
     **settings: Any,
 ) -> Any:
-    """A strategy that trains by all stages of a method on every experience: by both of ``refilled``.
+    """Return a strategy that trains by all stages of a method on every experience, such as both of ``refilled``.
 
-    ``training``: steps per experience, which the stages share, images per step, and the optimiser with its rate, as in
-    every run; sampler and crops are the benchmark's affair. A stage that asks for a fresh head gets one on the first
-    experience alone: later ones go on with what is known of earlier classes. The rest is as of ``distillation_plugin``.
+    A stage that resets the head resets it in the first experience only: later experiences keep what the head knows of
+    earlier classes.
+
+    Args:
+        method: Name of the method.
+        model: The strategy's model.
+        teacher: The teacher; it is set to eval mode.
+        training: Steps per experience (shared among the stages), images per step, optimiser and learning rate. Sampler
+            and crops are the benchmark's.
+        shape: Shape (C, H, W) of an image; H = W.
+        teacher_classes: The benchmark's class of each output of the teacher; empty for a teacher of other classes.
+        device: Device of the training.
+        plugins: Further plugins of Avalanche.
+        evaluator: Avalanche's evaluation plugin.
+        seed: Seed of a connector's weights.
+        **settings: Settings of the method.
+
+    Raises:
+        InputError: The method has no teacher, or reads the student's weights or the positions of images.
     """
-    guidance = Guidance(method, model, teacher, shape, teacher_classes, seed, settings)
-    plugin = _plugin(guidance, "", "replace")
+    method_loss = MethodLoss(method, model, teacher, shape, teacher_classes, seed, settings)
+    plugin = _plugin(method_loss, "", "replace")
     template: Any = load_avalanche().training.templates.SupervisedTemplate
 
     class Staged(template):  # type: ignore[misc]
-        """Every stage with an optimiser and a rate of its own."""
+        """A strategy that runs the stages in order, each with its own optimiser and schedule."""
 
         def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
-            for stage, steps in share_steps(guidance.method.stages(), training.steps):
+            for stage, steps in share_steps(method_loss.method.stages(), training.steps):
                 if stage.reset_head and self.clock.train_exp_counter == 0:
                     model.network.reset_head()
-                self.optimizer, self.scheduler = build_optimiser(model.network, guidance.method, stage, steps, training)
+                self.optimizer, self.scheduler = build_optimiser(
+                    model.network, method_loss.method, stage, steps, training
+                )
                 plugin.stage, plugin.begin, plugin.steps = stage.name, self.clock.train_exp_iterations, steps
                 while self.clock.train_exp_iterations < plugin.begin + steps:
                     self._before_training_epoch(**kwargs)
@@ -164,19 +207,19 @@ def staged_strategy(
             if self.clock.train_exp_iterations == plugin.begin + plugin.steps:
                 self.stop_training()
 
-        __getstate__ = _not_kept
+        __getstate__ = _refuse_checkpoint
 
-    with quiet():
+    with suppress_warnings():
         return Staged(
             model=model,
-            optimizer=build_optimiser(model.network, guidance.method, Stage(), training.steps, training)[0],
+            optimizer=build_optimiser(model.network, method_loss.method, Stage(), training.steps, training)[0],
             criterion=nn.CrossEntropyLoss(), train_mb_size=training.batch_size, eval_mb_size=256, device=device,
             plugins=[*plugins, plugin], evaluator=evaluator,
         )  # fmt: skip
 
 
 def _check(name: str, entry: type[Method], labels: LabelSpaces, settings: Any) -> None:
-    """Raise ``InputError`` where a method cannot guide a strategy between these label spaces."""
+    """Raise ``InputError`` if a method cannot be used with a strategy between these label spaces."""
     needs = entry.needs
     if not needs.teacher or needs.learns != "batches":
         reason: str | None = "its loss reads no teacher's outputs"
@@ -194,39 +237,39 @@ def _check(name: str, entry: type[Method], labels: LabelSpaces, settings: Any) -
         raise InputError(f"method {name} does not guide a strategy: {reason}")
 
 
-def _not_kept(self: Any) -> Any:
+def _refuse_checkpoint(self: Any) -> Any:
     raise InputError("Avalanche's save_checkpoint is broken; keep model.state_dict() by torch.save")
 
 
-def _plugin(guidance: Guidance, stage: str, mode: str) -> Any:
+def _plugin(method_loss: MethodLoss, stage: str, mode: str) -> Any:
     base: Any = load_avalanche().training.plugins.SupervisedPlugin
 
     class Distillation(base):  # type: ignore[misc]
-        """The guidance in Avalanche's loop. ``begin``, ``steps``: of the stage, where it is part of an experience."""
+        """Computes the loss in Avalanche's loop; ``begin`` and ``steps`` delimit a stage within an experience."""
 
         def __init__(self) -> None:
             super().__init__()
             self.stage, self.begin, self.steps = stage, 0, 0
 
         def before_training_exp(self, strategy: Any, **_: Any) -> None:
-            if strategy.model is not guidance.model:
+            if strategy.model is not method_loss.model:
                 raise InputError("the plugin's model is not the strategy's; give both the same LogitNetwork")
-            guidance.meet(strategy.experience.dataset.eval(), strategy.device)
+            method_loss.prepare_experience(strategy.experience.dataset.eval(), strategy.device)
 
         def before_forward(self, strategy: Any, **_: Any) -> None:
-            guidance.model.keeps = True
+            method_loss.model.record_outputs = True
 
         def before_backward(self, strategy: Any, **_: Any) -> None:
             steps = self.steps or strategy.train_epochs * len(strategy.dataloader)
             progress = (strategy.clock.train_exp_iterations - self.begin) / steps
-            terms = guidance.terms(strategy.mb_x, strategy.mb_y, self.stage, progress)
+            terms = method_loss.terms(strategy.mb_x, strategy.mb_y, self.stage, progress)
             if mode == "add":
                 terms = {"strategy": strategy.loss, **{name: term for name, term in terms.items() if name != "ce"}}
             strategy.loss = torch.stack([term.reshape(()) for term in terms.values()]).sum()
 
         def after_backward(self, strategy: Any, **_: Any) -> None:
-            guidance.model.keeps, guidance.model.outputs = False, None
+            method_loss.model.record_outputs, method_loss.model.outputs = False, None
 
-        __getstate__ = _not_kept
+        __getstate__ = _refuse_checkpoint
 
     return Distillation()

@@ -1,4 +1,4 @@
-"""A run's images for Avalanche's strategies: positions stand for them, and networks see them as every method does."""
+"""A run's images for Avalanche's strategies: positions stand for images, and networks load the pixels themselves."""
 
 from __future__ import annotations
 
@@ -14,82 +14,92 @@ from benchmark.methods.external_loop import Experiences
 
 
 def position_benchmark(experiences: Experiences) -> Any:
-    """Experiences as a benchmark of positions in the place of images; its test stream, which has to be, is the same."""
+    """Return an Avalanche benchmark of positions in place of images.
+
+    Avalanche requires a test stream; it holds the same positions as the training stream.
+    """
     positions = torch.cat([experiences.old, experiences.new])
     labels = experiences.labels[positions]
-    both: Any = torch.utils.data.TensorDataset(positions, labels)
-    both.targets = labels.tolist()
-    return two_experiences(both, both, experiences.old_classes, int(labels.max()) + 1)
+    dataset: Any = torch.utils.data.TensorDataset(positions, labels)
+    dataset.targets = labels.tolist()
+    return two_experiences(dataset, dataset, experiences.old_classes, int(labels.max()) + 1)
 
 
-class Eye:
-    """Pixels of positions: as they are, or in random views once it ``augments``.
+class PositionLoader:
+    """Loads the pixels of positions: plain, or in random crops once ``augments`` is set.
 
-    The batch seen last is seen the same way again, by whatever network: a student and what a strategy keeps of it look
-    at the same views. Copies that strategies make of their networks have one eye in common.
+    The latest batch is cached: a student and the networks that a strategy keeps see the same crops of it. Copies of a
+    network share one loader.
     """
 
     def __init__(self, experiences: Experiences) -> None:
         self.experiences = experiences
         self.augments = False
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._latest: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, positions: Tensor) -> Tensor:
-        if self._last is None or self._last[0] is not positions:
-            see = self.experiences.augmented if self.augments else self.experiences.plain
-            self._last = positions, see(positions)
-        return self._last[1]
+        """Return the pixels (B, C, H, W) of positions (B,)."""
+        if self._latest is None or self._latest[0] is not positions:
+            load = self.experiences.augmented if self.augments else self.experiences.plain
+            self._latest = positions, load(positions)
+        return self._latest[1]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Eye:
+    def __deepcopy__(self, memo: dict[int, Any]) -> PositionLoader:
         return self
 
 
-class Seeing(nn.Module):
+class PositionModel(nn.Module):
     """A network from positions to logits."""
 
-    def __init__(self, network: Network, eye: Eye) -> None:
+    def __init__(self, network: Network, loader: PositionLoader) -> None:
         super().__init__()
         self.network = network
-        self.eye = eye
+        self.loader = loader
 
     def forward(self, positions: Tensor) -> Tensor:
-        with self.eye.experiences.forward():
-            logits: Tensor = self.network(self.eye(positions)).logits
+        """Return the logits (B, K) in float32."""
+        with self.loader.experiences.forward():
+            logits: Tensor = self.network(self.loader(positions)).logits
         return logits.float()
 
 
-class SeeingEmbedding(nn.Module):
+class PositionBackbone(nn.Module):
     """A backbone from positions to embeddings."""
 
-    def __init__(self, backbone: Backbone, eye: Eye) -> None:
+    def __init__(self, backbone: Backbone, loader: PositionLoader) -> None:
         super().__init__()
         self.backbone = backbone
-        self.eye = eye
+        self.loader = loader
 
     def forward(self, positions: Tensor) -> Tensor:
-        with self.eye.experiences.forward():
-            embedding: Tensor = self.backbone(self.eye(positions))[1]
+        """Return the embeddings (B, D) in float32."""
+        with self.loader.experiences.forward():
+            embedding: Tensor = self.backbone(self.loader(positions))[1]
         return embedding.float()
 
 
-class Pace:
-    """An Avalanche plugin that tells of every step, and stops after the last one."""
+class StepLimitPlugin:
+    """An Avalanche plugin that reports every step and stops training after the last one.
+
+    Args:
+        ended: See ``Experiences.ended``.
+    """
 
     def __init__(self, ended: Callable[[Tensor, int], bool]) -> None:
         self._ended = ended
 
     def after_training_iteration(self, strategy: Any, **_: Any) -> None:
-        """The step is done."""
+        """Report the step."""
         if self._ended(strategy.loss, len(strategy.mb_y)):
             strategy.stop_training()
 
 
-class Weight:
-    """An Avalanche plugin that multiplies the strategy's loss."""
+class LossScalePlugin:
+    """An Avalanche plugin that multiplies the strategy's loss by a constant."""
 
-    def __init__(self, weight: float) -> None:
-        self._weight = weight
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
 
     def before_backward(self, strategy: Any, **_: Any) -> None:
-        """The loss is whole."""
-        strategy.loss = self._weight * strategy.loss
+        """Scale the loss."""
+        strategy.loss = self._scale * strategy.loss

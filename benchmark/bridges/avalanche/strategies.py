@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Lt
 
-from benchmark.methods import IncrementalDefaults, LabelSpaces, Needs, Shapes
+from benchmark.methods import METHODS, IncrementalDefaults, LabelSpaces, Needs, Shapes
 from benchmark.methods.external_loop import ExperienceMethod, Experiences
 from benchmark.system.optional_packages import check_extra
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 
 class AvalancheMethod(ExperienceMethod):
-    """Base of the strategies.
+    """Base of Avalanche's strategies.
 
-    The teacher is experience 0, trained on for no epoch, so that a strategy keeps of it what it keeps after training.
-    What it keeps as a network is brought to eval mode, as every teacher here: Avalanche leaves it in training mode,
-    where batch normalisation goes by the batch at hand and drifts. An incomplete batch at the end of an epoch is left
-    out, so that every step has as many images as that of any method.
+    The teacher is experience 0, with no epoch of training: the strategy then stores what it stores after training. A
+    network that it stores is set to eval mode, as every teacher here; Avalanche leaves it in training mode, in which
+    batch normalisation uses the statistics of the batch and drifts. An incomplete batch at the end of an epoch is
+    dropped, so that every step has as many images as a step of any method.
     """
 
+    family = "avalanche"
     incremental_defaults = IncrementalDefaults(memory="none")
 
     def __init__(self, settings: Any, labels: LabelSpaces, student: Shapes, teacher: Shapes) -> None:
@@ -33,58 +34,82 @@ class AvalancheMethod(ExperienceMethod):
         super().__init__(settings, labels, student, teacher)
 
     def learn(self, student: Network, experiences: Experiences) -> None:
-        """Experience 0 for its hooks alone, then experience 1 for all steps."""
+        """Run experience 0 for its hooks alone, then train on experience 1 for all steps."""
         from torch.nn import CrossEntropyLoss
 
-        from benchmark.bridges.avalanche.benchmark import load_avalanche, quiet
-        from benchmark.bridges.avalanche.position_data import Eye, Pace, Seeing, position_benchmark
+        from benchmark.bridges.avalanche.benchmark import load_avalanche, suppress_warnings
+        from benchmark.bridges.avalanche.position_data import (
+            PositionLoader,
+            PositionModel,
+            StepLimitPlugin,
+            position_benchmark,
+        )
 
-        with quiet():
+        with suppress_warnings():
             strategies = load_avalanche().training.supervised
-            eye = Eye(experiences)
+            loader = PositionLoader(experiences)
             first, second = position_benchmark(experiences).train_stream
-            given = {
-                "model": Seeing(student, eye), "optimizer": experiences.optimiser, "criterion": CrossEntropyLoss(),
-                "train_mb_size": experiences.batch_size, "eval_mb_size": 256, "train_epochs": 0,
-                "device": experiences.device, "plugins": [Pace(experiences.ended)], "evaluator": None,
+            arguments = {
+                "model": PositionModel(student, loader), "optimizer": experiences.optimiser,
+                "criterion": CrossEntropyLoss(), "train_mb_size": experiences.batch_size, "eval_mb_size": 256,
+                "train_epochs": 0, "device": experiences.device, "plugins": [StepLimitPlugin(experiences.ended)],
+                "evaluator": None,
             }  # fmt: skip
-            strategy = self.strategy(strategies, given, experiences)
-            loading = {"eval_streams": [], "drop_last": len(experiences.new) >= strategy.train_mb_size}
+            strategy = self.strategy(strategies, arguments, experiences)
+            options = {"eval_streams": [], "drop_last": len(experiences.new) >= strategy.train_mb_size}
             if self.starts("teacher") == "teacher":
-                strategy.train(first, **loading)
-                self.replayed(strategy)
-            eye.augments = True
+                strategy.train(first, **options)
+                self.after_teacher_experience(strategy)
+            loader.augments = True
             strategy.train_epochs = experiences.steps  # enough: every epoch has a step
-            strategy.train([first, second] if self.incremental_defaults.memory == "all" else second, **loading)
+            strategy.train([first, second] if self.incremental_defaults.memory == "all" else second, **options)
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """Avalanche's strategy. ``strategies``: the module of all; ``given``: what each is given."""
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's strategy.
+
+        Args:
+            strategies: The module ``avalanche.training.supervised``.
+            arguments: The keyword arguments that every strategy receives.
+            experiences: The images and settings of the training.
+        """
         raise NotImplementedError
 
-    def replayed(self, strategy: Any) -> None:
-        """After experience 0: nothing, unless the strategy keeps a network."""
+    def after_teacher_experience(self, strategy: Any) -> None:
+        """Adjust the strategy between experience 0 and experience 1; by default nothing is done."""
 
 
+@METHODS.register("avalanche/naive")
 class Naive(AvalancheMethod):
     """Train on by cross-entropy on new images alone; Avalanche's Naive.
 
     loss = CE(z_s, y) over all classes
 
-    From the teacher's weights: ``finetune``, with images in another order.
+    The student starts from the teacher's weights. It is ``finetune`` with the images in another order.
     """
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """As it is."""
-        return strategies.Naive(**given)
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+    """
+
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's Naive."""
+        return strategies.Naive(**arguments)
 
 
+@METHODS.register("avalanche/lwf")
 class LwF(AvalancheMethod):
     """Cross-entropy, and old outputs kept by distillation; Avalanche's LwF. Li and Hoiem 2016, arXiv 1606.09282.
 
     loss = CE(z_s, y) over all classes + alpha * KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs
 
-    Unlike the paper and ``lwf``, its cross-entropy is over old outputs too, and there is no factor T^2: with these
-    defaults, which are Avalanche's, little is kept. No exemplars.
+    Unlike in the paper and ``lwf``, the cross-entropy includes the old outputs, and there is no factor T^2. With
+    Avalanche's defaults, used here, little is kept. There are no exemplars.
+    """
+
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
+      + \texttt{alpha}\,\frac{1}{B} \sum_{i=1}^{B}
+        \mathrm{KL}\left(\sigma(z_t^i / T) \,\|\, \sigma\left((z_s^{ik} / T)_{k\ \text{old}}\right)\right)
     """
 
     @dataclass(frozen=True)
@@ -97,131 +122,157 @@ class LwF(AvalancheMethod):
     tunable = ("alpha",)
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences")
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """With both settings."""
-        return strategies.LwF(alpha=self.settings.alpha, temperature=self.settings.temperature, **given)
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's LwF."""
+        return strategies.LwF(alpha=self.settings.alpha, temperature=self.settings.temperature, **arguments)
 
-    def replayed(self, strategy: Any) -> None:
-        """Its copy of the teacher to eval mode."""
+    def after_teacher_experience(self, strategy: Any) -> None:
+        """Set its copy of the teacher to eval mode."""
         plugin = next(plugin for plugin in strategy.plugins if hasattr(plugin, "lwf"))
         plugin.lwf.prev_model.eval()
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """The share of each batch that is exemplars, where there are as many; Avalanche replays as many as are new."""
+class ExemplarShare:
+    """The share of each batch that is exemplars. Avalanche itself replays as many exemplars as there are new images."""
 
     memory_share: Annotated[float, Gt(0), Lt(1)] = 0.5
 
     def count(self, experiences: Experiences) -> int:
-        """Exemplars in a batch, one at the least."""
+        """Return the number of exemplars in a batch: at least one, at most all of them."""
         return max(1, min(round(self.memory_share * experiences.batch_size), len(experiences.old)))
 
 
+@METHODS.register("avalanche/replay")
 class Replay(AvalancheMethod):
     """Half of each batch replays exemplars of old classes; Avalanche's Replay.
 
     loss = CE(z_s, y) over all classes
 
-    From the teacher's weights. The exemplars are those of every method. A batch has ``training.batch_size`` images with
-    them, where Avalanche's would have twice as many; ``replay`` draws its batches from both at random, so that it shows
-    exemplars as rarely as there are few.
+    The student starts from the teacher's weights. The exemplars are those of every method. A batch has
+    ``training.batch_size`` images including exemplars; Avalanche's own batches would have twice as many. ``replay``
+    draws its batches at random from both, and therefore shows few exemplars rarely.
     """
 
-    Settings = Rehearsal
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y), \qquad \texttt{memory\_share}\ \text{of each batch is exemplars}
+    """
+
+    Settings = ExemplarShare
     needs = Needs(labels="extended", start="teacher", learns="experiences", exemplars=True)
     incremental_defaults = IncrementalDefaults(memory="exemplars")
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """With room for all exemplars, kept by class."""
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Naive with a buffer for all exemplars, balanced by class."""
         from benchmark.bridges.avalanche.benchmark import load_avalanche
 
         count, size = self.settings.count(experiences), len(experiences.old)
-        fresh = given["train_mb_size"] - count
+        fresh = arguments["train_mb_size"] - count
         training = load_avalanche().training
         memory = training.plugins.ReplayPlugin(
             size, batch_size=fresh, batch_size_mem=count,
             storage_policy=training.storage_policy.ClassBalancedBuffer(size),
         )  # fmt: skip
-        return strategies.Naive(**{**given, "train_mb_size": fresh, "plugins": [*given["plugins"], memory]})
+        return strategies.Naive(**{**arguments, "train_mb_size": fresh, "plugins": [*arguments["plugins"], memory]})
 
 
+@METHODS.register("avalanche/ewc")
 class EWC(AvalancheMethod):
     """Hold weights as far as old classes need them; Avalanche's EWC. Kirkpatrick et al. 2017, arXiv 1612.00796.
 
     loss = CE(z_s, y) over all classes + penalty * sum F (w - w_0)^2
 
-    F is the mean over batches of the teacher's own images, in plain views, of the squared gradient of their
-    cross-entropy over old outputs: rows of new outputs are free. No exemplars. The default penalty is that of
-    Avalanche's example, which finds, as is found here, that old classes are forgotten all the same where classes are
-    added.
+    F is the squared gradient of the cross-entropy over old outputs, averaged over batches of the teacher's own images
+    without augmentation. Rows of new outputs are free. There are no exemplars. The default penalty is that of
+    Avalanche's example. Old classes are forgotten nevertheless, there as here.
+    """
+
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y) + \texttt{penalty} \sum_j F_j \left(w_j - w_{0,j}\right)^2
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """The weight of the penalty, Avalanche's ``ewc_lambda``."""
+        """Weight of the penalty, Avalanche's ``ewc_lambda``."""
 
         penalty: Annotated[float, Ge(0)] = 0.4
 
     tunable = ("penalty",)
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """With a cross-entropy that knows old outputs alone, until experience 0 is over."""
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's EWC, with a cross-entropy over old outputs until experience 0 is over."""
 
-        def of_old(logits: Tensor, labels: Tensor) -> Tensor:
-            loss: Tensor = given["criterion"](logits[:, : experiences.old_classes], labels)
+        def old_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+            loss: Tensor = arguments["criterion"](logits[:, : experiences.old_classes], labels)
             return loss
 
-        strategy = strategies.EWC(ewc_lambda=self.settings.penalty, **given)
-        strategy._criterion = of_old
-        self._criterion = given["criterion"]
+        strategy = strategies.EWC(ewc_lambda=self.settings.penalty, **arguments)
+        strategy._criterion = old_cross_entropy
+        self._criterion = arguments["criterion"]
         return strategy
 
-    def replayed(self, strategy: Any) -> None:
-        """All outputs from here on."""
+    def after_teacher_experience(self, strategy: Any) -> None:
+        """Use the cross-entropy over all outputs."""
         strategy._criterion = self._criterion
 
 
 @dataclass(frozen=True)
-class DarkRehearsal(Rehearsal):
-    """As ``Rehearsal``; weights of kept logits and of labels of exemplars, Avalanche's ``alpha`` and ``beta``."""
+class DarkReplay(ExemplarShare):
+    """The share of exemplars; weights of their logits and labels, Avalanche's ``alpha`` and ``beta``."""
 
     logits: Annotated[float, Ge(0)] = 0.1
     labels: Annotated[float, Ge(0)] = 0.5
 
 
+@METHODS.register("avalanche/der")
 class DER(AvalancheMethod):
     """Replay exemplars with the logits they had; Avalanche's DER. As DER++: Buzzega et al. 2020, arXiv 2004.07211.
 
     loss = CE of new images + logits * MSE(z_s, z_0) of exemplars + labels * CE of exemplars
 
-    From the teacher's weights; z_0 are the logits of all outputs before the first step, those of new classes as they
-    were drawn. Exemplars and batches as in ``avalanche/replay``. Defaults are Avalanche's.
+    The student starts from the teacher's weights. z_0 are the logits of all outputs before the first step, including
+    those of the freshly drawn rows of new classes. Exemplars and batches are as in ``avalanche/replay``. The defaults
+    are Avalanche's.
     """
 
-    Settings = DarkRehearsal
+    equation = r"""
+    \mathcal{L} = \underset{\text{new}}{\mathrm{CE}}(z_s, y)
+      + \texttt{logits}\ \underset{\text{exemplars}}{\mathrm{mean}} \left(z_s - z_0\right)^2
+      + \texttt{labels}\ \underset{\text{exemplars}}{\mathrm{CE}}(z_s, y)
+    """
+
+    Settings = DarkReplay
     tunable = ("logits", "labels")
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences", exemplars=True)
     incremental_defaults = IncrementalDefaults(memory="exemplars")
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """With room for all exemplars."""
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's DER with a buffer for all exemplars."""
         count = self.settings.count(experiences)
         return strategies.DER(
             mem_size=len(experiences.old), batch_size_mem=count, alpha=self.settings.logits, beta=self.settings.labels,
-            **{**given, "train_mb_size": given["train_mb_size"] - count},
+            **{**arguments, "train_mb_size": arguments["train_mb_size"] - count},
         )  # fmt: skip
 
 
+@METHODS.register("avalanche/icarl")
 class ICaRL(AvalancheMethod):
     """Sigmoid outputs, old ones distilled, and nearest means of exemplars; Avalanche's ICaRL. arXiv 1611.07725.
 
     loss = bce * mean over all outputs of BCE(sigmoid(z_s), target); targets are the teacher's sigmoids for old classes
     and the label for new ones
 
-    Exemplars, which are those of every method, mix with new images at random. What is judged is the nearest mean of
-    exemplars, as of ``icarl``; Avalanche's own means are not used. The default weight 20 stands for the authors'
-    learning rate of 2, twenty times that of every method here, as in ``icarl``.
+    The exemplars are those of every method; they mix with new images at random. The classifier is the nearest mean of
+    exemplars, as for ``icarl``; Avalanche's own means are not used. As in ``icarl``, the default weight 20 stands for
+    the authors' learning rate of 2, twenty times that of every method here.
+    """
+
+    equation = r"""
+    \mathcal{L} = \frac{\texttt{bce}}{B K} \sum_{i=1}^{B} \sum_{k=1}^{K} \mathrm{BCE}\left(s(z_s^{ik}),\ g^{ik}\right),
+    \qquad
+    g^{ik} = \begin{cases} s(z_t^{ik}) & k\ \text{old} \\
+      1\ \text{if}\ y^i = k,\ \text{else}\ 0 & k\ \text{new} \end{cases},
+    \qquad s(u) = \frac{1}{1 + e^{-u}}
     """
 
     @dataclass(frozen=True)
@@ -234,40 +285,56 @@ class ICaRL(AvalancheMethod):
     needs = Needs(teacher=True, labels="extended", start="teacher", learns="experiences", exemplars=True)
     incremental_defaults = IncrementalDefaults(head="nme")
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """On backbone and head apart; it has a criterion of its own."""
-        from benchmark.bridges.avalanche.position_data import SeeingEmbedding, Weight
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's ICaRL from backbone and head; it has its own criterion."""
+        from benchmark.bridges.avalanche.position_data import LossScalePlugin, PositionBackbone
 
-        seeing = given["model"]
-        own = {name: value for name, value in given.items() if name not in ("model", "criterion")}
-        own["plugins"] = [Weight(self.settings.bce), *given["plugins"]]
+        model = arguments["model"]
+        arguments = {name: value for name, value in arguments.items() if name not in ("model", "criterion")}
+        arguments["plugins"] = [LossScalePlugin(self.settings.bce), *arguments["plugins"]]
         strategy = strategies.ICaRL(
-            feature_extractor=SeeingEmbedding(seeing.network.backbone, seeing.eye), classifier=seeing.network.head,
+            feature_extractor=PositionBackbone(model.network.backbone, model.loader), classifier=model.network.head,
             memory_size=len(experiences.old) // experiences.old_classes, fixed_memory=False, buffer_transform=None,
-            **own,
+            **arguments,
         )  # fmt: skip
-        # it learns this in its first step, which experience 0 does not have, by one more forward pass in training mode
+        # Avalanche reads these sizes by a forward pass in its first step, which experience 0 does not have
         plugin = next(plugin for plugin in strategy.plugins if hasattr(plugin, "x_memory"))
-        plugin.input_size, plugin.output_size = (), seeing.network.head.out_features
-        plugin.embedding_size = seeing.network.backbone.dim
+        plugin.input_size, plugin.output_size = (), model.network.head.out_features
+        plugin.embedding_size = model.network.backbone.dim
         return strategy
 
-    def replayed(self, strategy: Any) -> None:
-        """Its copy of the teacher's backbone to eval mode; the copy itself tells by its mode which head is meant."""
+    def after_teacher_experience(self, strategy: Any) -> None:
+        """Set the backbone of its copy of the teacher to eval mode; the mode of the whole copy selects its head."""
         strategy._criterion.old_model.feature_extractor.eval()
 
 
+@METHODS.register("avalanche/joint")
 class Joint(AvalancheMethod):
     """Train a fresh network on all images of all classes; Avalanche's JointTraining. The upper bound.
 
     loss = CE(z_s, y) over all classes
 
-    As ``joint``, with images in another order.
+    It is ``joint`` with the images in another order.
+    """
+
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}(z_s, y)
     """
 
     needs = Needs(labels="extended", start="fresh", learns="experiences")
     incremental_defaults = IncrementalDefaults(memory="all")
 
-    def strategy(self, strategies: Any, given: dict[str, Any], experiences: Experiences) -> Any:
-        """As it is."""
-        return strategies.JointTraining(**given)
+    def strategy(self, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
+        """Build Avalanche's JointTraining."""
+        return strategies.JointTraining(**arguments)
+
+
+METHODS.register_unavailable(
+    "avalanche/bic",
+    "Avalanche 0.6.0 breaks off in its bias correction: it passes torch an argument that no longer exists; "
+    "take wa, or --set protocol.rebalance=align, which correct the same bias",
+)
+METHODS.register_unavailable(
+    "avalanche/feature-distillation",
+    "Avalanche 0.6.0 passes torch's mse_loss an argument that it does not have; take lucir, which keeps embeddings too",
+)

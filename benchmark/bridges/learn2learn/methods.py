@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from benchmark.methods import Stage
+from benchmark.methods import METHODS, Stage
 from benchmark.methods.episodic import Episode, EpisodicMethod
 from benchmark.system.optional_packages import load_extra
 
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 @functools.cache
 def load_learn2learn() -> Any:
-    """The package, without what it says of itself; where it is missing, ``InputError`` with the command to type.
+    """Import learn2learn without the notices of its dependencies.
 
-    It imports gym, which prints that it is old, and qpth, whose docstrings have backslashes that Python warns of.
+    gym prints that it is outdated; Python warns of backslashes in docstrings of qpth.
+
+    Raises:
+        InputError: learn2learn is not installed; the message has the command to install it.
     """
     if importlib.util.find_spec("gym_notices") is not None:
         importlib.import_module("gym_notices.notices").notices.clear()
@@ -35,7 +38,7 @@ def load_learn2learn() -> Any:
 
 
 def _full(outputs: Tensor) -> Tensor:
-    """In float32 at the least: what losses and distances need after a forward pass in lower precision."""
+    """Return the outputs in float32 or higher; losses and distances need it after a forward pass in lower precision."""
     import torch
 
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
@@ -45,83 +48,90 @@ def _full(outputs: Tensor) -> Tensor:
 class Adaptation:
     """Steps on a support set and their rate, episodes per training step, and the rate of training.
 
-    Steps and their rate are those of learn2learn's examples. ``first_order``: the gradient is not taken through the
-    steps. ``lr_share``: of the run's rate; what other methods take well, 0.1, is too much for gradients through steps.
+    The defaults of steps and their rate are those of learn2learn's examples.
     """
 
     adaptation_steps: Annotated[int, Ge(1)] = 1
     adaptation_lr: Annotated[float, Gt(0)] = 0.5
     first_order: bool = False
+    """Do not differentiate through the adaptation steps."""
     tasks: Annotated[int, Ge(1)] = 1
     lr_share: Annotated[float, Gt(0)] = 0.2
+    """Share of the run's learning rate; the whole rate, 0.1, is too high for gradients through steps."""
 
 
 @dataclass(frozen=True)
 class HeadAdaptation(Adaptation):
-    """As ``Adaptation``; more and smaller steps, which cost little on a head."""
+    """The settings of ``Adaptation`` with more and smaller steps, which are cheap for a head."""
 
     adaptation_steps: Annotated[int, Ge(1)] = 5
     adaptation_lr: Annotated[float, Gt(0)] = 0.1
 
 
 class _Adapting(EpisodicMethod):
-    """What MAML and ANIL have in common: a copy that takes a few steps on the support set answers the queries."""
+    """Base of MAML and ANIL: a copy that takes a few steps on the support set answers the queries."""
 
     Settings = Adaptation
     tunable = ("adaptation_lr",)
 
     def stages(self) -> list[Stage]:
-        """One, at a share of the run's rate."""
+        """Return one stage, at a share of the run's rate."""
         return [Stage(lr=self.settings.lr_share)]
 
     def learner(self, module: nn.Module, *, first_order: bool) -> Any:
-        """learn2learn's copy of a module, which adapts and passes gradients on to the module's own weights."""
+        """Return learn2learn's copy of a module; it adapts and passes gradients to the module's weights."""
         algorithms = load_learn2learn().algorithms
         return algorithms.MAML(module, lr=self.settings.adaptation_lr, first_order=first_order).clone()
 
     def logits(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
-        """Logits of the queries after adaptation to the support set."""
+        """Return the logits (N * Q, N) of the queries after adaptation to the support set."""
         raise NotImplementedError
 
     def episode_loss(self, student: Network, episode: Episode) -> dict[str, Tensor]:
-        """``CE(z_q, y_q)`` of the adapted copy."""
+        """Return the cross-entropy of the queries under the adapted copy."""
         from torch.nn.functional import cross_entropy
 
         logits = self.logits(student, episode, first_order=self.settings.first_order)
         return {"ce": cross_entropy(logits, episode.query_labels)}
 
     def answer(self, student: Network, episode: Episode) -> Tensor:
-        """As in training, but nothing further is differentiated."""
+        """Return the logits of the queries, as in training but without gradients."""
         return self.logits(student, episode, first_order=True).detach()
 
 
+@METHODS.register("maml")
 class MAML(_Adapting):
-    """Learn weights from which a few steps on a support set lead far; learn2learn's MAML.
+    """Learn weights that adapt to a support set in a few steps; learn2learn's MAML.
 
     loss = CE of the queries under w', where w' = w - adaptation_lr * gradient of CE of the support set, step by step
 
-    Model-agnostic meta-learning: Finn et al., ICML 2017, arXiv 1703.03400. The whole network takes
-    ``adaptation_steps`` of plain gradient descent on the support set, and the cross-entropy of the queries under the
-    weights reached is minimised in those it set out from. There is no teacher.
+    Model-agnostic meta-learning: Finn et al., ICML 2017, arXiv 1703.03400. The whole network takes ``adaptation_steps``
+    of plain gradient descent on the support set. The cross-entropy of the queries under the adapted weights is
+    minimised with respect to the initial weights. There is no teacher.
 
-    Batch normalisation: learn2learn's own examples normalise queries by the statistics of all queries asked together,
-    which tells each of them about the others. Here they are normalised by the statistics of the support set under the
-    adapted weights, in training and when judged, so that each query is answered by itself. The support images therefore
-    go through the network once more than there are steps, and count as often among the images of a run.
+    Batch normalisation: learn2learn's own examples normalise queries by the statistics of all queries of an episode, so
+    that the answer to a query depends on the others. Here the statistics are those of the support set under the adapted
+    weights, in training and in evaluation, and each query is answered independently. The support images therefore pass
+    through the network once more than there are steps, and are counted as often.
+    """
+
+    equation = r"""
+    \mathcal{L}(w) = \mathrm{CE}\left(z(x_q; w'),\ y_q\right), \qquad
+    w' = w - \texttt{adaptation\_lr}\ \nabla_w \mathrm{CE}\left(z(x_{\mathrm{sup}}; w),\ y_{\mathrm{sup}}\right)
     """
 
     def passes(self, support: int, queries: int) -> int:
-        """Support images once a step and once for their statistics."""
+        """Return the images of one episode: support images once per step and once for their statistics."""
         return support * (self.settings.adaptation_steps + 1) + queries
 
     def logits(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
-        """Logits of the queries after adaptation of the whole network."""
+        """Return the logits of the queries after adaptation of the whole network."""
         import torch
         from torch.nn.functional import cross_entropy
 
         learner = self.learner(student, first_order=first_order)
         norms = [module for module in learner.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-        for norm in norms:  # of the copy: the student keeps its own mode
+        for norm in norms:  # in the copy: the student keeps its own mode
             norm.train()
             norm.momentum = 1.0
         for _ in range(self.settings.adaptation_steps):
@@ -133,22 +143,28 @@ class MAML(_Adapting):
         return _full(learner(episode.queries).logits)
 
 
+@METHODS.register("anil")
 class ANIL(_Adapting):
-    """MAML whose head alone adapts to a support set; learn2learn's ANIL.
+    """Adapt the head alone to a support set, as MAML; learn2learn's ANIL.
 
     loss = CE of the queries under the head v' and the embedding e, where v' = v - adaptation_lr * gradient of CE of the
     support set in v, step by step
 
-    Almost no inner loop: Raghu et al., ICLR 2020, arXiv 1909.09157. As ``maml``, but the embedding is the same before
-    and after; it is learnt through the adaptation of the head. Batch normalisation is that of every method: statistics
-    of the batch in training, of all training when judged.
+    Almost no inner loop: Raghu et al., ICLR 2020, arXiv 1909.09157. Unlike in ``maml``, adaptation leaves the embedding
+    as it is; the embedding is learnt through the adaptation of the head. Batch normalisation is that of every method:
+    statistics of the batch in training, running statistics in evaluation.
+    """
+
+    equation = r"""
+    \mathcal{L}(w, v) = \mathrm{CE}\left(v' e(x_q; w),\ y_q\right), \qquad
+    v' = v - \texttt{adaptation\_lr}\ \nabla_v \mathrm{CE}\left(v\, e(x_{\mathrm{sup}}; w),\ y_{\mathrm{sup}}\right)
     """
 
     Settings = HeadAdaptation
     head_alone = True
 
     def logits(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
-        """Logits of the queries after adaptation of the head."""
+        """Return the logits of the queries after adaptation of the head."""
         import torch
 
         embedding = _full(student.embed(torch.cat([episode.support, episode.queries])))
@@ -157,7 +173,7 @@ class ANIL(_Adapting):
         return self._adapted(student, embedded, first_order=first_order)
 
     def answer_embedded(self, student: Network, episode: Episode) -> Tensor:
-        """By the head alone; nothing further is differentiated."""
+        """Return the logits of embedded queries, without gradients."""
         return self._adapted(student, episode, first_order=True).detach()
 
     def _adapted(self, student: Network, episode: Episode, *, first_order: bool) -> Tensor:
@@ -169,19 +185,25 @@ class ANIL(_Adapting):
         return _full(learner(episode.queries))
 
 
+@METHODS.register("protonet")
 class ProtoNet(EpisodicMethod):
     """Learn an embedding by prototypes of episodes; learn2learn's prototypical networks.
 
     loss = CE(-d(e, c_k), y) of the queries, c_k the mean embedding of the support images of class k
 
-    Snell et al., NeurIPS 2017, arXiv 1703.05175. Distances are ``euclidean``, squared, or ``cosine``. There is no
-    teacher. What is judged is the embedding, by ``protocol.head`` as for every method; ``--set
-    protocol.head=euclidean`` is the paper's.
+    Snell et al., NeurIPS 2017, arXiv 1703.05175. The distance is squared ``euclidean`` or ``cosine``. There is no
+    teacher. The embedding is evaluated by ``protocol.head``, as for every method; ``--set protocol.head=euclidean`` is
+    the paper's choice.
+    """
+
+    equation = r"""
+    \mathcal{L} = \mathrm{CE}\left(\left(- d(e_q, c_k)\right)_k,\ y_q\right), \qquad
+    c_k = \underset{y_{\mathrm{sup}} = k}{\mathrm{mean}}\ e_{\mathrm{sup}}
     """
 
     @dataclass(frozen=True)
     class Settings:
-        """The distance, and episodes per training step."""
+        """Distance, and episodes per training step."""
 
         distance: Literal["euclidean", "cosine"] = "euclidean"
         tasks: Annotated[int, Ge(1)] = 1
@@ -189,11 +211,11 @@ class ProtoNet(EpisodicMethod):
     adapts = False
 
     def stages(self) -> list[Stage]:
-        """One, in which there is no use of the head."""
+        """Return one stage, which does not use the head."""
         return [Stage(head=False)]
 
     def episode_loss(self, student: Network, episode: Episode) -> dict[str, Tensor]:
-        """``CE(-d(e_q, prototypes), y_q)``."""
+        """Return the cross-entropy of the queries, with negative distances to the prototypes as logits."""
         import torch
         from torch.nn.functional import cross_entropy
 

@@ -1,4 +1,4 @@
-"""Episodes of our protocols as task sets of learn2learn, and data sets of learn2learn as ours."""
+"""Episodes of the suite's protocols as task sets of learn2learn, and data sets of learn2learn as ``ImageSet``."""
 
 from __future__ import annotations
 
@@ -27,51 +27,61 @@ def as_taskset(
     root: Path | None = None,
     **settings: Any,
 ) -> Any:
-    """The episodes of a protocol as a ``learn2learn.data.Taskset`` of (images, labels).
+    """Return the episodes of a protocol as a ``learn2learn.data.Taskset`` of (images, labels).
 
-    ``test`` and ``val`` are the very episodes that methods are judged on with that seed, in their order; ``train`` are
-    as many of the images that students are trained on. Images are N * (K + Q) x C x H x W float32 on the scale 0..1,
-    class by class, of each the K support images first, as learn2learn's own algorithms tell them apart; labels are
-    0..N-1. ``settings`` are the protocol's, such as ``episodes=600, queries=15``; ``root``: the data root. A protocol
-    without episodes raises ``InputError``.
+    Images are (N * (K + Q), C, H, W) float32 in [0, 1], class by class, with the K support images of a class first: the
+    order by which learn2learn's algorithms distinguish them. Labels are 0 to N - 1.
+
+    Args:
+        protocol: Name of a protocol with episodes.
+        dataset: Name of the data set.
+        split: ``test`` and ``val`` are the episodes on which methods are evaluated with this seed, in the same order;
+            ``train`` are as many episodes of the students' training images.
+        seed: Seed of the run.
+        root: Data root; None for the default.
+        **settings: Settings of the protocol, such as ``episodes=600, queries=15``.
+
+    Raises:
+        InputError: The protocol has no episodes.
     """
     from benchmark.data.episodes import sample_episodes
     from benchmark.data.published import data_set, default_data_root, open_data_set
     from protocols import PROTOCOLS
     from protocols.episodic import Episodic
 
-    match = PROTOCOLS.get(protocol)
-    if not issubclass(match.entry, Episodic):
+    resolved = PROTOCOLS.get(protocol)
+    if not issubclass(resolved.entry, Episodic):
         raise InputError(f"{protocol} has no episodes; a fewshot or middleshot protocol has")
-    given = {
-        **match.entry.presets["quick"].get("protocol", {}),
+    values = {
+        **resolved.entry.presets["quick"].get("protocol", {}),
         **settings,
         **({} if split == "train" else {"split": split}),
     }
-    made = match.entry(protocol, build_settings(match.entry.Settings, given, "protocol"), match.fields)
+    instance = resolved.entry(protocol, build_settings(resolved.entry.Settings, values, "protocol"), resolved.fields)
     data = open_data_set(data_set(dataset), root or default_data_root(), Silent())
-    made.check(data)
+    instance.check(data)
     if split != "train":
-        return taskset(data, made.episodes(data, seed))
-    base = made.tasks(data, seed)[0]
+        return taskset(data, instance.episodes(data, seed))
+    base = instance.tasks(data, seed)[0]
     return taskset(
         data,
         sample_episodes(
-            data, base.classes, way=made.fields["way"], shot=made.fields["shot"], query=made.settings.queries,
-            episodes=made.count, seed=derive_seed(seed, "training episodes"), among=base.train,
+            data, base.classes, way=instance.fields["way"], shot=instance.fields["shot"],
+            query=instance.settings.queries, episodes=instance.count,
+            seed=derive_seed(seed, "training episodes"), among=base.train,
         ),
     )  # fmt: skip
 
 
 def taskset(data: ImageSet, episodes: Episodes) -> Any:
-    """Such episodes of such images as a ``learn2learn.data.Taskset``; images and labels as ``as_taskset`` has them."""
+    """Return episodes of a data set as a ``learn2learn.data.Taskset``; for images and labels see ``as_taskset``."""
     import numpy as np
     import torch
 
     l2l = load_learn2learn()
     base: Any = l2l.data.Taskset
 
-    class Pictures(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    class Images(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         def __len__(self) -> int:
             return len(data.images)
 
@@ -80,7 +90,7 @@ def taskset(data: ImageSet, episodes: Episodes) -> Any:
             return pixels.permute(2, 0, 1).float() / 255, int(data.labels[index])
 
     class ProtocolTasks(base):  # type: ignore[misc]
-        """Makes what describes a task when it is asked for: of all at once it would take hundreds of megabytes."""
+        """Makes the description of a task on request; all descriptions together would take hundreds of megabytes."""
 
         def __getitem__(self, number: int) -> Any:
             if not 0 <= number < len(self):
@@ -92,26 +102,33 @@ def taskset(data: ImageSet, episodes: Episodes) -> Any:
 
         def description(self, number: int) -> list[Any]:
             images = np.concatenate([episodes.support[number], episodes.query[number]], axis=1)
-            described = [l2l.data.DataDescription(int(index)) for index in images.ravel()]
-            load(described)
-            for place, one in enumerate(described):
-                one.transforms.append(lambda pair, way=place // images.shape[1]: (pair[0], way))
-            return described
+            descriptions = [l2l.data.DataDescription(int(index)) for index in images.ravel()]
+            load(descriptions)
+            for position, description in enumerate(descriptions):
+                description.transforms.append(lambda pair, way=position // images.shape[1]: (pair[0], way))
+            return descriptions
 
     by_label = {int(c): data.indices_of([c]).tolist() for c in np.unique(data.labels)}
     labels = dict(enumerate(data.labels.tolist()))
-    pictures = l2l.data.MetaDataset(Pictures(), labels_to_indices=by_label, indices_to_labels=labels)
-    load = l2l.data.transforms.LoadData(pictures)
-    return ProtocolTasks(pictures, task_transforms=[load], num_tasks=len(episodes.classes))
+    dataset = l2l.data.MetaDataset(Images(), labels_to_indices=by_label, indices_to_labels=labels)
+    load = l2l.data.transforms.LoadData(dataset)
+    return ProtocolTasks(dataset, task_transforms=[load], num_tasks=len(episodes.classes))
 
 
 def image_set(name: str, parts: Mapping[str, Any], *, size: int) -> ImageSet:
-    """Data sets of learn2learn, or any others of (PIL image, label), as one ``ImageSet``, decoded now.
+    """Decode data sets of learn2learn, or any others of (PIL image, label), into one ``ImageSet``.
 
-    ``parts``: ``train``, ``val`` and ``test``, each with labels of its own, as
-    ``{"train": VGGFlower102(root, "train"), "val": VGGFlower102(root, "validation"), ...}``. Images become ``size`` x
-    ``size`` RGB. Registered, it is a data set like any other:
+    It can be registered like any data set:
     ``DATASETS.register("flowers")(lambda root: image_set("flowers", {...}, size=84))``.
+
+    Args:
+        name: Name of the data set.
+        parts: The data sets ``train``, ``val`` and ``test``, each with its own labels, such as
+            ``{"train": VGGFlower102(root, "train"), "val": VGGFlower102(root, "validation"), ...}``.
+        size: Side of the decoded RGB images in pixels.
+
+    Raises:
+        InputError: A part is missing or unknown.
     """
     import numpy as np
 
@@ -125,15 +142,15 @@ def image_set(name: str, parts: Mapping[str, Any], *, size: int) -> ImageSet:
     classes: list[str] = []
     splits: dict[str, tuple[int, ...]] = {}
     for part, dataset in parts.items():
-        own = []
+        part_labels = []
         for index in range(len(dataset)):
-            picture, label = dataset[index]
-            images.append(decode(np.asarray(picture.convert("RGB")), ImageFormat(size), name=f"{part} {index}"))
-            own.append(int(label))
-        known, positions = np.unique(own, return_inverse=True)
+            image, label = dataset[index]
+            images.append(decode(np.asarray(image.convert("RGB")), ImageFormat(size), name=f"{part} {index}"))
+            part_labels.append(int(label))
+        part_classes, positions = np.unique(part_labels, return_inverse=True)
         labels.append(positions + len(classes))
-        splits[part] = tuple(range(len(classes), len(classes) + len(known)))
-        classes += [f"{part} {label}" for label in known]
+        splits[part] = tuple(range(len(classes), len(classes) + len(part_classes)))
+        classes += [f"{part} {label}" for label in part_classes]
     return ImageSet(
         name=name, images=np.stack(images), labels=np.concatenate(labels).astype(np.int64),
         groups=np.arange(len(images)), classes=tuple(classes), splits=splits,

@@ -1,13 +1,11 @@
-"""How figures look: print sizes, one colour and marker per method, and files that are the same bytes every time."""
+"""How figures look: print sizes, text, axes, and files that are the same bytes every time."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
@@ -19,6 +17,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, Transform
 
+from benchmark.report.figures.method_styles import look as look
+
 SINGLE, DOUBLE = 85.0, 175.0
 """Widths of one and of two columns of a paper, in mm."""
 
@@ -28,8 +28,6 @@ SMALL, LEADING = 6.5, 1.1
 
 _FONT = "DejaVu Sans"
 """It comes with matplotlib, so figures look alike on every machine."""
-
-Marker = str | tuple[int, int, int]
 
 _RC: Mapping[str, Any] = {
     "figure.dpi": 300,
@@ -63,85 +61,6 @@ _RC: Mapping[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "benchmark",
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """Colour and marker of a method."""
-
-    color: str
-    marker: Marker
-
-    def dot(self, hollow: bool = False) -> dict[str, Any]:
-        """Options of a plot that give the marker, of such a size that all seem as large."""
-        size = _SIZES.get(self.marker, 4.0 if isinstance(self.marker, str) else 5.6)
-        return {
-            "color": self.color, "marker": self.marker, "markersize": size,
-            "markerfacecolor": "white" if hollow else self.color, "markeredgewidth": 0.6,
-        }  # fmt: skip
-
-
-_SIZES: Mapping[Marker, float] = {"s": 3.6, "D": 3.3, "d": 4.2, "P": 4.6, "X": 4.6, "*": 6.0, "p": 4.6}
-
-LOOKS: Mapping[str, Look] = {
-    "ce": Look("#000000", "o"),
-    # class probabilities in blues
-    "kd": Look("#0072B2", "s"),
-    "dkd": Look("#4AA3DF", "D"),
-    "dist": Look("#1B3A73", "<"),
-    # stage maps in greens
-    "fitnet": Look("#009E73", "v"),
-    "at": Look("#5BBF8A", "o"),
-    "sp": Look("#00543C", "D"),
-    "nst": Look("#3C8D5A", "<"),
-    "vid": Look("#7FB800", (4, 1, 0)),
-    # embeddings in purples
-    "rkd": Look("#AA4499", "d"),
-    "pkt": Look("#6A1B6A", "p"),
-    "crd": Look("#D58FC0", ">"),
-    # relationship matching in orange
-    "refilled": Look("#D55E00", "*"),
-    "refilled-cvpr20": Look("#F08A4B", "P"),
-    # the teacher's network reused, in greys
-    "finetune": Look("#555555", (4, 1, 0)),
-    "l2sp": Look("#8A8A8A", "^"),
-    "linear-probe": Look("#333333", "P"),
-    "logistic-regression": Look("#777777", (6, 1, 0)),
-    "ncm": Look("#9A9A9A", "X"),
-    # learnt from episodes, in reds
-    "maml": Look("#C8102E", "h"),
-    "anil": Look("#701020", (7, 1, 0)),
-    "protonet": Look("#F0697A", (7, 0, 0)),
-    # classes added, in yellows and browns
-    "replay": Look("#8C6D00", "d"),
-    "joint": Look("#5C3A00", "X"),
-    "lwf": Look("#C79A00", "^"),
-    "icarl": Look("#E0B000", (6, 1, 0)),
-    "eeil": Look("#A65E2E", "s"),
-    "wa": Look("#C98B5E", "p"),
-    "lucir": Look("#7A2E1D", ">"),
-    # the same by Avalanche, in sea greens
-    "avalanche/naive": Look("#1D3029", (5, 0, 36)),
-    "avalanche/lwf": Look("#39AC86", (5, 0, 36)),
-    "avalanche/joint": Look("#1271A1", (5, 0, 36)),
-    "avalanche/replay": Look("#39AC86", (4, 0, 22)),
-    "avalanche/der": Look("#1271A1", (4, 0, 22)),
-    "avalanche/ewc": Look("#1D3029", (3, 0, 45)),
-    "avalanche/icarl": Look("#1271A1", (3, 0, 45)),
-}
-
-_SPARE_COLORS = ("#0072B2", "#009E73", "#AA4499", "#D55E00", "#8C6D00", "#555555")
-_SPARE_MARKERS: tuple[Marker, ...] = ("8", "H", (5, 1, 36), (4, 1, 45), (3, 1, 60), (3, 1, 180), (8, 1, 0))
-"""None of them any built-in method's."""
-
-
-def look(method: str) -> Look:
-    """The look of a method: its own if built in, else one that follows from its name, with a marker of no other."""
-    if method in LOOKS:
-        return LOOKS[method]
-    drawn = int.from_bytes(hashlib.sha256(method.encode()).digest()[:8])
-    drawn, color = divmod(drawn, len(_SPARE_COLORS))
-    return Look(_SPARE_COLORS[color], _SPARE_MARKERS[drawn % len(_SPARE_MARKERS)])
 
 
 def legible(color: str) -> str:

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 
 from benchmark.methods import METHODS
 from benchmark.report.figures import style
+from benchmark.report.figures.method_styles import MethodStyle, method_styles
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 2009, severity 1, for linear RGB
 DEFICIENT = {
@@ -30,14 +31,17 @@ def lab(color: str, seen: str) -> npt.NDArray[np.float64]:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def test_every_built_in_method_has_a_look_of_its_own() -> None:
-    assert set(style.LOOKS) == set(METHODS.names())
-    assert len({(look.color, look.marker) for look in style.LOOKS.values()}) == len(style.LOOKS)
+STYLES = method_styles()
+
+
+def test_method_styles_are_unique() -> None:
+    assert set(STYLES) == set(METHODS.built_in_names())
+    assert len({(one.color, one.marker) for one in STYLES.values()}) == len(STYLES)
 
 
 @pytest.mark.parametrize("seen", DEFICIENT)
 def test_methods_with_the_same_marker_differ_in_colour_however_it_is_seen(seen: str) -> None:
-    for (a, one), (b, other) in itertools.combinations(style.LOOKS.items(), 2):
+    for (a, one), (b, other) in itertools.combinations(STYLES.items(), 2):
         if one.marker == other.marker:
             assert np.linalg.norm(lab(one.color, seen) - lab(other.color, seen)) > 40, (a, b)
 
@@ -47,9 +51,9 @@ def test_a_plug_ins_look_follows_from_its_name_and_is_no_built_in_ones() -> None
     looks = [style.look(name) for name in names]
     assert looks == [style.look(name) for name in names]
     assert len(set(looks)) > 20
-    assert not {look.marker for look in looks} & {look.marker for look in style.LOOKS.values()}
+    assert not {look.marker for look in looks} & {look.marker for look in STYLES.values()}
     # fixed for all time: the same in the figures of every version
-    assert style.look("method-0") == style.Look("#AA4499", (3, 1, 60))
+    assert style.look("method-0") == MethodStyle("#AA4499", (3, 1, 60))
 
 
 def contrast(color: str) -> float:
@@ -58,7 +62,7 @@ def contrast(color: str) -> float:
     return 1.05 / (y + 0.05)
 
 
-@pytest.mark.parametrize("method", style.LOOKS)
+@pytest.mark.parametrize("method", STYLES)
 def test_text_in_a_methods_colour_stands_out_from_white(method: str) -> None:
     assert contrast(style.legible(style.look(method).color)) >= 4.4
     assert contrast(style.look(method).color) >= 1.8
