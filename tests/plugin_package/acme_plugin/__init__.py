@@ -1,1 +1,1 @@
-"""A package of another: one of everything, and one that is broken."""
+"""A third-party package: one plug-in of each kind, and one that cannot be loaded."""

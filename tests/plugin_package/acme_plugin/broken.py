@@ -1,3 +1,3 @@
-"""A method whose package lacks something."""
+"""A method whose package lacks a dependency."""
 
 import acme_missing_dependency  # type: ignore[import-not-found]  # noqa: F401

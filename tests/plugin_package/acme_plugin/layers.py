@@ -1,4 +1,4 @@
-"""What the network is made of."""
+"""The layers of the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmark.backbones.network import Backbone, run_stages
 
 
 class Net(Backbone):
-    """Two strided convolutions and the mean."""
+    """Two strided convolutions and average pooling."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

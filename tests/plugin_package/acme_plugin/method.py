@@ -24,14 +24,18 @@ class Cosine(Method):
 
     @dataclass(frozen=True)
     class Settings:
-        """The weight beside cross-entropy."""
+        """Settings of the method.
+
+        Attributes:
+            weight: Weight of the similarity term beside cross-entropy.
+        """
 
         weight: Annotated[float, Ge(0)] = 100.0
 
     needs = Needs(teacher=True)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
-        """Cross-entropy and similarities."""
+        """Cross-entropy and the similarity term."""
         assert teacher is not None
         maps = (outputs.embedding[:, :, None, None] for outputs in (student, teacher))
         similar = self.settings.weight * losses.similarity_preserving_loss(*maps)

@@ -1,4 +1,4 @@
-"""A network, whose module stays light: what needs torch stands in another."""
+"""A network. Its module imports no torch; the layers are in a module of their own."""
 
 from __future__ import annotations
 
