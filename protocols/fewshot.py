@@ -110,9 +110,8 @@ class FewShot(Episodic):
             for sampled in (episodes, disjoint)
         )
         if student.episodic_method is not None:
-            correct["student"], disjoint_correct["student"] = (
-                trainer.evaluate_episodes(student, drawn) for drawn in (episodes, disjoint)
-            )
+            correct["student"] = trainer.evaluate_episodes(student, episodes)
+            disjoint_correct["student"] = trainer.evaluate_episodes(student, disjoint)
         return self.result(episodes, correct, student, teacher, disjoint_correct)
 
     def _correct(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:

@@ -155,8 +155,8 @@ class Factory:
                 GroupedNetwork([student])
             except ValueError as error:
                 raise InputError(
-                    f"student {spec.student.backbone}: {error}, as many students do in {spec.protocol}; take a "
-                    "backbone of plain convolutions, such as conv4-16"
+                    f"student {spec.student.backbone} cannot be trained in parallel with others, as {spec.protocol} "
+                    f"does: {error}; take a backbone of plain convolutions, such as conv4-16"
                 ) from None
 
     def _cache_identity(self, trained: TrainedNetwork, data: ImageSet) -> list[Any]:

@@ -156,7 +156,7 @@ def test_pretrained_teacher_shares_no_class_with_the_student(tmp_path: Path, tea
 
 def test_parallel_students_refuse_a_pretrained_backbone(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(
-        InputError, match="PreprocessedBackbone do not stand side by side, as many students do in middleshot"
+        InputError, match=r"cannot be trained in parallel .* middleshot-5way1shot does: .*PreprocessedBackbone"
     ):
         go(tmp_path, make(tmp_path, teacher, MIDDLE, "finetune", f"student.backbone={teacher}"))
     record = go(tmp_path, make(tmp_path, teacher, MIDDLE, "ncm"))
