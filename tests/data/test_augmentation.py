@@ -50,7 +50,7 @@ def as_bytes(image: torch.Tensor) -> bytes:
     return (image.permute(1, 2, 0) * 255).round().to(torch.uint8).contiguous().numpy().tobytes()
 
 
-def test_augmented_returns_sampledof_the_padded_image(tiny: ImageSet) -> None:
+def test_augmented_returns_crops_of_the_padded_image(tiny: ImageSet) -> None:
     for flip_invariant in (False, True):
         data = dataclasses.replace(tiny, flip_invariant=flip_invariant)
         images = ImageLoader(data, np.array([7]), PLAIN, padding=2, device=CPU)
@@ -134,7 +134,7 @@ def test_augmented_is_crop_of_sampled_crops(tiny: ImageSet) -> None:
         assert torch.equal(images.crop(index, Crops.plain(9)), images.plain(index))
 
 
-def test_resized_sampledequal_torchvision(tiny: ImageSet) -> None:
+def test_resized_crops_equal_torchvision(tiny: ImageSet) -> None:
     """Compared with ``resized_crop``, image by image, with mirrored crops, resident or read batch by batch."""
     from torchvision.transforms import functional
 
@@ -159,7 +159,7 @@ def test_resized_sampledequal_torchvision(tiny: ImageSet) -> None:
             assert torch.allclose(image, expected, atol=1e-5)
 
 
-def test_resized_sampledhave_torchvisions_distribution(tiny: ImageSet) -> None:
+def test_resized_crops_have_torchvisions_distribution(tiny: ImageSet) -> None:
     """Shares of the image and ratios have the same quantiles, and every window lies within the image."""
     from torchvision.transforms import RandomResizedCrop
 
@@ -181,7 +181,7 @@ def test_resized_sampledhave_torchvisions_distribution(tiny: ImageSet) -> None:
         assert torch.allclose(values.quantile(levels), expected.quantile(levels), atol=0.03)
 
 
-def test_resized_sampleddepend_on_the_generator_alone(tiny: ImageSet) -> None:
+def test_resized_crops_depend_on_the_generator_alone(tiny: ImageSet) -> None:
     images = ImageLoader(tiny, np.arange(20), PLAIN, padding=4, crop="resized", device=CPU)
     first, again, other = (images.sample_crops(20, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
