@@ -75,5 +75,5 @@ def _show_method(name: str) -> None:
     text, settings, needs, stages = describe(METHODS.get(name).entry)
     print(text)  # noqa: T201
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
-    print_table("\nneeds and slots", ["what", "value"], needs)
+    print_table("\nrequirements", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
