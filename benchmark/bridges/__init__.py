@@ -1,1 +1,1 @@
-"""To other libraries and back. Each is imported when something of it is used, and not before."""
+"""Bridges to other libraries; each library is imported on first use."""

@@ -51,6 +51,6 @@ class ExperienceMethod(Method):
 
     needs = Needs(labels="extended", start="teacher", learns="experiences")
 
-    def learn(self, student: Network, experiences: Experiences) -> None:
+    def train(self, student: Network, experiences: Experiences) -> None:
         """Train the student in place, until ``experiences.ended`` returns True."""
         raise NotImplementedError

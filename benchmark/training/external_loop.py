@@ -97,7 +97,7 @@ def fit_experiences(
         return last
 
     with device.seeded(derive_seed(seed, "batches")), log.shown():
-        method.learn(
+        method.train(
             student,
             Experiences(
                 labels=torch.from_numpy(task.labels(used)), old=torch.arange(len(old)),

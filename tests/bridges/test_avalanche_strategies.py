@@ -91,18 +91,18 @@ def record(
 ) -> tuple[Recorder, Result, Experiences]:
     """Run a strategy for a few steps; return the recorded steps, the result and the images."""
     entry, seen, recorder = METHODS.get(name).entry, [], Recorder()
-    real_strategy, real_learn = entry.strategy, methods.AvalancheMethod.learn
+    real_strategy, real_train = entry.strategy, methods.AvalancheMethod.train
 
     def strategy(self: Any, strategies: Any, arguments: dict[str, Any], experiences: Experiences) -> Any:
         arguments = {**arguments, "plugins": [*arguments["plugins"], recorder]}
         return real_strategy(self, strategies, arguments, experiences)
 
-    def learn(self: Any, student: Network, experiences: Experiences) -> None:
+    def train(self: Any, student: Network, experiences: Experiences) -> None:
         seen.append((experiences, copy.deepcopy(student)))
-        real_learn(self, student, experiences)
+        real_train(self, student, experiences)
 
     monkeypatch.setattr(entry, "strategy", strategy)
-    monkeypatch.setattr(methods.AvalancheMethod, "learn", learn)
+    monkeypatch.setattr(methods.AvalancheMethod, "train", train)
     found = go(root, make(root, name, "training.steps=4", "training.crop_padding=0", *overrides))
     ((experiences, start),) = seen
     recorder.start = start  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def test_experience_0_leaves_the_student_equal_to_the_teacher(
 ) -> None:
     """When the first step of experience 1 begins, the student is the teacher, bit for bit, including its statistics."""
     seen: list[tuple[int, dict[str, Tensor]]] = []
-    real = methods.AvalancheMethod.learn
+    real = methods.AvalancheMethod.train
 
     class First:
         def before_training_iteration(self, strategy: Any, **_: Any) -> None:
@@ -164,7 +164,7 @@ def test_experience_0_leaves_the_student_equal_to_the_teacher(
 
     student: list[Network] = []
 
-    def learn(self: Any, network: Network, experiences: Experiences) -> None:
+    def train(self: Any, network: Network, experiences: Experiences) -> None:
         student.append(network)
         real_strategy = self.strategy
         self.strategy = lambda strategies, arguments, e: real_strategy(
@@ -172,7 +172,7 @@ def test_experience_0_leaves_the_student_equal_to_the_teacher(
         )
         real(self, network, experiences)
 
-    monkeypatch.setattr(methods.AvalancheMethod, "learn", learn)
+    monkeypatch.setattr(methods.AvalancheMethod, "train", train)
     found = go(teachers, make(teachers, name, "training.steps=1"))
     assert [count for count, _ in seen] == [1]
     teacher = found.teacher.network.state_dict()
@@ -311,9 +311,9 @@ def test_interrupted_run_stops_after_the_step_and_repeats_bit_for_bit(
     plan = make(teachers, name, "training.steps=5")
     whole = go(teachers, plan)
     monkeypatch.setattr(interrupts, "_signals", [])
-    real, steps = methods.AvalancheMethod.learn, []
+    real, steps = methods.AvalancheMethod.train, []
 
-    def learn(self: Any, student: Network, experiences: Experiences) -> None:
+    def train(self: Any, student: Network, experiences: Experiences) -> None:
         def ended(loss: Tensor, count: int) -> bool:
             steps.append(count)
             if len(steps) == 3:
@@ -322,7 +322,7 @@ def test_interrupted_run_stops_after_the_step_and_repeats_bit_for_bit(
 
         real(self, student, Experiences(**{**vars(experiences), "ended": ended}))
 
-    monkeypatch.setattr(methods.AvalancheMethod, "learn", learn)
+    monkeypatch.setattr(methods.AvalancheMethod, "train", train)
     with pytest.raises(KeyboardInterrupt):
         go(teachers, plan)
     assert len(steps) == 3

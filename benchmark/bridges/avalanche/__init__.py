@@ -1,4 +1,4 @@
-"""Avalanche: its strategies as methods, the suite's methods as its plugins, data sets both ways. Loads on first use."""
+"""Avalanche: its strategies as methods, the suite's methods as its plugins, protocols as its benchmarks."""
 
 import lazy_loader
 

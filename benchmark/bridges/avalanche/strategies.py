@@ -33,7 +33,7 @@ class AvalancheMethod(ExperienceMethod):
         check_extra("avalanche", "bridges", "Avalanche's method")
         super().__init__(settings, labels, student, teacher)
 
-    def learn(self, student: Network, experiences: Experiences) -> None:
+    def train(self, student: Network, experiences: Experiences) -> None:
         """Run experience 0 for its hooks alone, then train on experience 1 for all steps."""
         from torch.nn import CrossEntropyLoss
 

@@ -1,4 +1,4 @@
-"""learn2learn: its methods for episodes, and data sets as its task sets and back. Loads on first use."""
+"""learn2learn: its methods for episodes, task sets of the suite's episodes, and its data sets as ``ImageSet``."""
 
 import lazy_loader
 
