@@ -27,7 +27,7 @@ BUILT_IN = [method for method in METHODS.names() if METHODS.get(method).entry.__
 
 
 @pytest.mark.parametrize("method", BUILT_IN)
-def test_method_page_has_an_equation_in_place_of_the_terminals(method: str) -> None:
+def test_method_page_shows_the_equation_instead_of_the_terminal_formula(method: str) -> None:
     text = inspect.getdoc(METHODS.get(method).entry) or ""
     plain = [part for part in text.split("\n\n") if part.startswith(pages.PLAIN)]
     assert plain
