@@ -27,6 +27,8 @@ class Event:
 class Progress:
     """Reports running work to one callback."""
 
+    _emit: Callable[[Event], object]
+
     def __init__(self, emit: Callable[[Event], object]) -> None:
         """
         Args:
@@ -52,10 +54,11 @@ class Progress:
 
 
 class Silent(Progress):
-    """Reports nothing."""
+    """Reports nothing. A subclass may override single methods to hear some reports."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda _: None)
+    _emit = staticmethod(lambda event: None)
+
+    def __init__(self) -> None: ...
 
 
 class InterruptibleProgress(Progress):

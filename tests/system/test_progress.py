@@ -42,3 +42,16 @@ def test_interruptible_progress_raises_at_the_next_step() -> None:
         progress.begin("another", 1)
     progress.end()
     assert [event.kind for event in events] == ["started", "advanced", "message", "ended"]
+
+
+def test_silent_hears_only_what_a_subclass_overrides() -> None:
+    class Listener(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    listener = Listener()
+    report(InterruptibleProgress(listener, stopped=lambda: False))
+    assert listener.lines == ["a line"]
