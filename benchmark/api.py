@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmark.experiment.planning import Plan
     from benchmark.experiment.request import Mode
     from benchmark.experiment.runner import RunContext
-    from benchmark.records.store import Record
+    from benchmark.records.schema import Record
     from benchmark.report.compare import Comparison
     from benchmark.system.progress import Progress
 

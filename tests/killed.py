@@ -19,11 +19,11 @@ from typing import Any
 from benchmark.experiment.planning import make_plan
 from benchmark.experiment.request import Request
 from benchmark.experiment.runner import RunContext, run
+from benchmark.records.schema import determined
 from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
 
-COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history", "key")
 SETTINGS = (
     "training.batch_size=8", "training.steps=4", "teacher.steps=3", "student.backbone=wrn-10-1",
     "teacher.backbone=conv4-16",
@@ -84,7 +84,7 @@ class Attempts:
         left = sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
         return {
             "killed": self.killed, "left": left,
-            "determined": {**{name: record[name] for name in COMPARED}, **arrays},
+            "determined": {**determined(record), "key": record["key"], **arrays},
         }  # fmt: skip
 
 

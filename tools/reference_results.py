@@ -1,13 +1,15 @@
-"""Everything under results/ that is made of the committed records: ``python tools/reference_results.py``.
+"""Everything under results/ that is made from the committed records: ``python tools/reference_results.py``.
 
-Run it after the grid (results/reference.yaml): it writes the leaderboard, the tables, the figures, the page and
-results/README.md, with a verdict on each claim by the rule stated there. README and documentation quote some of it, by
+Run it after the grid (results/reference.yaml). It writes the leaderboard, the tables, results/README.md with a verdict
+on each claim, and the figure that the documentation shows. With ``--all``, as in ``tox -e results``, it also draws all
+figures and makes the HTML page, into results/built. README and documentation quote some of this:
 ``python tools/refresh_docs.py``.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.records.store import Record, Store
-from benchmark.report.aggregation import Cell, group_by_method
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
+from benchmark.report.aggregation import MethodResult, group_by_method
 from benchmark.report.compare import Comparison, compare
-from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg, write
+from benchmark.report.figures import FIGURES, ResultSet, drawings, to_png, to_svg, write
 from benchmark.report.leaderboard import leaderboard, to_csv
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
@@ -31,6 +34,12 @@ from benchmark.system.progress import Silent
 from protocols import PROTOCOLS, tuned_settings
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+BUILT = RESULTS / "built"
+"""The folder for what is not committed."""
+
+SHOWN = {"overlap": "overlap-glyphs"}
+"""The committed drawings by figure: README and documentation show them."""
 
 SHORTENED = {"fewshot": ("protocol.episodes=2000",), "middleshot": ("protocol.tasks=40",)}
 """What the grid judges by less than the preset, by the beginning of the protocol's name."""
@@ -44,10 +53,15 @@ def label(protocol: str, *settings: str) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """What papers claim, and the comparisons that speak to it.
+    """A claim of the papers, and the comparisons that test it.
 
-    protocols: beginnings of their names; settings: what the grid asked for besides; first: the method claimed to be
-    better; rivals: what it is compared with.
+    Args:
+        title: heading of its section.
+        text: the claim in words.
+        protocols: beginnings of the names of its protocols.
+        rivals: the methods that ``first`` is compared with.
+        settings: settings of the grid beside the preset.
+        first: the method claimed to be better.
     """
 
     title: str
@@ -61,38 +75,38 @@ class Claim:
 CLAIMS = (
     Claim(
         "1. Same classes",
-        "Between equal label spaces, where class probabilities can be compared, REFILLED is ahead of KD and its "
-        "successors.",
+        "If teacher and student have the same classes, so that class probabilities can be compared, REFILLED is ahead "
+        "of KD and its successors.",
         ("distill-same",),
         ("kd", "dkd", "dist", "ce"),
     ),
     Claim(
         "2. Overlapping and different classes",
-        "A teacher's comparisons between instances help a student whose classes it shares in part or not at all, more "
-        "than features (fitnet, at) or embeddings (rkd) do, and more than no teacher (ce).",
+        "A student that shares some or none of its teacher's classes learns more from the teacher's comparisons of "
+        "images than from features (fitnet, at), embeddings (rkd) or no teacher (ce).",
         ("distill-overlap", "distill-cross"),
         ("ce", "fitnet", "rkd", "at"),
     ),
     Claim(
         "2 b. The same with four times the steps",
-        "Both stages of REFILLED then have twice what other methods have in the short training.",
+        "Each of REFILLED's two stages then has twice the steps of the whole short training.",
         ("distill-overlap40", "distill-cross"),
         ("ce", "rkd", "kd"),
         settings=("training.steps=600",),
     ),
     Claim(
         "3. One step of new classes",
-        "A teacher that never saw the new classes still supervises them: REFILLED against KD, which speaks of the old "
-        "classes alone, at 0, 5 and 20 exemplars per old class.",
+        "A teacher that never saw the new classes still supervises them. REFILLED is compared with KD, which uses the "
+        "old classes only, at 0, 5 and 20 exemplars per old class.",
         ("incremental",),
         ("kd", "replay", "lwf", "lucir"),
     ),
     Claim(
         "3 b. The same with weight aligning",
-        "Both with the head's new rows scaled to the mean norm of the old ones after training (WA). That is meant for "
-        "long trainings, which leave the new rows longer. Here the old rows come from the teacher and stay the longer "
-        "ones: aligning stretches the new rows and costs old classes, with these methods (their rows in the "
-        "leaderboard with and without it) as with `wa`. So this tells which bears that better, not what a "
+        "After training, both methods scale the head's new rows to the mean norm of the old rows (WA). WA is meant for "
+        "long trainings, which leave the new rows longer. Here the old rows come from the teacher and are the longer "
+        "ones. Aligning therefore stretches the new rows and costs accuracy on old classes, for these methods (see the "
+        "leaderboard with and without it) and for `wa`. This claim shows which method loses less by it, not what a "
         "corrected bias is worth.",
         ("incremental",),
         ("kd",),
@@ -100,28 +114,28 @@ CLAIMS = (
     ),
     Claim(
         "3 c. The same with four times the steps",
-        "Both stages of REFILLED then have twice what other methods have in the short training.",
+        "Each of REFILLED's two stages then has twice the steps of the whole short training.",
         ("incremental-1step-5exemplars",),
         ("kd", "replay"),
         settings=("training.steps=400",),
     ),
     Claim(
         "4. Few-shot",
-        "A student distilled by REFILLED on base classes has the better embedding for episodes of novel ones.",
+        "A student distilled by REFILLED on base classes has the better embedding for episodes of novel classes.",
         ("fewshot",),
         ("ce", "kd", "rkd", "fitnet", "protonet"),
     ),
     Claim(
         "4 b. Middle-shot",
-        "With a handful of images per novel class, a small network learns more with the teacher's comparisons.",
+        "From a few images per novel class, a small network learns more with the teacher's comparisons.",
         ("middleshot",),
         ("ce", "finetune", "rkd", "pkt"),
     ),
     Claim(
         "5. Ablations: what the parts are worth",
-        "REFILLED as it stands against itself without the first stage (embedding_share=0), without the second "
-        "(embedding_share=1, judged where the embedding is), with tuples cut to the shortest (tuples=truncate), "
-        "without the adaptive weights (adaptive=False) and with centres of the batch (centers=batch).",
+        "REFILLED is compared with itself without stage 1 (embedding_share=0), without stage 2 (embedding_share=1, "
+        "only where the embedding is evaluated), with tuples cut to the shortest (tuples=truncate), without the "
+        "adaptive weights (adaptive=False) and with class centres of the batch (centers=batch).",
         ("distill-same", "distill-overlap40", "distill-cross", "fewshot-5way1shot"),
         (
             "refilled (embedding_share=0.0)",
@@ -135,7 +149,7 @@ CLAIMS = (
 
 
 def verdict(comparison: Comparison) -> str:
-    """The plain word: by whether the test tells the two apart, and which way."""
+    """Confirmed, contradicted or not confirmed: by the test and the sign of the difference."""
     if not comparison.differs:
         return "not confirmed"
     return "confirmed" if comparison.paired.interval.mean > 0 else "contradicted"
@@ -149,9 +163,12 @@ def tuned_for(protocol: str) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the records say of a claim: its comparisons, none where nothing is measured with tuned settings.
+    """The result of testing a claim.
 
-    standings: a line for each table of methods that the claim's protocols make.
+    Args:
+        claim: the claim.
+        comparisons: all comparisons; empty if nothing is measured with tuned settings.
+        standings: a line for each table of methods over the protocols of the claim.
     """
 
     claim: Claim
@@ -167,26 +184,26 @@ class Finding:
         return found
 
 
-def find(claim: Claim, cells: Sequence[Cell], store: Store) -> Finding:
-    """Compare by the records that are there: no method is compared with an untuned rival."""
+def find(claim: Claim, results: Sequence[MethodResult], store: Store) -> Finding:
+    """Test a claim by the records. Protocols without tuned settings are left out."""
     mine = [
-        cell
-        for cell in cells
-        if cell.conditions.protocol.startswith(claim.protocols)
-        and cell.conditions.preset == label(cell.conditions.protocol, *claim.settings)
-        and tuned_for(cell.conditions.protocol)
+        result
+        for result in results
+        if result.conditions.protocol.startswith(claim.protocols)
+        and result.conditions.preset == label(result.conditions.protocol, *claim.settings)
+        and tuned_for(result.conditions.protocol)
     ]
-    first = {(cell.conditions, seed) for cell in mine if cell.label == claim.first for seed in cell.done}
-    paired = {cell.label for cell in mine if any((cell.conditions, seed) in first for seed in cell.done)}
+    first = {(result.conditions, seed) for result in mine if result.label == claim.first for seed in result.done}
+    paired = {result.label for result in mine if any((result.conditions, seed) in first for seed in result.done)}
     rivals = [name for name in claim.rivals if name in paired]
     if not rivals:
         return Finding(claim, [])
     return Finding(claim, compare(mine, (claim.first, *rivals), store, first=True)[0], standings(mine, claim.first))
 
 
-def standings(cells: Iterable[Cell], first: str) -> list[str]:
+def standings(results: Iterable[MethodResult], first: str) -> list[str]:
     """All methods by mean rank over the protocols of a table, without variants; the one that is claimed is in bold."""
-    records = [run for cell in cells if cell.label == cell.method for run in cell.done.values()]
+    records = [run for result in results if result.label == result.method for run in result.done.values()]
     lines = []
     for table in make_tables(records):
         if first in table.ranks and len(table.ranks) > 1:
@@ -226,14 +243,14 @@ def section(finding: Finding) -> str:
         return heading + "Not measured yet with tuned settings."
     tests = dict.fromkeys(overall(comparisons).test for comparisons in finding.rivals.values())
     lines = [
-        f"Over all conditions, as above: {' or '.join(tests)}. In each alone: paired t.",
+        f"Over all conditions: {' or '.join(tests)}. In each row: paired t.",
         "",
         "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
     lines += [_row(c) for c in finding.comparisons if c.conditions is not None]
     if finding.standings:
-        lines += ["", "By mean rank, all methods that have every protocol of the claim:", "", *finding.standings]
+        lines += ["", "All methods that have every protocol of the claim, by mean rank:", "", *finding.standings]
     return heading + "\n".join(lines)
 
 
@@ -254,11 +271,11 @@ def _interval(comparison: Comparison) -> str:
 def _row(comparison: Comparison) -> str:
     where = comparison.conditions
     assert where is not None
-    cells = [
+    results = [
         f"{where.protocol} {where.dataset}", _rival(comparison.b), _points(comparison), _interval(comparison),
         str(len(comparison.differences)), _p(comparison.adjusted_p), verdict(comparison),
     ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join(results) + " |"
 
 
 def _p(value: float | None) -> str:
@@ -267,12 +284,12 @@ def _p(value: float | None) -> str:
     return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
-def teachers(cells: Sequence[Cell], first: str = "refilled") -> str:
+def teachers(results: Sequence[MethodResult], first: str = "refilled") -> str:
     """One teacher for all seeds against a teacher for each: spread of a method, and how far REFILLED is ahead of it.
 
     In points, over the seeds that both have: standard deviations, and mean differences with their 95 % interval.
     """
-    by_place = {(cell.conditions, cell.label): cell for cell in cells if len(cell.done) > 1}
+    by_place = {(result.conditions, result.label): result for result in results if len(result.done) > 1}
     lines = [
         "| where | method | spread: one teacher | each its own | REFILLED ahead: one teacher | each its own | seeds |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -297,9 +314,9 @@ def teachers(cells: Sequence[Cell], first: str = "refilled") -> str:
     return "\n".join(lines)
 
 
-def _values(cell: Cell, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
+def _values(result: MethodResult, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
     """In percent."""
-    return np.array([100 * float(cell.done[seed]["value"]) for seed in seeds], np.float64)
+    return np.array([100 * float(result.done[seed]["value"]) for seed in seeds], np.float64)
 
 
 def _with_interval(differences: npt.NDArray[np.float64]) -> str:
@@ -315,61 +332,84 @@ def account(records: Sequence[Record]) -> str:
     asked = plan_jobs(read_grid(ROOT / "results/reference.yaml"), ROOT, Silent()).jobs
     made = {record["key"] for record in records}
     return (
-        f"{sum(cell.key in made for cell in asked):,} of the grid's {len(asked):,} runs are there, "
-        f"seeds {seeds[0]} to {seeds[-1]}, {seconds / 3600:.1f} hours of one core in all "
+        f"{sum(cell.key in made for cell in asked):,} of the grid's {len(asked):,} runs are done: "
+        f"seeds {seeds[0]} to {seeds[-1]}, {seconds / 3600:.1f} core-hours "
         f"({'; '.join(machines)}; torch {', '.join(sorted({r['environment']['torch'] for r in records}))})."
     )
 
 
-def document(records: Sequence[Record], store: Store) -> str:
+def document(records: Sequence[Record], findings: Sequence[Finding]) -> str:
     """results/README.md."""
-    cells = group_by_method(records)
-    findings = [find(claim, cells, store) for claim in CLAIMS]
     return "\n\n".join(
         [
             (ROOT / "tools/reference_results.md").read_text().replace("{account}", account(records)).rstrip(),
             "## In short",
             summary(findings),
-            *map(section, findings),
             "## What a teacher's seed changes",
-            "In points: the standard deviation over seeds, and how far REFILLED is ahead of the method (mean ± 95 % "
-            "Student t), all runs with the teacher of seed 0 against each run with the teacher of its own seed.",
-            teachers(cells),
+            "All runs with the teacher of seed 0 are compared with runs that each have the teacher of their own seed. "
+            "Numbers are points: the standard deviation over seeds, and how far REFILLED is ahead of the method (mean "
+            "± 95 % Student t).",
+            teachers(group_by_method(records)),
         ]
     ) + "\n"  # fmt: skip
 
 
+def claims_document(findings: Iterable[Finding]) -> str:
+    """results/tables/claims.md."""
+    return "\n\n".join(["# Claim by claim", *map(section, findings)]) + "\n"
+
+
+def texts(records: Sequence[Record], store: Store) -> dict[str, str]:
+    """The committed texts by their path under results/."""
+    tables: list[Table] = make_tables(records)
+    findings = [find(claim, group_by_method(records), store) for claim in CLAIMS]
+    return {
+        "leaderboard.csv": to_csv(leaderboard(records)),
+        "tables/leaderboard.md": to_markdown(tables),
+        "tables/leaderboard.tex": to_latex(tables),
+        "tables/claims.md": claims_document(findings),
+        "README.md": document(records, findings),
+    }
+
+
+def draw_shown(result_set: ResultSet) -> None:
+    """Draw the figures that the documentation shows, as PNG of a screen's resolution."""
+    (RESULTS / "figures").mkdir(exist_ok=True)
+    for figure, name in SHOWN.items():
+        (made,) = (each for each in drawings(figure, result_set)[0] if each.name == name)
+        write_atomically(RESULTS / f"figures/{name}.png", to_png(made.figure, dpi=150))
+
+
 def illustrations(name: str) -> list[Illustration]:
-    """Draw a figure wherever the records have what it shows, and write it."""
-    results = ROOT / "results"
-    store = Store(results / "reference")
+    """Write all drawings of a figure into results/built, and return them for the page."""
+    store = Store(RESULTS / "reference")
     shown = []
-    for drawing in drawings(name, Evidence(group_by_method(store.read()[0]), store))[0]:
-        write(drawing, results / "figures")
+    for drawing in drawings(name, ResultSet(group_by_method(store.read()[0]), store))[0]:
+        write(drawing, BUILT / "figures")
         shown.append(Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure)))
     return shown
 
 
+def build(records: Sequence[Record]) -> None:
+    """Draw all figures and make the HTML page, into results/built."""
+    shutil.rmtree(BUILT, ignore_errors=True)
+    BUILT.mkdir()
+    with ProcessPoolExecutor() as pool:
+        shown = [each for some in pool.map(illustrations, FIGURES.names()) for each in some]
+    write_atomically(BUILT / "report.html", make_page(records, shown, []).encode())
+
+
 def main() -> None:
-    """Write all of it."""
-    results = ROOT / "results"
-    store = Store(results / "reference")
+    """Write the committed files and, with ``--all``, build everything else."""
+    store = Store(RESULTS / "reference")
     records, damaged = store.read()
     if damaged:
         raise SystemExit("; ".join(map(str, damaged)))
-    tables: list[Table] = make_tables(records)
-    texts = {
-        "results/leaderboard.csv": to_csv(leaderboard(records)),
-        "results/tables/leaderboard.md": to_markdown(tables),
-        "results/tables/leaderboard.tex": to_latex(tables),
-        "results/README.md": document(records, store),
-    }
-    for name, text in texts.items():
-        write_atomically(ROOT / name, text.encode())
-    shutil.rmtree(results / "figures", ignore_errors=True)
-    with ProcessPoolExecutor() as pool:
-        shown = [each for some in pool.map(illustrations, FIGURES.names()) for each in some]
-    write_atomically(results / "report.html", make_page(records, shown, []).encode())
+    for name, text in texts(records, store).items():
+        write_atomically(RESULTS / name, text.encode())
+    draw_shown(ResultSet(group_by_method(records), store))
+    if "--all" in sys.argv[1:]:
+        build(records)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from benchmark.checks.check import Candidate, require
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan, make_plan, transfer_context
 from benchmark.experiment.request import Request
+from benchmark.records.schema import determined
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
 from benchmark.training.checkpoints import Checkpoint, Snapshot
@@ -26,9 +27,6 @@ SMOKE: Mapping[str, tuple[str, ...]] = {
     "incremental-1step-5exemplars": ("training.batch_size=8",),
 }
 """Protocols of different label spaces, each with settings that shorten its runs."""
-
-COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
-"""The fields of a record that a run determines. The others hold times, places and versions."""
 
 _STEPS = 7
 
@@ -73,7 +71,7 @@ def determined_results(
     device = select_device("cpu", "float32")
     record, arrays = measure(plan, plan.spec(seed), TeacherStore(teachers), device, Silent(), checkpoints)
     require(record["status"] == "done", f"a run of {plan.request.protocol} fails: {record.get('error')}")
-    return {name: record[name] for name in COMPARED} | {name: array.tobytes() for name, array in arrays.items()}
+    return determined(record) | {name: array.tobytes() for name, array in arrays.items()}
 
 
 def require_equal_resumed_run(candidate: Candidate, every_second_step: bool = False) -> None:

@@ -73,8 +73,10 @@ def everything() -> list[str]:
 
 def runs(context: typer.Context) -> list[str]:
     """Return the short keys of the runs in the results folder, from the names of their files."""
+    from benchmark.records.packs import packed_keys
+
     folder = Path(context.params.get("results") or DEFAULT_RESULTS)
-    return sorted({path.stem.rpartition(".")[2] for path in folder.glob("*.json")})
+    return sorted({path.stem.rpartition(".")[2] for path in folder.glob("*.json")} | packed_keys(folder))
 
 
 def shown(context: typer.Context) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from benchmark.recipes.recipe import load_recipe, recipe_names
 
 if TYPE_CHECKING:
-    from benchmark.records.store import Record
-    from benchmark.report.published_numbers import Beside
+    from benchmark.records.schema import Record
+    from benchmark.report.published_numbers import PublishedComparison
 
 
 def recipe_rows() -> list[list[str]]:
@@ -56,7 +56,7 @@ def print_published(records: list[Record]) -> None:
         print(f"settings that differ from the recipe: {', '.join(changed)}")  # noqa: T201
 
 
-def _row(row: Beside, marks: Mapping[str, str]) -> list[str]:
+def _row(row: PublishedComparison, marks: Mapping[str, str]) -> list[str]:
     paper = f"{100 * row.published.value:.2f}{marks[row.published.source]}" if row.published else ""
     if row.measured is None:
         return [*row.where, paper, "", "", ""]

@@ -16,7 +16,7 @@ from benchmark.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.records.store import Record
+    from benchmark.records.schema import Record
     from benchmark.report.tables import Table
 
 
@@ -116,13 +116,13 @@ def compare(
     from benchmark.report.compare import to_rows
 
     records, damaged = Store(results).select(protocol, dataset)
-    cells = group_by_method(records)
+    method_results = group_by_method(records)
     if preset is not None:
-        there = sorted({cell.conditions.preset for cell in cells})
+        there = sorted({result.conditions.preset for result in method_results})
         if preset not in there:
             raise InputError(f"no record here has the settings {preset!r}; there are {', '.join(there)}")
-        cells = [cell for cell in cells if cell.conditions.preset == preset]
-    comparisons, left_out = make(cells, methods, Store(results))
+        method_results = [result for result in method_results if result.conditions.preset == preset]
+    comparisons, left_out = make(method_results, methods, Store(results))
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
     else:
@@ -151,7 +151,7 @@ def plot(
       python -m benchmark plot --list
       python -m benchmark plot overlap --results results/reference --out results/figures
     """
-    from benchmark.report.figures import FIGURES, Evidence, draw
+    from benchmark.report.figures import FIGURES, ResultSet, draw
 
     if list_:
         from benchmark.display.tables import print_table
@@ -164,7 +164,7 @@ def plot(
     every = not names or names == ["all"]
     wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
     records, damaged = Store(results).select(protocol, dataset)
-    written, skipped = draw(wanted, Evidence(group_by_method(records), Store(results)), out)
+    written, skipped = draw(wanted, ResultSet(group_by_method(records), Store(results)), out)
     for path in written:
         tell(f"wrote {path}")
     for name, reason in skipped.items():
@@ -188,15 +188,15 @@ def report(
     """
     from benchmark.records.store import Store
     from benchmark.report.aggregation import group_by_method
-    from benchmark.report.figures import FIGURES, Evidence, drawings, to_svg
+    from benchmark.report.figures import FIGURES, ResultSet, drawings, to_svg
     from benchmark.report.page import Illustration, make_page
 
     records, damaged = Store(results).select(None, None)
-    evidence = Evidence(group_by_method(records), Store(results))
+    result_set = ResultSet(group_by_method(records), Store(results))
     shown = [
         Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
         for name in FIGURES.names()
-        for drawing in drawings(name, evidence)[0]
+        for drawing in drawings(name, result_set)[0]
     ]
     _write(out, make_page(records, shown, [str(problem) for problem in damaged]))
     tell(f"wrote {out}")
@@ -258,7 +258,7 @@ def _print_missing(records: list[Record]) -> None:
     from benchmark.report.aggregation import group_by_conditions, group_by_method
 
     for pool in group_by_conditions(group_by_method(records)):
-        for cell in pool.cells:
-            if missing := pool.missing(cell):
-                where = f"{pool.conditions.protocol} {pool.conditions.dataset} {cell.label}"
+        for result in pool.results:
+            if missing := pool.missing(result):
+                where = f"{pool.conditions.protocol} {pool.conditions.dataset} {result.label}"
                 tell(f"not ranked: {where} lacks seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")

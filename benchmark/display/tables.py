@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmark.display.format import percent
 
 if TYPE_CHECKING:
-    from benchmark.records.store import Record
+    from benchmark.records.schema import Record
     from benchmark.report.compare import Comparison
 
 MEANINGS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.experiment.planning import Plan
-from benchmark.records.store import SCHEMA, Record
+from benchmark.records.schema import SCHEMA, Record
 from benchmark.spec import RunSpec
 from benchmark.system.progress import Progress
 from protocols import Result, Score

@@ -11,7 +11,8 @@ from benchmark.errors import InputError
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan
 from benchmark.experiment.request import Mode
-from benchmark.records.store import DamagedRecord, Record, Store
+from benchmark.records.schema import DamagedRecord, Record
+from benchmark.records.store import Store
 from benchmark.spec import RunSpec
 from benchmark.system.files import set_aside
 from benchmark.system.progress import Progress

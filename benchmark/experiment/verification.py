@@ -17,17 +17,9 @@ from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan, make_plan
 from benchmark.experiment.request import Request
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Record
+from benchmark.records.schema import Record, determined
 from benchmark.settings import SECTIONS
 from benchmark.system.progress import Progress
-
-DETERMINED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history", "error")
-"""Fields of a record that the config determines; the others hold times, memory, environment and places."""
-
-
-def determined(record: Record) -> Record:
-    """Return the part of a record that its config determines; a field that the record lacks is None."""
-    return {name: record.get(name) for name in DETERMINED}
 
 
 @dataclass(frozen=True)

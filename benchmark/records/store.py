@@ -1,4 +1,4 @@
-"""Records on disk: one JSON file a run, per-episode scores beside it, written whole or not at all."""
+"""Records on disk: one JSON file per run, arrays beside it, both written whole or not at all; and packs of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import reprlib
 import tempfile
 import zipfile
 import zlib
@@ -18,28 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
+from benchmark.records.packs import SUFFIX, Pack, check_inside, key_of, open_pack, packed_arrays
+from benchmark.records.schema import DamagedRecord, Record, read_record
 from benchmark.system.files import write_atomically
 from benchmark.system.interrupts import defer_signals
 from benchmark.system.locks import RunLocks
-
-SCHEMA = 1
-Record = dict[str, Any]
-"""One run as JSON values. See ``benchmark.experiment.measurement`` for what it holds."""
-
-_REQUIRED = {
-    "schema", "key", "status", "provenance", "protocol", "dataset", "preset", "method", "backbone", "teacher", "seed",
-}  # fmt: skip
-_REQUIRED_DONE = {"metric", "value", "intervals", "references"}
-
-
-class DamagedRecord(InputError):
-    """A file that is no whole record, at ``path``."""
-
-    def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(f"record {path} is damaged ({reason}); the run that made it sets it aside and makes it anew")
-        self.path = path
 
 
 class Store:
@@ -57,17 +41,25 @@ class Store:
                 pass
         except OSError as error:
             raise InputError(
-                f"cannot write to results folder {self.root} ({error.strerror or error}); use --results DIR"
+                f"cannot write to results folder {self.root} ({os_reason(error)}); use --results DIR"
             ) from None
 
     def find(self, key: str) -> Record | None:
-        """The record with ``key``, or None. A damaged one raises ``DamagedRecord`` and stays as it is."""
+        """The record with that key, or None.
+
+        Raises:
+            DamagedRecord: the loose record of that name is damaged. The file stays as it is.
+            InputError: the packed record or a pack is damaged.
+        """
         for path in sorted(self.root.glob(f"*.{key[:12]}.json")):
-            _check_inside(path, self.root, "record")
-            record = read_record(path)
+            record = self._read_loose(path)
             if record["key"] != key:
                 raise DamagedRecord(path, "its key is not that of its name")
             return record
+        for pack in self._packs():
+            name = pack.names.get(key[:12])
+            if name is not None:
+                return pack.record(name)
         return None
 
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
@@ -79,8 +71,9 @@ class Store:
             with defer_signals():
                 return self._save(record, arrays)
         except OSError as error:
-            reason = error.strerror or error
-            raise InputError(f"cannot write a record to {self.root} ({reason}); earlier records are intact") from None
+            raise InputError(
+                f"cannot write a record to {self.root} ({os_reason(error)}); earlier records are intact"
+            ) from None
 
     def _save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
@@ -97,32 +90,65 @@ class Store:
         return path
 
     def arrays(self, record: Record) -> dict[str, npt.NDArray[Any]]:
-        """What was saved beside a record, by name; empty where nothing was. Damaged or gone raises ``InputError``."""
+        """The arrays of a record by name; empty if it has none.
+
+        Raises:
+            InputError: the file of the arrays is damaged or gone.
+        """
         if "arrays" not in record:
             return {}
         path = self.root / record["arrays"]
-        _check_inside(path, self.root, "arrays")
+        check_inside(path, self.root, "arrays")
         try:
-            # read whole first: numpy leaves a damaged file open
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            # the file is read whole first: numpy leaves a damaged file open
+            with np.load(io.BytesIO(self._array_bytes(path)), allow_pickle=False) as file:
                 return dict(file)
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"arrays {path} are damaged or gone ({error}); run with --mode force to replace them"
             ) from None
 
+    def _array_bytes(self, path: Path) -> bytes:
+        """The content of a loose ``.npz`` file, else of the packed one of that name."""
+        if not os.path.lexists(path):
+            for pack in self._packs():
+                if f"{path.stem}.json" in pack.texts and path.name in packed_arrays(pack):
+                    return packed_arrays(pack)[path.name]
+        return path.read_bytes()
+
     def records(self) -> Iterator[tuple[Path, Record | InputError]]:
-        """Every record in the folder by file name; for a damaged one the error that says so."""
+        """Every record by file name, loose or packed; for a damaged record or pack the error that names it.
+
+        The path of a packed record is that of its pack and, within it, its file name.
+        """
         if not self.root.is_dir():
             raise InputError(
                 f"there is no results folder {self.root}; make records with `run`, or name one with --results DIR"
             )
-        for path in sorted(self.root.glob("*.json")):
+        packed: dict[str, Pack] = {}
+        for path in sorted(self.root.glob(f"*{SUFFIX}")):
             try:
-                _check_inside(path, self.root, "record")
-                yield path, read_record(path)
+                pack = open_pack(path)
+                packed |= dict.fromkeys(pack.texts, pack)
             except InputError as error:
                 yield path, error
+        loose = {path.name: path for path in self.root.glob("*.json")}
+        for name in sorted({*packed, *loose}):
+            path = loose[name] if name in loose else packed[name].path / name
+            try:
+                yield path, self._read_loose(path) if name in loose else packed[name].record(name)
+            except InputError as error:
+                yield path, error
+
+    def _read_loose(self, path: Path) -> Record:
+        check_inside(path, self.root, "record")
+        return read_record(path)
+
+    def _packs(self) -> list[Pack]:
+        """The packs of the folder by name."""
+        return [open_pack(path) for path in sorted(self.root.glob(f"*{SUFFIX}"))]
 
     def read(self) -> tuple[list[Record], list[InputError]]:
         """The whole records of the folder by file name, and the errors that say what is wrong with the others."""
@@ -154,76 +180,28 @@ class Store:
         return wanted, damaged
 
     def resolve(self, name: str) -> Record:
-        """The one record that a file's path or name, a key or the beginning of a key stands for.
+        """The one record that a name stands for.
 
-        None or several raise ``InputError``.
+        Args:
+            name: the path or name of the record's file, its key, or 4 or more first digits of the key.
+
+        Raises:
+            InputError: no record has that name, or several have.
         """
         path = Path(name)
+        packed = {file: pack for pack in self._packs() for file in pack.texts}
         if path.suffix == ".json":
+            if not path.exists() and path.name in packed and not (self.root / path.name).exists():
+                return packed[path.name].record(path.name)
             return read_record(path if path.exists() else self.root / path.name)
         if not re.fullmatch("[0-9a-f]{4,64}", name):
             raise InputError(f"{name!r} is no run: give the path of its record, or 4 digits or more of its key")
-        found = [
-            path for path in sorted(self.root.glob("*.json")) if path.stem.rpartition(".")[2].startswith(name[:12])
-        ]
-        for path in found:
-            _check_inside(path, self.root, "record")
-        records = [record for record in map(read_record, found) if record["key"].startswith(name)]
+        loose = {path.name: path for path in self.root.glob("*.json")}
+        files = [file for file in sorted({*loose, *packed}) if key_of(file).startswith(name[:12])]
+        records = [self._read_loose(loose[file]) if file in loose else packed[file].record(file) for file in files]
+        records = [record for record in records if record["key"].startswith(name)]
         if len(records) == 1:
             return records[0]
         if not records:
             raise InputError(f"no record in {self.root} has a key that begins with {name}; use --results DIR")
         raise InputError(f"{name} is the beginning of {len(records)} keys in {self.root}; give more of it")
-
-
-def read_record(path: Path) -> Record:
-    """The record in a file. What is no whole record raises ``DamagedRecord``, one of another schema ``InputError``."""
-    try:
-        record = json.loads(path.read_bytes(), parse_constant=_refuse)
-    except (FileNotFoundError, ValueError, RecursionError) as error:
-        raise DamagedRecord(path, error) from None
-    except OSError as error:  # says nothing of what it holds
-        raise InputError(f"record {path} cannot be read ({error.strerror or error})") from None
-    if isinstance(record, dict) and record.get("schema", SCHEMA) != SCHEMA:
-        raise InputError(
-            f"record {path} has schema {record['schema']!r}, this version reads {SCHEMA}; update the package"
-        )
-    missing = sorted(_lacking(record)) if isinstance(record, dict) else ["schema"]
-    if missing:
-        raise DamagedRecord(path, f"it lacks {', '.join(missing)}")
-    if wrong := _wrong(record):
-        raise DamagedRecord(path, wrong)
-    checksum = record.pop("sha256", None)  # records of before there was one have none
-    if checksum is not None and checksum != content_key(record):
-        raise DamagedRecord(path, "its checksum is not the recorded one")
-    return record
-
-
-def _lacking(record: Record) -> set[str]:
-    done = record.get("status") == "done"
-    return (_REQUIRED | _REQUIRED_DONE if done else _REQUIRED) - set(record)
-
-
-def _wrong(record: Record) -> str | None:
-    """What of a record that lacks nothing cannot be, None where all is well."""
-    texts = _REQUIRED - {"schema", "seed"} | ({"arrays"} & set(record))
-    kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(sorted(texts), str)
-    kinds["seed"] = int
-    if record["status"] == "done":
-        kinds |= {"metric": str, "value": (int, float), "intervals": dict, "references": dict}
-    for name, kind in kinds.items():
-        if not isinstance(record[name], kind) or isinstance(record[name], bool):
-            return f"its {name} is {reprlib.repr(record[name])}"
-    if "config" in record and content_key(record["config"]) != record["key"]:
-        return "its key is not that of its config"
-    return None
-
-
-def _check_inside(path: Path, root: Path, what: str) -> None:
-    """Refuse a file that lies elsewhere than in ``root``, by its name or by a link."""
-    if os.path.dirname(os.path.realpath(path)) != os.path.realpath(root):
-        raise InputError(f"{what} {path} leads out of {root}; put the file itself there")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

@@ -1,4 +1,4 @@
-"""Records put in order: the seeds of a method make a cell, the methods under equal conditions a pool."""
+"""Records put in order: the seeds of a method make a result, the methods under equal conditions a group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Record
+from benchmark.records.schema import Record
 from benchmark.spec import Teacher
 from benchmark.statistics import Interval, seed_interval
 
@@ -28,7 +28,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MethodResult:
     """One method under one set of conditions: the record that counts for each of its seeds.
 
     preset: as in the records, with the settings that differ from it; runs: by seed, finished or failed.
@@ -67,47 +67,47 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Pool:
+class ComparisonGroup:
     """The methods measured under equal conditions."""
 
     conditions: Conditions
-    cells: tuple[Cell, ...]
+    results: tuple[MethodResult, ...]
 
     @property
     def seeds(self) -> frozenset[int]:
-        """Every seed that any method of the pool was run with."""
-        return frozenset().union(*(cell.runs for cell in self.cells))
+        """Every seed that any method of the group was run with."""
+        return frozenset().union(*(result.runs for result in self.results))
 
-    def missing(self, cell: Cell) -> list[int]:
-        """The seeds of the pool that this method has not finished."""
-        return sorted(self.seeds - set(cell.done))
+    def missing(self, result: MethodResult) -> list[int]:
+        """The seeds of the group that this method has not finished."""
+        return sorted(self.seeds - set(result.done))
 
     @property
-    def complete(self) -> list[Cell]:
-        """The methods that have finished every seed of the pool: those that may be ranked."""
-        return [cell for cell in self.cells if not self.missing(cell)]
+    def complete(self) -> list[MethodResult]:
+        """The methods that have finished every seed of the group: those that may be ranked."""
+        return [result for result in self.results if not self.missing(result)]
 
 
-def group_by_method(records: Iterable[Record]) -> list[Cell]:
-    """The records by cell, sorted. Where a seed was measured more than once, the latest finished record counts.
+def group_by_method(records: Iterable[Record]) -> list[MethodResult]:
+    """The records by result, sorted. Where a seed was measured more than once, the latest finished record counts.
 
-    A run whose teacher's seed is the default one and its own stands in the cell of the default and in that of
+    A run whose teacher's seed is the default one and its own stands in the result of the default and in that of
     ``teacher.seed=run``, where both are there: it is one run, and its record has the label it was first asked for by.
     """
     found: dict[tuple[Conditions, str, str], dict[int, Record]] = defaultdict(dict)
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
     for record in ordered:
-        found[_place(record, str(record["preset"]))][record["seed"]] = record
+        found[_group_key(record, str(record["preset"]))][record["seed"]] = record
     for record in ordered:
         for label in _other_labels(record):
-            place = _place(record, label)
+            place = _group_key(record, label)
             if place in found:
                 found[place].setdefault(record["seed"], record)
-    return [Cell(*key, runs) for key, runs in sorted(found.items(), key=lambda item: item[0])]
+    return [MethodResult(*key, runs) for key, runs in sorted(found.items(), key=lambda item: item[0])]
 
 
-def _place(record: Record, preset: str) -> tuple[Conditions, str, str]:
-    """The cell of a record under a label of its preset."""
+def _group_key(record: Record, preset: str) -> tuple[Conditions, str, str]:
+    """The result of a record under a label of its preset."""
     name, changed = parse_label(preset)
     conditions = Conditions(
         str(record["protocol"]),
@@ -136,9 +136,9 @@ def _other_labels(record: Record) -> Iterator[str]:
             yield label
 
 
-def group_by_conditions(cells: Iterable[Cell]) -> list[Pool]:
-    """The cells by conditions, in their order."""
-    found: dict[Conditions, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        found[cell.conditions].append(cell)
-    return [Pool(conditions, tuple(members)) for conditions, members in found.items()]
+def group_by_conditions(results: Iterable[MethodResult]) -> list[ComparisonGroup]:
+    """The results by conditions, in their order."""
+    found: dict[Conditions, list[MethodResult]] = defaultdict(list)
+    for result in results:
+        found[result.conditions].append(result)
+    return [ComparisonGroup(conditions, tuple(members)) for conditions, members in found.items()]

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import InputError
-from benchmark.records.store import Record, Store
-from benchmark.report.aggregation import Cell, Conditions, group_by_conditions
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
+from benchmark.report.aggregation import Conditions, MethodResult, group_by_conditions
 from benchmark.statistics import (
     Interval,
     Paired,
@@ -84,17 +85,17 @@ class Comparison:
 
 
 def compare(
-    cells: Iterable[Cell], names: Sequence[str], store: Store, *, first: bool = False
+    results: Iterable[MethodResult], names: Sequence[str], store: Store, *, first: bool = False
 ) -> tuple[list[Comparison], list[str]]:
     """Every pair of the methods named, within each set of conditions and over all of them; and what was left out.
 
-    cells: of records in ``store``; names: labels of cells, as ``refilled`` or ``refilled (margin=0.1)``; first: only
+    results: of records in ``store``; names: their labels, as ``refilled`` or ``refilled (margin=0.1)``; first: only
     the first of them with each of the others. Only measured values are compared, on the seeds that both have. A name
-    that no cell has, or a pair without common seeds anywhere, raises ``InputError``, as do records of one seed that
+    that no result has, or a pair without common seeds anywhere, raises ``InputError``, as do records of one seed that
     were not judged on the same episodes or images.
     """
-    pools = group_by_conditions(cell for cell in cells if cell.conditions.provenance == "measured")
-    known = sorted({cell.label for pool in pools for cell in pool.cells})
+    groups = group_by_conditions(result for result in results if result.conditions.provenance == "measured")
+    known = sorted({result.label for group in groups for result in group.results})
     for name in names:
         if name not in known:
             raise InputError(f"no records of {name!r} here; there are some of {', '.join(known) or 'no method'}")
@@ -103,12 +104,12 @@ def compare(
     wanted = [(names[0], b) for b in names[1:]] if first else list(itertools.combinations(names, 2))
     found: list[Comparison] = []
     left_out: list[str] = []
-    for pool in pools:
-        by_label = {cell.label: cell for cell in pool.cells}
+    for group in groups:
+        by_label = {result.label: result for result in group.results}
         for a, b in wanted:
             if a not in by_label and b not in by_label:
                 continue
-            where = f"{pool.conditions.protocol} {pool.conditions.dataset}"
+            where = f"{group.conditions.protocol} {group.conditions.dataset}"
             lacking = [name for name in (a, b) if name not in by_label]
             if lacking:
                 left_out.append(f"{where}: no record of {lacking[0]}")
@@ -175,9 +176,9 @@ def to_rows(comparisons: Iterable[Comparison]) -> list[dict[str, Any]]:
     return rows
 
 
-def _compare(a: Cell, b: Cell, store: Store) -> Comparison:
+def _compare(a: MethodResult, b: MethodResult, store: Store) -> Comparison:
     seeds = sorted(set(a.done) & set(b.done))
-    mine, other = ([cell.done[seed] for seed in seeds] for cell in (a, b))
+    mine, other = ([result.done[seed] for seed in seeds] for result in (a, b))
     values = [np.array([record["value"] for record in records]) for records in (mine, other)]
     differences = values[0] - values[1]
     return Comparison(

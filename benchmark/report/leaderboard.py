@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.records.store import Record
-from benchmark.report.aggregation import Cell, Pool, group_by_conditions, group_by_method
+from benchmark.records.schema import Record
+from benchmark.report.aggregation import ComparisonGroup, MethodResult, group_by_conditions, group_by_method
 
 COLUMNS = (
     "protocol", "dataset", "preset", "teacher", "backbone", "method", "metric", "n_seeds", "mean", "ci95",
@@ -24,11 +24,11 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
     mean and ci95 are of the values over seeds (Student t; empty for one seed); episode_ci95 is the half-width that
     the draw of episodes alone leaves on that mean. Methods are ranked within one protocol, data set, preset, teacher
-    and backbone, by mean, and only those that have every seed that any method of the pool has: the others are
+    and backbone, by mean, and only those that have every seed that any method of the group has: the others are
     ``incomplete``, those whose runs failed ``failed``. Where the same seed was measured more than once, the latest
     record counts.
     """
-    rows = [row for pool in group_by_conditions(group_by_method(records)) for row in _rows(pool)]
+    rows = [row for group in group_by_conditions(group_by_method(records)) for row in _rows(group)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     return _typed(frame)
@@ -56,23 +56,23 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({**whole, **dict.fromkeys(("mean", "ci95", "episode_ci95"), "float64")})
 
 
-def _rows(pool: Pool) -> list[dict[str, Any]]:
-    means = [cell.interval().mean for cell in pool.complete]
-    return [_row(pool, cell, means) for cell in pool.cells]
+def _rows(group: ComparisonGroup) -> list[dict[str, Any]]:
+    means = [result.interval().mean for result in group.complete]
+    return [_row(group, result, means) for result in group.results]
 
 
-def _row(pool: Pool, cell: Cell, means: Sequence[float]) -> dict[str, Any]:
-    where, done = cell.conditions, cell.done
+def _row(group: ComparisonGroup, result: MethodResult, means: Sequence[float]) -> dict[str, Any]:
+    where, done = result.conditions, result.done
     row: dict[str, Any] = {
-        "protocol": where.protocol, "dataset": where.dataset, "preset": cell.preset, "teacher": where.teacher,
-        "backbone": where.backbone, "method": cell.method, "metric": cell.metric, "n_seeds": len(done),
+        "protocol": where.protocol, "dataset": where.dataset, "preset": result.preset, "teacher": where.teacher,
+        "backbone": where.backbone, "method": result.method, "metric": result.metric, "n_seeds": len(done),
         "mean": math.nan, "ci95": math.nan, "episode_ci95": math.nan, "best": pd.NA, "rank": pd.NA,
         "status": "failed", "provenance": where.provenance,
     }  # fmt: skip
     if not done:
         return row
-    interval = cell.interval()
-    row |= {"mean": interval.mean, "status": "incomplete" if pool.missing(cell) else "done"}
+    interval = result.interval()
+    row |= {"mean": interval.mean, "status": "incomplete" if group.missing(result) else "done"}
     if interval.half_width is not None:
         row["ci95"] = interval.half_width
     halves = [run["intervals"].get("episode", {}).get("half_width") for run in done.values()]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.records.store import Record
-from benchmark.report.aggregation import Pool, group_by_conditions, group_by_method
+from benchmark.records.schema import Record
+from benchmark.report.aggregation import ComparisonGroup, group_by_conditions, group_by_method
 from benchmark.statistics import average_ranks, holm, paired_test
 
 ALPHA = 0.05
@@ -52,13 +52,13 @@ def make_tables(records: Iterable[Record]) -> list[Table]:
 
     A family is what protocols' names have in common up to the first hyphen.
     """
-    groups: dict[tuple[str, ...], list[Pool]] = defaultdict(list)
-    for pool in group_by_conditions(group_by_method(records)):
-        where = pool.conditions
+    groups: dict[tuple[str, ...], list[ComparisonGroup]] = defaultdict(list)
+    for group in group_by_conditions(group_by_method(records)):
+        where = group.conditions
         if where.provenance == "measured":
             family = where.protocol.partition("-")[0]
-            groups[family, where.dataset, where.preset, where.teacher, where.backbone].append(pool)
-    return [_table(key, pools) for key, pools in sorted(groups.items())]
+            groups[family, where.dataset, where.preset, where.teacher, where.backbone].append(group)
+    return [_table(key, compared) for key, compared in sorted(groups.items())]
 
 
 def to_markdown(tables: Iterable[Table]) -> str:
@@ -70,7 +70,7 @@ def to_markdown(tables: Iterable[Table]) -> str:
         for method in table.methods:
             cells = [_cell(table.entries.get((method, p)), "**{}**", "{} †", "{} ± {}") for p in table.protocols]
             lines.append(_markdown_row([method, *cells, *([_rank(table, method)] if _ranked(table) else [])]))
-        parts.append("\n".join([*lines, "", _note(table), *_missing_lines(table, "- {}: lacks {}")]))
+        parts.append("\n".join([*lines, "", _note(table), *_missing_lines(table, "- {}: {}")]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -93,7 +93,7 @@ def to_latex(tables: Iterable[Table]) -> str:
             row = [_tex(method), *cells, *([_rank(table, method)] if _ranked(table) else [])]
             lines.append(" & ".join(row) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\smallskip\footnotesize {_tex(line)}" for line in _missing_lines(table, "{} lacks {}.")]
+        lines += [rf"\par\smallskip\footnotesize {_tex(line)}" for line in _missing_lines(table, "{}: {}.")]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
@@ -105,52 +105,56 @@ def to_json(frame: pd.DataFrame, tables: Iterable[Table]) -> str:
     return json.dumps({"rows": rows, "tables": shown}, indent=1, allow_nan=False) + "\n"
 
 
-def _table(key: Sequence[str], pools: Sequence[Pool]) -> Table:
+def _table(key: Sequence[str], compared: Sequence[ComparisonGroup]) -> Table:
     family, dataset, preset, teacher, backbone = key
-    pools = sorted(pools, key=lambda pool: _natural(pool.conditions.protocol))
-    protocols = tuple(pool.conditions.protocol for pool in pools)
-    cells = {(cell.label, pool.conditions.protocol): cell for pool in pools for cell in pool.cells}
-    labels = list(dict.fromkeys(label for label, _ in cells))
+    compared = sorted(compared, key=lambda group: _natural(group.conditions.protocol))
+    protocols = tuple(group.conditions.protocol for group in compared)
+    results = {(result.label, group.conditions.protocol): result for group in compared for result in group.results}
+    labels = list(dict.fromkeys(label for label, _ in results))
     missing: dict[str, dict[str, list[int]]] = {}
     for label in labels:
         lacks = {}
-        for pool in pools:
-            cell = cells.get((label, pool.conditions.protocol))
-            if cell is None or pool.missing(cell):
-                lacks[pool.conditions.protocol] = [] if cell is None else pool.missing(cell)
+        for group in compared:
+            result = results.get((label, group.conditions.protocol))
+            if result is None or group.missing(result):
+                lacks[group.conditions.protocol] = [] if result is None else group.missing(result)
         if lacks:
             missing[label] = lacks
     entries = {}
-    for pool in pools:
-        tied = _tied(pool)
-        for cell in pool.cells:
-            if cell.done:
-                interval = cell.interval()
-                entries[cell.label, pool.conditions.protocol] = Entry(
-                    interval.mean, interval.half_width, interval.n, tied.get(cell.label) == "best", cell.label in tied
+    for group in compared:
+        tied = _tied(group)
+        for result in group.results:
+            if result.done:
+                interval = result.interval()
+                entries[result.label, group.conditions.protocol] = Entry(
+                    interval.mean,
+                    interval.half_width,
+                    interval.n,
+                    tied.get(result.label) == "best",
+                    result.label in tied,
                 )
     complete = [label for label in labels if label not in missing]
     ranks = {}
     if complete:
-        means = np.array([[cells[label, p].interval().mean for label in complete] for p in protocols])
+        means = np.array([[results[label, p].interval().mean for label in complete] for p in protocols])
         ranks = dict(zip(complete, average_ranks(means).tolist(), strict=True))
     order = sorted(complete, key=lambda label: (ranks[label], label)) + sorted(missing)
     title = f"{family} on {dataset}, {preset}, {backbone} from {teacher}"
     return Table(title, protocols, tuple(order), entries, ranks, missing)
 
 
-def _tied(pool: Pool) -> dict[str, str]:
+def _tied(group: ComparisonGroup) -> dict[str, str]:
     """The best of the complete methods, and those not told from it by paired t-tests with Holm's correction."""
-    complete = sorted(pool.complete, key=lambda cell: -cell.interval().mean)
+    complete = sorted(group.complete, key=lambda result: -result.interval().mean)
     if not complete:
         return {}
     best, others = complete[0], complete[1:]
-    p = [paired_test(best.values() - cell.values()).t_p for cell in others]
+    p = [paired_test(best.values() - result.values()).t_p for result in others]
     adjusted = iter(holm([value for value in p if value is not None]))
     told = {best.label: "best"}
-    for cell, value in zip(others, p, strict=True):
+    for result, value in zip(others, p, strict=True):
         if value is None or next(adjusted) >= ALPHA:
-            told[cell.label] = "best" if cell.interval().mean == best.interval().mean else "tied"
+            told[result.label] = "best" if result.interval().mean == best.interval().mean else "tied"
     return told
 
 
@@ -169,20 +173,21 @@ def _note(table: Table) -> str:
         return "Accuracy in percent, one seed: no interval; best in bold."
     return (
         f"Accuracy in percent, mean ± 95 % Student t interval over {seeds} seeds; best in bold; "
-        "† not told from the best (paired t-test over seeds, Holm)."
+        "† not significantly different from the best (paired t-test over seeds, Holm)."
     )
 
 
 def _missing_lines(table: Table, form: str) -> list[str]:
     lines = []
     for method, lacks in table.missing.items():
-        what = "; ".join(
-            f"{protocol} seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-            if seeds
-            else f"{protocol} altogether"
+        reasons = [
+            f"no seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} of {protocol}"
             for protocol, seeds in lacks.items()
-        )
-        lines.append(form.format(method, what))
+            if seeds
+        ]
+        if not_run := [protocol for protocol, seeds in lacks.items() if not seeds]:
+            reasons.append(f"no run of {', '.join(not_run)}")
+        lines.append(form.format(method, "; ".join(reasons)))
     return ["", "Not ranked:", *lines] if lines and form.startswith("-") else lines
 
 

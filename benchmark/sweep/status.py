@@ -11,7 +11,8 @@ from typing import Literal
 from benchmark.errors import InputError
 from benchmark.experiment.request import Mode
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Record, Store
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
 from benchmark.sweep.jobs import Job
 
 State = Literal["done", "running", "failed", "missing"]

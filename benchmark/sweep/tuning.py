@@ -18,7 +18,7 @@ import pandas as pd
 from benchmark.errors import InputError
 from benchmark.hashing import derive_seed
 from benchmark.methods import METHODS
-from benchmark.records.store import Record
+from benchmark.records.schema import Record
 from benchmark.settings import build_settings
 from benchmark.spec import Training
 from benchmark.sweep.execution import ExecutorConfig, JobResult, SweepPlan, make_executor, plan_sweep, run_jobs

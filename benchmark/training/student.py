@@ -9,9 +9,9 @@ from benchmark.data.augmentation import Normalisation
 from benchmark.data.task import Task
 from benchmark.hashing import derive_seed
 from benchmark.methods import LabelSpaces, Method, Stage
-from benchmark.methods.requirements import Rebalance
 from benchmark.methods.episodic import EpisodicMethod
 from benchmark.methods.external_loop import ExperienceMethod
+from benchmark.methods.requirements import Rebalance
 from benchmark.spec import Training
 from benchmark.training import loop
 from benchmark.training.checkpoints import Checkpoint

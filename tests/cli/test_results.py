@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.hashing import content_key
-from benchmark.records.store import SCHEMA, Store
+from benchmark.records.schema import SCHEMA
+from benchmark.records.store import Store
 
 from .conftest import Call
 

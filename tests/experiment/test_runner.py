@@ -13,7 +13,8 @@ from benchmark.experiment.request import Request
 from benchmark.experiment.runner import RunContext, run, run_seed
 from benchmark.experiment.verification import determined
 from benchmark.methods import METHODS, Method
-from benchmark.records.store import Record, Store
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
 

@@ -14,7 +14,8 @@ from benchmark.experiment.request import Request
 from benchmark.experiment.runner import RunContext, run
 from benchmark.experiment.verification import plan_from_record, reproduce
 from benchmark.methods import METHODS
-from benchmark.records.store import Record, Store
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
 from protocols import PROTOCOLS

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmark.errors import InputError
-from benchmark.records.store import SCHEMA, DamagedRecord, Store, read_record
+from benchmark.records.schema import SCHEMA, DamagedRecord, read_record
+from benchmark.records.store import Store
 from benchmark.system.files import set_aside, write_atomically
 
 

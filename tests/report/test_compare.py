@@ -11,7 +11,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.errors import InputError
-from benchmark.records.store import SCHEMA, Store
+from benchmark.records.schema import SCHEMA
+from benchmark.records.store import Store
 from benchmark.report.aggregation import group_by_method
 from benchmark.report.compare import Comparison, compare, to_rows
 

@@ -10,6 +10,7 @@ import torch
 
 from benchmark.experiment.measurement import measure
 from benchmark.methods import METHODS
+from benchmark.records.schema import determined
 from benchmark.system import interrupts
 from benchmark.system.progress import Silent
 from benchmark.training import Checkpoints, TeacherStore, select_device
@@ -17,7 +18,6 @@ from benchmark.training.checkpoints import Checkpoint, Snapshot
 
 from ..smoke import DEVICE, kind_of, methods_of_each_kind, smoke_plan
 
-COMPARED = ("status", "metric", "value", "n", "intervals", "references", "facts", "history")
 SMALL = {
     "distill-overlap50": ("training.batch_size=8",),
     "middleshot-5way1shot": ("protocol.tasks=25", "training.batch_size=5", "protocol.crops=8"),
@@ -36,7 +36,7 @@ def folder(root: Path, every: float = 0.0, progress: Silent | None = None) -> Ch
     return Checkpoints(root / "checkpoints", DEVICE, progress or Silent(), every)
 
 
-def determined(
+def determined_results(
     root: Path, protocol: str, method: str, *more: str, checkpoints: Checkpoints | None, teachers: Path | None = None
 ) -> dict[str, Any]:
     """Return what a run determines, its arrays as bytes."""
@@ -44,7 +44,7 @@ def determined(
     store = TeacherStore((teachers or root) / "teachers")
     record, arrays = measure(plan, plan.spec(3), store, DEVICE, Silent(), checkpoints)
     assert record["status"] == "done", record
-    return {name: record[name] for name in COMPARED} | {name: x.tobytes() for name, x in arrays.items()}
+    return determined(record) | {name: x.tobytes() for name, x in arrays.items()}
 
 
 def interrupted(
@@ -64,7 +64,7 @@ def interrupted(
         attempts += 1
         before = saves[0]
         try:
-            result = determined(root, *run, checkpoints=folder(root), teachers=teachers)
+            result = determined_results(root, *run, checkpoints=folder(root), teachers=teachers)
         except KeyboardInterrupt:
             assert saves[0] > before
             continue
@@ -80,7 +80,7 @@ def test_interrupted_parallel_students_end_bit_for_bit_equal(
 ) -> None:
     """Parallel students have a loop of their own; the check of every method interrupts the other loop."""
     run = "middleshot-5way1shot", method
-    expected = determined(tmp_path / "whole", *run, checkpoints=None, teachers=teachers)
+    expected = determined_results(tmp_path / "whole", *run, checkpoints=None, teachers=teachers)
     assert interrupted(tmp_path / "pieces", monkeypatch, 1, *run, teachers=teachers) == expected
 
 
@@ -91,7 +91,7 @@ def test_interrupted_run_of_another_backbone_ends_bit_for_bit_equal(
     """Teacher and student are interrupted; dropout and batch norm resume too."""
     run = "distill-overlap50", "refilled", f"student.backbone={backbone}", "training.sampler=balanced"
     run = (*run, "training.classes_per_batch=4")
-    expected = determined(tmp_path / "whole", *run, checkpoints=None)
+    expected = determined_results(tmp_path / "whole", *run, checkpoints=None)
     assert interrupted(tmp_path / "pieces", monkeypatch, 3, *run) == expected
 
 
@@ -124,15 +124,15 @@ def test_signal_stops_between_two_steps_after_a_checkpoint(tmp_path: Path, monke
     before = signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
     try:
         with pytest.raises(KeyboardInterrupt):
-            determined(tmp_path, *words, checkpoints=folder(tmp_path, every=1e9))
+            determined_results(tmp_path, *words, checkpoints=folder(tmp_path, every=1e9))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert calls[0] == 10
     monkeypatch.setattr(interrupts, "_signals", [])
-    found = determined(tmp_path, *words, checkpoints=folder(tmp_path))
+    found = determined_results(tmp_path, *words, checkpoints=folder(tmp_path))
     assert calls[0] == 14
     monkeypatch.setattr(entry, "loss", real)
-    assert found == determined(tmp_path, *words, checkpoints=None)
+    assert found == determined_results(tmp_path, *words, checkpoints=None)
 
 
 def test_first_signal_is_deferred_and_second_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

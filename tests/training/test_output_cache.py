@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmark.experiment.measurement import measure
+from benchmark.records.schema import determined
 from benchmark.records.store import Store
 from benchmark.sweep.executors.base import SweepConfig, run_job
 from benchmark.sweep.grid import GridBlock
@@ -21,10 +22,9 @@ from benchmark.training.frozen_teacher import FrozenTeacher
 from ..smoke import DEVICE, smoke_plan
 
 PLACES = ["distill-overlap40", "incremental-1step-5exemplars", "middleshot-3way2shot", "fewshot-3way1shot"]
-COMPARED = "value", "intervals", "references", "history"
 
 
-def determined(
+def determined_results(
     root: Path, protocol: str, method: str, cache: TeacherOutputCache | None, *overrides: str
 ) -> dict[str, Any]:
     """Return what a run determines, its arrays as bytes."""
@@ -33,17 +33,17 @@ def determined(
     store = TeacherStore(root / "teachers", output_cache=cache)
     record, arrays = measure(plan, plan.spec(3), store, DEVICE, Silent())
     assert record["status"] == "done", record
-    return {name: record[name] for name in COMPARED} | {name: x.tobytes() for name, x in arrays.items()}
+    return determined(record) | {name: x.tobytes() for name, x in arrays.items()}
 
 
 @pytest.mark.parametrize("protocol", PLACES)
 def test_cached_outputs_give_the_same_run(teachers: Path, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another method and other settings ran before; their batches are not computed again."""
-    alone = determined(teachers, protocol, "refilled", None)
+    alone = determined_results(teachers, protocol, "refilled", None)
     cache = TeacherOutputCache()
-    determined(teachers, protocol, "rkd", cache)
+    determined_results(teachers, protocol, "rkd", cache)
     assert cache.clock.seconds_saved == 0
-    assert determined(teachers, protocol, "refilled", cache) == alone
+    assert determined_results(teachers, protocol, "refilled", cache) == alone
     assert cache.clock.seconds_saved > 0
     computed = []
     forward = FrozenTeacher._embedding_and_logits
@@ -52,23 +52,25 @@ def test_cached_outputs_give_the_same_run(teachers: Path, protocol: str, monkeyp
         "_embedding_and_logits",
         lambda self, pixels: computed.append(len(pixels)) or forward(self, pixels),
     )
-    assert determined(teachers, protocol, "refilled", cache) == alone
+    assert determined_results(teachers, protocol, "refilled", cache) == alone
     assert computed == []
 
 
 @pytest.mark.parametrize("changed", ["teacher.seed=1", "training.crop_padding=1", "training.normalisation=cifar100"])
 def test_another_teacher_or_crop_is_computed(teachers: Path, changed: str) -> None:
     cache = TeacherOutputCache()
-    determined(teachers, "distill-cross", "rkd", cache)
-    assert determined(teachers, "distill-cross", "rkd", cache, changed) == determined(
+    determined_results(teachers, "distill-cross", "rkd", cache)
+    assert determined_results(teachers, "distill-cross", "rkd", cache, changed) == determined_results(
         teachers, "distill-cross", "rkd", None, changed
     )
 
 
 def test_cache_is_not_used_for_stages(teachers: Path) -> None:
     cache = TeacherOutputCache()
-    determined(teachers, "distill-cross", "rkd", cache)
-    assert determined(teachers, "distill-cross", "at", cache) == determined(teachers, "distill-cross", "at", None)
+    determined_results(teachers, "distill-cross", "rkd", cache)
+    assert determined_results(teachers, "distill-cross", "at", cache) == determined_results(
+        teachers, "distill-cross", "at", None
+    )
 
 
 def get(cache: TeacherOutputCache, number: int, size: int = 4) -> float:

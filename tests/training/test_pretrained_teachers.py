@@ -22,7 +22,8 @@ from benchmark.experiment.request import Request
 from benchmark.experiment.runner import RunContext, run
 from benchmark.experiment.verification import reproduce
 from benchmark.methods import METHODS
-from benchmark.records.store import Record, Store
+from benchmark.records.schema import Record
+from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, Trainer
 

@@ -1,18 +1,30 @@
-"""One file per figure: a function from the evidence to drawings, each with the data it shows."""
+"""One file per figure: a function from the results to drawings, each with the data it shows."""
 
 from __future__ import annotations
 
 from benchmark.report.figures.figure import (
     FIGURES,
-    Drawing,
-    Evidence,
     Figure,
-    Group,
+    FigureGroup,
     NothingToDraw,
+    RenderedFigure,
+    ResultSet,
     draw,
     drawings,
     write,
 )
-from benchmark.report.figures.style import to_svg
+from benchmark.report.figures.style import to_png, to_svg
 
-__all__ = ["FIGURES", "Drawing", "Evidence", "Figure", "Group", "NothingToDraw", "draw", "drawings", "to_svg", "write"]
+__all__ = [
+    "FIGURES",
+    "Figure",
+    "FigureGroup",
+    "NothingToDraw",
+    "RenderedFigure",
+    "ResultSet",
+    "draw",
+    "drawings",
+    "to_png",
+    "to_svg",
+    "write",
+]

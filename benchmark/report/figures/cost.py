@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.aggregation import Cell
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.aggregation import MethodResult
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.figure import identity, is_variant, percent, seed_bars
 from benchmark.report.figures.points import Dot, draw_dots, name_dots, plane
 from benchmark.statistics import Interval, seed_interval
@@ -16,50 +16,50 @@ _LOG_FROM = 8
 
 
 @FIGURES.register("cost")
-def cost(evidence: Evidence) -> list[Drawing]:
+def cost(result_set: ResultSet) -> list[RenderedFigure]:
     """Accuracy against the seconds that the training of the student took."""
-    groups = evidence.groups()
+    groups = result_set.groups()
     if not groups:
         raise NothingToDraw("no finished run of any protocol")
-    return [Drawing(group.name("cost"), _draw(group), _table(group)) for group in groups]
+    return [RenderedFigure(group.name("cost"), _draw(group), _table(group)) for group in groups]
 
 
-def _table(group: Group) -> pd.DataFrame:
+def _table(group: FigureGroup) -> pd.DataFrame:
     """A row per method, best first."""
     rows = []
-    for cell in group.ranked():
-        accuracy, seconds = cell.interval(), _seconds(cell)
+    for result in group.ranked():
+        accuracy, seconds = result.interval(), _seconds(result)
         rows.append({
-            **identity(cell), "label": group.label(cell), "n_seeds": accuracy.n, "mean": accuracy.mean,
+            **identity(result), "label": group.label(result), "n_seeds": accuracy.n, "mean": accuracy.mean,
             "ci95": accuracy.half_width, "seconds": seconds.mean, "seconds_ci95": seconds.half_width,
-            "machine": "; ".join(_machines([cell])),
+            "machine": "; ".join(_machines([result])),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _seconds(cell: Cell) -> Interval:
-    return seed_interval([run["student_facts"]["seconds"] for run in cell.done.values()])
+def _seconds(result: MethodResult) -> Interval:
+    return seed_interval([run["student_facts"]["seconds"] for run in result.done.values()])
 
 
-def _machines(cells: list[Cell]) -> list[str]:
+def _machines(results: list[MethodResult]) -> list[str]:
     """What the students were trained on, as the records have it."""
     found = set()
-    for cell in cells:
-        for run in cell.done.values():
+    for result in results:
+        for run in result.done.values():
             where = run["environment"]
             cpu = f"{where['cpu']}, {where['threads']} thread{'s' * (where['threads'] != 1)}"
             found.add(cpu if where["device"] == "cpu" else str(where["gpu"] or where["device"]))
     return sorted(found)
 
 
-def _draw(group: Group) -> Figure:
-    cells = group.ranked()
-    figure, frame = plane(len(cells), group.title)
+def _draw(group: FigureGroup) -> Figure:
+    results = group.ranked()
+    figure, frame = plane(len(results), group.title)
     dots = []
-    for cell in cells:
-        seconds = _seconds(cell)
-        name, note = group.label(cell), f"{seconds.mean:.3g}"
-        dots.append(Dot(name, cell.method, seconds, percent(cell.interval()), note, is_variant(cell)))
+    for result in results:
+        seconds = _seconds(result)
+        name, note = group.label(result), f"{seconds.mean:.3g}"
+        dots.append(Dot(name, result.method, seconds, percent(result.interval()), note, is_variant(result)))
     shown = [dot.x.mean for dot in dots]
     log = max(shown) > _LOG_FROM * min(shown) > 0
     if log:
@@ -69,8 +69,8 @@ def _draw(group: Group) -> Figure:
     frame.margins(0.05)
     # a bar that reaches down to zero would open a logarithmic axis without end
     frame.set_xlim(left=max(frame.get_xlim()[0], min(shown) / 3 if log else 0.0))
-    frame.set_xlabel(f"training of the student (s), on {' and on '.join(_machines(cells))}")
-    frame.set_ylabel(f"{cells[0].metric} (%)")
+    frame.set_xlabel(f"training of the student (s), on {' and on '.join(_machines(results))}")
+    frame.set_ylabel(f"{results[0].metric} (%)")
     name_dots(figure, frame, dots, "training (s)")
-    style.footnote(figure, seed_bars(cells), group.footnote)
+    style.footnote(figure, seed_bars(results), group.footnote)
     return figure

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from benchmark.report.aggregation import Cell
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.aggregation import MethodResult
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.figure import identity
 from benchmark.report.figures.labels import spread
 
@@ -26,26 +26,26 @@ _LABELS = 20.5
 
 
 @FIGURES.register("curves")
-def curves(evidence: Evidence) -> list[Drawing]:
+def curves(result_set: ResultSet) -> list[RenderedFigure]:
     """Loss terms along training, a panel per method, with the stages' boundaries."""
     drawings = []
-    for group in evidence.groups():
-        trained = group.only(cell for cell in group.cells if any(run["history"] for run in cell.done.values()))
-        if trained.cells:
-            panels = [(cell, history(cell)) for cell in trained.ranked()]
+    for group in result_set.groups():
+        trained = group.only(result for result in group.results if any(run["history"] for run in result.done.values()))
+        if trained.results:
+            panels = [(result, history(result)) for result in trained.ranked()]
             data = pd.concat([table.assign(**identity(c), label=group.label(c)) for c, table in panels])
-            drawings.append(Drawing(group.name("curves"), _draw(trained, panels), data))
+            drawings.append(RenderedFigure(group.name("curves"), _draw(trained, panels), data))
     if not drawings:
         raise NothingToDraw("no finished run of a method that trains anything")
     return drawings
 
 
-def history(cell: Cell) -> pd.DataFrame:
+def history(result: MethodResult) -> pd.DataFrame:
     """A row per step and term: its mean, least and largest value over the seeds, and how many these are."""
     found = pd.DataFrame(
         (
             {"step": int(report["step"]), "stage": report["stage"], "term": term, "value": value}
-            for run in cell.done.values()
+            for run in result.done.values()
             for report in run["history"]
             for term, value in report.items()
             if term not in ("stage", "step")
@@ -55,23 +55,23 @@ def history(cell: Cell) -> pd.DataFrame:
     return table.rename(columns={"count": "n_seeds"}).reset_index()
 
 
-def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
+def _draw(group: FigureGroup, panels: Sequence[tuple[MethodResult, pd.DataFrame]]) -> Figure:
     across = max(2, min(len(panels), _ACROSS))
     down = math.ceil(len(panels) / across)
     wide, high, foot = style.DOUBLE / _ACROSS, 35.0, 12.0
     figure = style.canvas(across * wide, down * high + foot + 5, group.title)
     stages = max(table["stage"].nunique() for _, table in panels)
-    for i, (cell, table) in enumerate(panels):
+    for i, (result, table) in enumerate(panels):
         row, column = divmod(i, across)
         frame = style.axes(figure, column * wide + 9.5, foot + (down - 1 - row) * high + 5, wide - 26, high - 14)
-        _panel(figure, frame, cell, table)
-        color = style.legible(style.look(cell.method).color)
+        _panel(figure, frame, result, table)
+        color = style.legible(style.look(result.method).color)
         frame.set_title(
-            group.label(cell).replace(" (", "\n("), loc="left", pad=(3, 9, 15)[min(stages, 3) - 1], color=color
+            group.label(result).replace(" (", "\n("), loc="left", pad=(3, 9, 15)[min(stages, 3) - 1], color=color
         )
         if i + across >= len(panels):
             frame.set_xlabel("step", labelpad=1)
-    several = any(len(cell.done) > 1 for cell, _ in panels)
+    several = any(len(result.done) > 1 for result, _ in panels)
     style.footnote(
         figure,
         "weighted loss terms" + (": means over seeds, bands from the least to the largest" if several else ""),
@@ -81,7 +81,7 @@ def _draw(group: Group, panels: Sequence[tuple[Cell, pd.DataFrame]]) -> Figure:
     return figure
 
 
-def _panel(figure: Figure, frame: Axes, cell: Cell, table: pd.DataFrame) -> None:
+def _panel(figure: Figure, frame: Axes, result: MethodResult, table: pd.DataFrame) -> None:
     """Cross-entropy in black, the method's own terms in its colour with dashes of their own.
 
     They are named to the right, those of an earlier stage where they begin.
@@ -97,7 +97,7 @@ def _panel(figure: Figure, frame: Axes, cell: Cell, table: pd.DataFrame) -> None
     own = itertools.cycle(["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))])
     ends: list[tuple[str, str, float]] = []
     for term, rows in table.groupby("term"):
-        color, dashes = (style.INK, "-") if term == "ce" else (style.look(cell.method).color, next(own))
+        color, dashes = (style.INK, "-") if term == "ce" else (style.look(result.method).color, next(own))
         frame.plot(rows["step"], rows["mean"], color=color, linestyle=dashes)
         frame.fill_between(rows["step"], rows["min"], rows["max"], color=color, alpha=0.2, linewidth=0)
         if rows["step"].max() == table["step"].max():

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.records.store import Store
-from benchmark.report.aggregation import Cell
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.aggregation import MethodResult
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.figure import identity
 from benchmark.report.figures.overlap import share
 
@@ -31,20 +31,20 @@ class Panel:
 
     title: str
     method: str | None
-    cell: Cell
+    result: MethodResult
     classes: npt.NDArray[np.int64]
     places: npt.NDArray[np.float64]
     purity: float
 
 
 @FIGURES.register("embeddings")
-def embeddings(evidence: Evidence) -> list[Drawing]:
+def embeddings(result_set: ResultSet) -> list[RenderedFigure]:
     """Embeddings of the teacher and of each method's student in the plane (t-SNE), the same classes alike."""
-    groups = evidence.groups(lambda protocol: protocol if share(protocol) is not None else None)
-    found = [(group, panels) for group in groups if (panels := _panels(evidence.store, group))]
+    groups = result_set.groups(lambda protocol: protocol if share(protocol) is not None else None)
+    found = [(group, panels) for group in groups if (panels := _panels(result_set.store, group))]
     if not found:
         raise NothingToDraw("no finished run of distill-* with projections beside it")
-    return [Drawing(group.name("embeddings"), _draw(group, panels), _table(panels)) for group, panels in found]
+    return [RenderedFigure(group.name("embeddings"), _draw(group, panels), _table(panels)) for group, panels in found]
 
 
 def purity(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], neighbours: int = _NEIGHBOURS) -> float:
@@ -57,24 +57,26 @@ def purity(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], neigh
     return float((labels[nearest] == labels[:, None]).mean())
 
 
-def _panels(store: Store, group: Group) -> list[Panel]:
+def _panels(store: Store, group: FigureGroup) -> list[Panel]:
     """The teacher's panel, then each method's by accuracy, of its first seed; none where none kept projections."""
     panels: list[Panel] = []
-    for cell in group.ranked():
-        if cell.conditions.backbone != group.conditions.backbone:
+    for result in group.ranked():
+        if result.conditions.backbone != group.conditions.backbone:
             continue  # the teacher itself, which has a panel
-        kept = store.arrays(next(iter(cell.done.values())))
+        kept = store.arrays(next(iter(result.done.values())))
         if "projected" not in kept:
             continue
         if not panels:
-            panels.append(_panel("teacher", None, cell, kept, "projected_teacher"))
-        panels.append(_panel(group.label(cell), cell.method, cell, kept, "projected_student"))
+            panels.append(_panel("teacher", None, result, kept, "projected_teacher"))
+        panels.append(_panel(group.label(result), result.method, result, kept, "projected_student"))
     return panels
 
 
-def _panel(title: str, method: str | None, cell: Cell, kept: Mapping[str, npt.NDArray[Any]], name: str) -> Panel:
+def _panel(
+    title: str, method: str | None, result: MethodResult, kept: Mapping[str, npt.NDArray[Any]], name: str
+) -> Panel:
     points, classes = kept[name].astype(np.float64), kept["labels"][kept["projected"]].astype(np.int64)
-    return Panel(title, method, cell, classes, _to_plane(points), purity(points, classes))
+    return Panel(title, method, result, classes, _to_plane(points), purity(points, classes))
 
 
 def _to_plane(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -93,9 +95,9 @@ def _table(panels: Sequence[Panel]) -> pd.DataFrame:
     return pd.concat(
         [
             pd.DataFrame({"class": panel.classes, "x": panel.places[:, 0], "y": panel.places[:, 1]}).assign(
-                **{**identity(panel.cell), "method": panel.method},
+                **{**identity(panel.result), "method": panel.method},
                 network=panel.title,
-                seed=next(iter(panel.cell.done)),
+                seed=next(iter(panel.result.done)),
                 purity=panel.purity,
             )
             for panel in panels
@@ -103,7 +105,7 @@ def _table(panels: Sequence[Panel]) -> pd.DataFrame:
     )
 
 
-def _draw(group: Group, panels: Sequence[Panel]) -> Figure:
+def _draw(group: FigureGroup, panels: Sequence[Panel]) -> Figure:
     across = min(len(panels), _ACROSS)
     down, each = -(-len(panels) // across), style.DOUBLE / _ACROSS
     high = each + (8 if any("(" in panel.title for panel in panels) else 4)

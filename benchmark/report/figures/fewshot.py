@@ -8,36 +8,36 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmark.report.aggregation import Cell
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
-from benchmark.report.figures.figure import beside, identity, is_variant, seed_bars
+from benchmark.report.aggregation import MethodResult
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
+from benchmark.report.figures.figure import identity, is_variant, reference_of, seed_bars
 from benchmark.statistics import Interval
 
 REFERENCES = {"teacher": "teacher", "pixels": "raw pixels"}
 
 
 @FIGURES.register("fewshot")
-def fewshot(evidence: Evidence) -> list[Drawing]:
+def fewshot(result_set: ResultSet) -> list[RenderedFigure]:
     """Accuracy of each method on few-shot episodes, bars over seeds, beside the teacher and raw pixels."""
-    groups = evidence.groups(lambda protocol: protocol if protocol.startswith("fewshot-") else None)
+    groups = result_set.groups(lambda protocol: protocol if protocol.startswith("fewshot-") else None)
     if not groups:
         raise NothingToDraw("no finished run of a fewshot-{N}way{K}shot protocol")
-    return [Drawing(group.name("fewshot"), _draw(group), _table(group)) for group in groups]
+    return [RenderedFigure(group.name("fewshot"), _draw(group), _table(group)) for group in groups]
 
 
-def _table(group: Group) -> pd.DataFrame:
+def _table(group: FigureGroup) -> pd.DataFrame:
     """A row per method, best first, then the references; half-widths by what they cover."""
-    rows = [{**identity(cell), "label": group.label(cell), **_measures(cell)} for cell in group.ranked()]
+    rows = [{**identity(result), "label": group.label(result), **_measures(result)} for result in group.ranked()]
     for name, label in REFERENCES.items():
-        if (cell := beside(group.cells, name)) is not None:
-            rows.append({**identity(cell), "method": None, "label": label, **_measures(cell, name)})
+        if (result := reference_of(group.results, name)) is not None:
+            rows.append({**identity(result), "method": None, "label": label, **_measures(result, name)})
     return pd.DataFrame(rows)
 
 
-def _measures(cell: Cell, reference: str | None = None) -> dict[str, float | None]:
+def _measures(result: MethodResult, reference: str | None = None) -> dict[str, float | None]:
     """Mean, and half-widths by what they cover: draws of episodes, other images, other classes."""
-    interval = cell.interval(reference)
-    scores = [run if reference is None else run["references"][reference] for run in cell.done.values()]
+    interval = result.interval(reference)
+    scores = [run if reference is None else run["references"][reference] for run in result.done.values()]
     measures = {"mean": interval.mean, "ci95": interval.half_width, "n_seeds": interval.n}
     for kind in ("episode", "image", "class"):
         halves = [score["intervals"].get(kind, {}).get("half_width") for score in scores]
@@ -51,14 +51,17 @@ def _measures(cell: Cell, reference: str | None = None) -> dict[str, float | Non
     return measures
 
 
-def _draw(group: Group) -> Figure:
+def _draw(group: FigureGroup) -> Figure:
     """A row per method and reference, best first; a reference is a grey line through all of them."""
-    cells = group.ranked()
-    rows = [(group.label(cell), cell.interval(), style.look(cell.method).dot(is_variant(cell))) for cell in cells]
+    results = group.ranked()
+    rows = [
+        (group.label(result), result.interval(), style.look(result.method).dot(is_variant(result)))
+        for result in results
+    ]
     references: list[tuple[str, Interval, dict[str, Any]]] = []
     for name, label in REFERENCES.items():
-        if (cell := beside(cells, name)) is not None:
-            references.append((label, cell.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
+        if (result := reference_of(results, name)) is not None:
+            references.append((label, result.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
     rows = sorted(rows + references, key=lambda row: -row[1].mean)
     names = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
     wide = style.SINGLE if names < style.SINGLE / 2 else style.DOUBLE
@@ -82,6 +85,6 @@ def _draw(group: Group) -> Figure:
     frame.spines["left"].set_visible(False)
     frame.grid(axis="y", color=style.PALE, linewidth=0.4)
     frame.set_axisbelow(True)
-    frame.set_xlabel(f"{cells[0].metric} (%)")
-    style.footnote(figure, seed_bars(cells), group.footnote)
+    frame.set_xlabel(f"{results[0].metric} (%)")
+    style.footnote(figure, seed_bars(results), group.footnote)
     return figure

@@ -17,7 +17,7 @@ from benchmark.hashing import content_key
 from benchmark.records.run_label import parse_label
 from benchmark.records.store import Store
 from benchmark.registry import Registry
-from benchmark.report.aggregation import Cell, Conditions
+from benchmark.report.aggregation import Conditions, MethodResult
 from benchmark.report.figures import style
 from benchmark.spec import Student, Teacher
 from benchmark.statistics import Interval
@@ -30,7 +30,7 @@ class NothingToDraw(InputError):
 
 
 @dataclass(frozen=True)
-class Group:
+class FigureGroup:
     """The methods of one figure: measured under equal conditions, each with a finished run.
 
     ``conditions.protocol`` is what the figure calls the family of protocols it puts together. Beside students of the
@@ -38,32 +38,32 @@ class Group:
     """
 
     conditions: Conditions
-    cells: tuple[Cell, ...]
+    results: tuple[MethodResult, ...]
 
-    def label(self, cell: Cell) -> str:
-        """The cell's label, with a dagger where its backbone is not the group's."""
-        return cell.label + ("" if cell.conditions.backbone == self.conditions.backbone else "†")
+    def label(self, result: MethodResult) -> str:
+        """The result's label, with a dagger where its backbone is not the group's."""
+        return result.label + ("" if result.conditions.backbone == self.conditions.backbone else "†")
 
-    def only(self, cells: Iterable[Cell]) -> Group:
-        """The group with these of its cells alone."""
-        return dataclasses.replace(self, cells=tuple(cells))
+    def only(self, results: Iterable[MethodResult]) -> FigureGroup:
+        """The group with these of its results alone."""
+        return dataclasses.replace(self, results=tuple(results))
 
-    def ranked(self, reference: str | None = None) -> list[Cell]:
-        """The cells from the largest mean to the smallest, of the value or of a reference."""
-        return sorted(self.cells, key=lambda cell: (-cell.interval(reference).mean, self.label(cell)))
+    def ranked(self, reference: str | None = None) -> list[MethodResult]:
+        """The results from the largest mean to the smallest, of the value or of a reference."""
+        return sorted(self.results, key=lambda result: (-result.interval(reference).mean, self.label(result)))
 
     @property
     def title(self) -> str:
         """Protocol, where it is one, data set, networks and settings, in a line."""
         where = self.conditions
-        protocols = {cell.conditions.protocol for cell in self.cells}
+        protocols = {result.conditions.protocol for result in self.results}
         words = [*protocols] if len(protocols) == 1 else []
         return ", ".join([*words, where.dataset, f"{where.backbone} from {where.teacher}", where.preset])
 
     @property
     def footnote(self) -> str:
         """What a dagger means; empty where there is none."""
-        if all(cell.conditions.backbone == self.conditions.backbone for cell in self.cells):
+        if all(result.conditions.backbone == self.conditions.backbone for result in self.results):
             return ""
         return f"† is or starts as the teacher ({self.conditions.teacher})"
 
@@ -79,7 +79,7 @@ class Group:
 
     def _usual_networks(self) -> tuple[str, str] | None:
         """Student and teacher of the preset; None where the protocol is of a plug-in that is not installed."""
-        protocol = self.cells[0].conditions.protocol
+        protocol = self.results[0].conditions.protocol
         try:
             presets = PROTOCOLS.get(protocol).entry.presets
         except InputError:
@@ -95,66 +95,67 @@ def percent(interval: Interval) -> Interval:
     return dataclasses.replace(interval, mean=100 * interval.mean, half_width=half)
 
 
-def is_variant(cell: Cell) -> bool:
-    """Whether the method has settings of its own that are not the preset's; such a cell's marker is hollow."""
-    return cell.label != cell.method
+def is_variant(result: MethodResult) -> bool:
+    """Whether the method has settings of its own that are not the preset's; such a result's marker is hollow."""
+    return result.label != result.method
 
 
-def seed_bars(cells: Iterable[Cell]) -> str:
-    """What the bars of these cells cover; empty where all have one seed and none has a bar."""
-    return "bars: 95 % Student t over seeds" if any(len(cell.done) > 1 for cell in cells) else ""
+def seed_bars(results: Iterable[MethodResult]) -> str:
+    """What the bars of these results cover; empty where all have one seed and none has a bar."""
+    return "bars: 95 % Student t over seeds" if any(len(result.done) > 1 for result in results) else ""
 
 
-def beside(cells: Iterable[Cell], reference: str) -> Cell | None:
-    """Of the cells with such a reference beside them the one with the most seeds; None where none has it."""
-    having = [cell for cell in cells if all(reference in run["references"] for run in cell.done.values())]
-    return max(having, key=lambda cell: len(cell.done), default=None)
+def reference_of(results: Iterable[MethodResult], reference: str) -> MethodResult | None:
+    """Of the results with such a reference beside them the one with the most seeds; None where none has it."""
+    having = [result for result in results if all(reference in run["references"] for run in result.done.values())]
+    return max(having, key=lambda result: len(result.done), default=None)
 
 
-def identity(cell: Cell) -> dict[str, str]:
-    """Which cell it is, in columns of the leaderboard."""
-    where = cell.conditions
+def identity(result: MethodResult) -> dict[str, str]:
+    """Which result it is, in columns of the leaderboard."""
+    where = result.conditions
     return {
-        "protocol": where.protocol, "dataset": where.dataset, "preset": cell.preset, "teacher": where.teacher,
-        "backbone": where.backbone, "method": cell.method,
+        "protocol": where.protocol, "dataset": where.dataset, "preset": result.preset, "teacher": where.teacher,
+        "backbone": where.backbone, "method": result.method,
     }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What figures are made from: cells of records, and the store that holds their arrays."""
+class ResultSet:
+    """What figures are made from: results of records, and the store that holds their arrays."""
 
-    cells: list[Cell]
+    results: list[MethodResult]
     store: Store
 
-    def groups(self, family: Callable[[str], str | None] = lambda protocol: protocol) -> list[Group]:
-        """The cells of measured and finished runs by family and equal conditions, in their order.
+    def groups(self, family: Callable[[str], str | None] = lambda protocol: protocol) -> list[FigureGroup]:
+        """The results of measured and finished runs by family and equal conditions, in their order.
 
-        family: from a protocol's name to what its cells are put together under, None for protocols of no interest.
+        family: from a protocol's name to what its results are put together under, None for protocols of no interest.
         """
-        found: dict[Conditions, list[Cell]] = defaultdict(list)
-        for cell in self.cells:
-            name = family(cell.conditions.protocol)
-            if name is not None and cell.done and cell.conditions.provenance == "measured":
-                found[dataclasses.replace(cell.conditions, protocol=name)].append(cell)
-        groups, seated = [], set()
+        found: dict[Conditions, list[MethodResult]] = defaultdict(list)
+        for result in self.results:
+            name = family(result.conditions.protocol)
+            if name is not None and result.done and result.conditions.provenance == "measured":
+                found[dataclasses.replace(result.conditions, protocol=name)].append(result)
+        groups, merged = [], set()
         for conditions, own in found.items():
-            home = dataclasses.replace(conditions, backbone=conditions.teacher)
-            guests = [cell for cell in found.get(home, []) if _is_teacher(cell)] if home != conditions else []
-            if guests:
-                seated.add(home)
-            groups.append(Group(conditions, (*own, *guests)))
-        return [g for g in groups if g.conditions not in seated or not all(map(_is_teacher, g.cells))]
+            teacher_conditions = dataclasses.replace(conditions, backbone=conditions.teacher)
+            of_teacher = found.get(teacher_conditions, []) if teacher_conditions != conditions else []
+            frozen_teachers = [result for result in of_teacher if _is_teacher(result)]
+            if frozen_teachers:
+                merged.add(teacher_conditions)
+            groups.append(FigureGroup(conditions, (*own, *frozen_teachers)))
+        return [g for g in groups if g.conditions not in merged or not all(map(_is_teacher, g.results))]
 
 
-def _is_teacher(cell: Cell) -> bool:
+def _is_teacher(result: MethodResult) -> bool:
     """Whether the student is the teacher's network, or starts as that."""
-    facts = [run["student_facts"] for run in cell.done.values()]
-    return cell.conditions.backbone == cell.conditions.teacher and all(f["start"] == "teacher" for f in facts)
+    facts = [run["student_facts"] for run in result.done.values()]
+    return result.conditions.backbone == result.conditions.teacher and all(f["start"] == "teacher" for f in facts)
 
 
 @dataclass(frozen=True)
-class Drawing:
+class RenderedFigure:
     """One picture, the name of its files, and what it shows, as a table: accuracies in [0, 1], unlike on its axes."""
 
     name: str
@@ -162,33 +163,33 @@ class Drawing:
     data: pd.DataFrame
 
 
-Figure = Callable[[Evidence], list[Drawing]]
+Figure = Callable[[ResultSet], list[RenderedFigure]]
 """A registered figure. The first line of its docstring says what it shows; ``NothingToDraw`` where no record fits."""
 
 
 FIGURES: Registry[Figure] = Registry("figure", package="benchmark.report.figures", group="benchmark.figures")
 
 
-def drawings(name: str, evidence: Evidence) -> tuple[list[Drawing], str | None]:
+def drawings(name: str, result_set: ResultSet) -> tuple[list[RenderedFigure], str | None]:
     """The drawings of a figure; where there is nothing to draw, none and the reason."""
     figure = FIGURES.get(name).entry
     try:
         with style.styled():
-            return figure(evidence), None
+            return figure(result_set), None
     except NothingToDraw as reason:
         return [], str(reason)
 
 
-def draw(names: Iterable[str], evidence: Evidence, out: Path) -> tuple[list[Path], dict[str, str]]:
+def draw(names: Iterable[str], result_set: ResultSet, out: Path) -> tuple[list[Path], dict[str, str]]:
     """Write every drawing of these figures into the folder ``out``: as PDF, as PNG, and its data as CSV.
 
-    Returns the files written and, by name, why nothing was drawn of other figures. The same evidence gives the same
+    Returns the files written and, by name, why nothing was drawn of other figures. The same results gives the same
     bytes.
     """
     written: list[Path] = []
     skipped: dict[str, str] = {}
     for name in names:
-        made, reason = drawings(name, evidence)
+        made, reason = drawings(name, result_set)
         if reason is not None:
             skipped[name] = reason
         for drawing in made:
@@ -196,7 +197,7 @@ def draw(names: Iterable[str], evidence: Evidence, out: Path) -> tuple[list[Path
     return written, skipped
 
 
-def write(drawing: Drawing, out: Path) -> list[Path]:
+def write(drawing: RenderedFigure, out: Path) -> list[Path]:
     """Write a drawing into the folder ``out``: as PDF, as PNG, and its data as CSV. The files written."""
     contents = {
         "pdf": style.to_pdf(drawing.figure),

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
-from benchmark.report.figures.figure import beside, identity, is_variant, percent, seed_bars
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
+from benchmark.report.figures.figure import identity, is_variant, percent, reference_of, seed_bars
 from benchmark.report.figures.points import Dot, draw_dots, name_dots, plane
 
 _MEASURES = ("old", "new", "harmonic")
@@ -22,44 +22,44 @@ Value = TypeVar("Value", float, npt.NDArray[np.float64])
 
 
 @FIGURES.register("incremental")
-def incremental(evidence: Evidence) -> list[Drawing]:
+def incremental(result_set: ResultSet) -> list[RenderedFigure]:
     """Accuracy on new classes against old ones after classes are added, with contours of the harmonic mean."""
-    groups = evidence.groups(lambda protocol: protocol if protocol.startswith("incremental-1step-") else None)
+    groups = result_set.groups(lambda protocol: protocol if protocol.startswith("incremental-1step-") else None)
     if not groups:
         raise NothingToDraw("no finished run of an incremental-1step-{E}exemplars protocol")
-    return [Drawing(group.name("incremental"), _draw(group), _table(group)) for group in groups]
+    return [RenderedFigure(group.name("incremental"), _draw(group), _table(group)) for group in groups]
 
 
-def _table(group: Group) -> pd.DataFrame:
+def _table(group: FigureGroup) -> pd.DataFrame:
     """A row per method, best harmonic mean first, then the teacher on the old classes."""
     rows = []
-    for cell in group.ranked("harmonic"):
-        row: dict[str, object] = {**identity(cell), "label": group.label(cell), "n_seeds": len(cell.done)}
+    for result in group.ranked("harmonic"):
+        row: dict[str, object] = {**identity(result), "label": group.label(result), "n_seeds": len(result.done)}
         for name in _MEASURES:
-            interval = cell.interval(name)
+            interval = result.interval(name)
             row |= {name: interval.mean, f"{name}_ci95": interval.half_width}
         rows.append(row)
-    if (teacher := beside(group.cells, "teacher_old")) is not None:
+    if (teacher := reference_of(group.results, "teacher_old")) is not None:
         interval = teacher.interval("teacher_old")
         own = {"method": None, "label": "teacher", "n_seeds": interval.n}
         rows.append({**identity(teacher), **own, "old": interval.mean, "old_ci95": interval.half_width})
     return pd.DataFrame(rows)
 
 
-def _draw(group: Group) -> Figure:
-    cells = group.ranked("harmonic")
-    figure, frame = plane(len(cells), group.title, head=12)
+def _draw(group: FigureGroup) -> Figure:
+    results = group.ranked("harmonic")
+    figure, frame = plane(len(results), group.title, head=12)
     dots = [
         Dot(
-            group.label(cell), cell.method, percent(cell.interval("old")), percent(cell.interval("new")),
-            f"{100 * cell.interval('harmonic').mean:.1f}", is_variant(cell),
+            group.label(result), result.method, percent(result.interval("old")), percent(result.interval("new")),
+            f"{100 * result.interval('harmonic').mean:.1f}", is_variant(result),
         )
-        for cell in cells
+        for result in results
     ]  # fmt: skip
     low = [_cut([getattr(dot, side).mean for dot in dots]) for side in ("x", "y")]
     shown = [dot for dot in dots if dot.x.mean >= low[0] and dot.y.mean >= low[1]]
     draw_dots(frame, shown)
-    teacher = beside(cells, "teacher_old")
+    teacher = reference_of(results, "teacher_old")
     if teacher is not None:
         at = 100 * teacher.interval("teacher_old").mean
         frame.axvline(at, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -80,7 +80,7 @@ def _draw(group: Group) -> Figure:
     beyond = [f"{dot.label} (old {dot.x.mean:.1f}, new {dot.y.mean:.1f})" for dot in dots if dot not in shown]
     style.footnote(
         figure,
-        seed_bars(cells),
+        seed_bars(results),
         "contours: harmonic mean of the two (%)",
         f"beyond the frame: {', '.join(beyond)}" if beyond else "",
         group.footnote,

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from benchmark.report.aggregation import Cell
+from benchmark.report.aggregation import MethodResult
 from benchmark.report.figures import style
-from benchmark.report.figures.figure import Group, beside, identity, is_variant, percent, seed_bars
+from benchmark.report.figures.figure import FigureGroup, identity, is_variant, percent, reference_of, seed_bars
 from benchmark.report.figures.labels import spread
 from benchmark.statistics import Interval
 
@@ -28,11 +28,11 @@ _SHIFT = 9.0
 
 @dataclass(frozen=True)
 class Line:
-    """A method, or without one a reference: by position, the cell and its interval in [0, 1]."""
+    """A method, or without one a reference: by position, the result and its interval in [0, 1]."""
 
     label: str
     method: str | None
-    points: Mapping[float, tuple[Cell, Interval]]
+    points: Mapping[float, tuple[MethodResult, Interval]]
     hollow: bool = False
 
     @property
@@ -48,26 +48,26 @@ class Line:
         return style.look(self.method).dot(self.hollow)
 
 
-def make_lines(group: Group, position: Callable[[str], float], references: Mapping[str, str]) -> list[Line]:
-    """The group's cells as lines by label, and its references by their labels.
+def make_lines(group: FigureGroup, position: Callable[[str], float], references: Mapping[str, str]) -> list[Line]:
+    """The group's results as lines by label, and its references by their labels.
 
     A variant that was not measured wherever its method was is left out: its line would lead through places that it has
-    no value for. position: from a protocol's name to where its cells stand.
+    no value for. position: from a protocol's name to where its results stand.
     """
-    found: dict[tuple[str, str, bool], dict[float, tuple[Cell, Interval]]] = {}
-    by_place: dict[float, list[Cell]] = {}
-    for cell in group.cells:
-        x = position(cell.conditions.protocol)
-        found.setdefault((group.label(cell), cell.method, is_variant(cell)), {})[x] = cell, cell.interval()
-        by_place.setdefault(x, []).append(cell)
+    found: dict[tuple[str, str, bool], dict[float, tuple[MethodResult, Interval]]] = {}
+    by_place: dict[float, list[MethodResult]] = {}
+    for result in group.results:
+        x = position(result.conditions.protocol)
+        found.setdefault((group.label(result), result.method, is_variant(result)), {})[x] = result, result.interval()
+        by_place.setdefault(x, []).append(result)
     lines = [
         Line(label, method, dict(sorted(points.items())), hollow) for (label, method, hollow), points in found.items()
     ]
     whole = {line.method: set(line.points) for line in lines if not line.hollow}
     lines = [line for line in lines if not line.hollow or set(line.points) >= whole.get(line.method, set())]
     for name, label in references.items():
-        carriers = {x: beside(cells, name) for x, cells in sorted(by_place.items())}
-        points = {x: (cell, cell.interval(name)) for x, cell in carriers.items() if cell is not None}
+        carriers = {x: reference_of(results, name) for x, results in sorted(by_place.items())}
+        points = {x: (result, result.interval(name)) for x, result in carriers.items() if result is not None}
         if points:
             lines.append(Line(label, None, points))
     return lines
@@ -78,14 +78,14 @@ def table(lines: Sequence[Line], position: str) -> pd.DataFrame:
     return pd.DataFrame([
         {
             "line": line.label, position: x, "mean": interval.mean, "ci95": interval.half_width,
-            "n_seeds": interval.n, **identity(cell), "method": line.method,
+            "n_seeds": interval.n, **identity(result), "method": line.method,
         }
         for line in lines
-        for x, (cell, interval) in line.points.items()
+        for x, (result, interval) in line.points.items()
     ])  # fmt: skip
 
 
-def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = False) -> Figure:
+def draw_lines(lines: Sequence[Line], group: FigureGroup, *, along: str, log: bool = False) -> Figure:
     """The lines in one frame, as high as their names ask for. ``along``: what the horizontal axis shows."""
     high = max(68.0, _ROW * len(lines))
     figure = style.canvas(style.DOUBLE, high + 23, group.title)
@@ -99,11 +99,11 @@ def draw_lines(lines: Sequence[Line], group: Group, *, along: str, log: bool = F
         _draw(frame, line, _SHIFT * ((i + 0.5) / len(lines) - 0.5))
     _limit(frame, lines)
     frame.set_xlabel(along)
-    frame.set_ylabel(f"{group.cells[0].metric} (%)")
+    frame.set_ylabel(f"{group.results[0].metric} (%)")
     _name(figure, frame, lines)
-    out = len({group.label(cell) for cell in group.cells} - {line.label for line in lines})
+    out = len({group.label(result) for result in group.results} - {line.label for line in lines})
     left = f"not shown: {out} variant{'s' * (out > 1)} measured at some places only" if out else ""
-    style.footnote(figure, seed_bars(group.cells), group.footnote, left)
+    style.footnote(figure, seed_bars(group.results), group.footnote, left)
     return figure
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 
-from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw
+from benchmark.report.figures import FIGURES, NothingToDraw, RenderedFigure, ResultSet
 from benchmark.report.figures.lines import draw_lines, make_lines, table
 
 
 @FIGURES.register("overlap")
-def overlap(evidence: Evidence) -> list[Drawing]:
+def overlap(result_set: ResultSet) -> list[RenderedFigure]:
     """Accuracy against the share of classes that teacher and student have in common (distill-*)."""
     drawings = []
-    for group in evidence.groups(lambda protocol: "overlap" if share(protocol) is not None else None):
+    for group in result_set.groups(lambda protocol: "overlap" if share(protocol) is not None else None):
         lines = make_lines(group, lambda protocol: share(protocol) or 0, {"teacher_ncm": "teacher NCM"})
         if len({x for line in lines for x in line.points}) < 2:
             continue
         figure = draw_lines(lines, group, along="classes of the student that the teacher knows (%)")
-        drawings.append(Drawing(group.name("overlap"), figure, table(lines, "share_percent")))
+        drawings.append(RenderedFigure(group.name("overlap"), figure, table(lines, "share_percent")))
     if not drawings:
         raise NothingToDraw(
             "no conditions under which two of distill-cross, distill-overlap{P} and distill-same are measured"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 
-from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw
+from benchmark.report.figures import FIGURES, NothingToDraw, RenderedFigure, ResultSet
 from benchmark.report.figures.lines import draw_lines, make_lines, table
 
 _NAME = re.compile(r"((?:few|middle)shot-\d+way)(\d+)shot")
 
 
 @FIGURES.register("shots")
-def shots(evidence: Evidence) -> list[Drawing]:
+def shots(result_set: ResultSet) -> list[RenderedFigure]:
     """Accuracy against shots, of middleshot-* and of fewshot-* protocols with as many ways."""
     drawings = []
-    for group in evidence.groups(_family):
+    for group in result_set.groups(_family):
         lines = make_lines(group, _shots, {"teacher": "teacher", "pixels": "raw pixels"})
         if len({x for line in lines for x in line.points}) < 2:
             continue
         figure = draw_lines(lines, group, along="shots: labelled images per class", log=True)
-        drawings.append(Drawing(group.name("shots"), figure, table(lines, "shots")))
+        drawings.append(RenderedFigure(group.name("shots"), figure, table(lines, "shots")))
     if not drawings:
         raise NothingToDraw("no conditions under which two numbers of shots are measured with as many ways")
     return drawings

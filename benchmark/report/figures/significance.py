@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from benchmark.report.compare import ALPHA
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.statistics import holm, paired_test
 
 TOLD, UNTOLD = "#BFDDF0", "#FFFFFF"
@@ -17,19 +17,19 @@ TOLD, UNTOLD = "#BFDDF0", "#FFFFFF"
 
 
 @FIGURES.register("significance")
-def significance(evidence: Evidence) -> list[Drawing]:
+def significance(result_set: ResultSet) -> list[RenderedFigure]:
     """Every pair of methods: difference of means, Holm-adjusted p of the paired t-test over seeds, and the verdict."""
     drawings = []
-    for group in evidence.groups():
+    for group in result_set.groups():
         table = compare_all(group)
         if not table.empty:
-            drawings.append(Drawing(group.name("significance"), _draw(group, table), table))
+            drawings.append(RenderedFigure(group.name("significance"), _draw(group, table), table))
     if not drawings:
         raise NothingToDraw("no conditions under which two methods have finished two or more seeds in common")
     return drawings
 
 
-def compare_all(group: Group) -> pd.DataFrame:
+def compare_all(group: FigureGroup) -> pd.DataFrame:
     """A row per pair of methods with two seeds or more in common, the better first, on the seeds that both have.
 
     Difference of means and its interval in [0, 1], p of the paired t-test, the same after Holm's correction over all
@@ -51,10 +51,10 @@ def compare_all(group: Group) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def _draw(group: Group, table: pd.DataFrame) -> Figure:
+def _draw(group: FigureGroup, table: pd.DataFrame) -> Figure:
     """Methods best first; above the diagonal the difference, row minus column, below it the p of the same pair."""
     paired = {*table["a"], *table["b"]}
-    names = [name for cell in group.ranked() if (name := group.label(cell)) in paired]
+    names = [name for result in group.ranked() if (name := group.label(result)) in paired]
     count = len(names)
     wide = style.SINGLE if count < 7 else style.DOUBLE
     margin = 3 + 25.4 / 72 * max(style.text_width(name, 7) for name in names)
@@ -93,7 +93,7 @@ def _draw(group: Group, table: pd.DataFrame) -> Figure:
         f"below: p, paired t over {fewest if fewest == most else f'{fewest} to {most}'} seeds, Holm over all pairs",
         f"blue: p < {ALPHA:g}".replace("0.", "."),
         "white: cannot tell",
-        group.only(cell for cell in group.cells if group.label(cell) in names).footnote,
+        group.only(result for result in group.results if group.label(result) in names).footnote,
     )
     return figure
 

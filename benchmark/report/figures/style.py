@@ -141,9 +141,9 @@ def to_pdf(figure: Figure) -> bytes:
     return _encode(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, 300 dots per inch."""
-    return _encode(figure, "png", {"Software": None})
+def to_png(figure: Figure, dpi: int = 300) -> bytes:
+    """Return the figure as PNG with so many dots per inch."""
+    return _encode(figure, "png", {"Software": None}, dpi)
 
 
 def to_svg(figure: Figure) -> str:
@@ -152,8 +152,8 @@ def to_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _encode(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+def _encode(figure: Figure, kind: str, metadata: dict[str, None], dpi: int = 300) -> bytes:
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=dpi)
     return buffer.getvalue()

@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.records.store import Store
-from benchmark.report.aggregation import Cell
-from benchmark.report.figures import FIGURES, Drawing, Evidence, Group, NothingToDraw, style
+from benchmark.report.aggregation import MethodResult
+from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.overlap import share
 from benchmark.statistics import Interval, seed_interval
 
-_LOOKS = {"known": "#0072B2", "unknown": "#D55E00"}
+_COLORS = {"known": "#0072B2", "unknown": "#D55E00"}
 _EDGES = np.linspace(0.52, 1.0, 25)
 """Of the bins: the weights lie in [0.538, 1]."""
 
@@ -35,15 +35,15 @@ class Weights:
 
 
 @FIGURES.register("weights")
-def weights(evidence: Evidence) -> list[Drawing]:
+def weights(result_set: ResultSet) -> list[RenderedFigure]:
     """REFILLED's adaptive weights of images whose class the teacher knows and of others, with the AUC between them."""
     drawings = []
-    for group in evidence.groups(lambda protocol: "weights" if share(protocol) is not None else None):
-        protocols = sorted({cell.conditions.protocol for cell in group.cells}, key=lambda name: share(name) or 0)
-        panels = [_read(evidence.store, group.cells, protocol) for protocol in protocols]
+    for group in result_set.groups(lambda protocol: "weights" if share(protocol) is not None else None):
+        protocols = sorted({result.conditions.protocol for result in group.results}, key=lambda name: share(name) or 0)
+        panels = [_read(result_set.store, group.results, protocol) for protocol in protocols]
         found = [panel for panel in panels if panel is not None]
         if found:
-            drawings.append(Drawing(group.name("weights"), _draw(group, found), _table(group, found)))
+            drawings.append(RenderedFigure(group.name("weights"), _draw(group, found), _table(group, found)))
     if not drawings:
         raise NothingToDraw("no finished run of distill-overlap{P} with the teacher's weights beside it")
     return drawings
@@ -57,9 +57,11 @@ def auc(weights: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> float
     return float(above) / (int(known.sum()) * int((~known).sum()))
 
 
-def _read(store: Store, cells: Sequence[Cell], protocol: str) -> Weights | None:
+def _read(store: Store, results: Sequence[MethodResult], protocol: str) -> Weights | None:
     """What the runs of a protocol keep; one run per seed, as the weights are the teacher's alone."""
-    runs = {seed: run for cell in cells if cell.conditions.protocol == protocol for seed, run in cell.done.items()}
+    runs = {
+        seed: run for result in results if result.conditions.protocol == protocol for seed, run in result.done.items()
+    }
     kept = [store.arrays(run) for _, run in sorted(runs.items())]
     pairs = [(found["train_weights"].astype(float), found["train_known"]) for found in kept if "train_known" in found]
     if not pairs:
@@ -74,7 +76,7 @@ def _shares(panel: Weights) -> dict[str, npt.NDArray[np.float64]]:
     return {side: np.histogram(values, _EDGES)[0] / len(values) for side, values in sides.items()}
 
 
-def _table(group: Group, panels: Sequence[Weights]) -> pd.DataFrame:
+def _table(group: FigureGroup, panels: Sequence[Weights]) -> pd.DataFrame:
     """A row per protocol, side and bin."""
     where = group.conditions
     return pd.DataFrame([
@@ -89,7 +91,7 @@ def _table(group: Group, panels: Sequence[Weights]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def _draw(group: Group, panels: Sequence[Weights]) -> Figure:
+def _draw(group: FigureGroup, panels: Sequence[Weights]) -> Figure:
     across = min(len(panels), 3)
     wide = style.SINGLE if across == 1 else style.DOUBLE
     down, each, high = -(-len(panels) // across), (wide - 8) / across, 50.0
@@ -99,8 +101,8 @@ def _draw(group: Group, panels: Sequence[Weights]) -> Figure:
         row, column = divmod(i, across)
         frame = style.axes(figure, 13 + column * each, 16 + (down - 1 - row) * high, each - 8, high - 20)
         for side, values in _shares(panel).items():
-            frame.stairs(100 * values, _EDGES, color=_LOOKS[side], fill=True, alpha=0.25)
-            frame.stairs(100 * values, _EDGES, color=_LOOKS[side], linestyle="-" if side == "known" else "--")
+            frame.stairs(100 * values, _EDGES, color=_COLORS[side], fill=True, alpha=0.25)
+            frame.stairs(100 * values, _EDGES, color=_COLORS[side], linestyle="-" if side == "known" else "--")
         half = "" if panel.auc.half_width is None else f" ± {panel.auc.half_width:.3f}"
         frame.set_title(f"{share(panel.protocol)} % known classes\nAUC {panel.auc.mean:.3f}{half}", loc="left")
         frame.set_xlim(0.5, 1.02)
@@ -112,7 +114,7 @@ def _draw(group: Group, panels: Sequence[Weights]) -> Figure:
         if i == 0:
             for line, (side, text) in enumerate({"known": "known class", "unknown": "unknown class"}.items()):
                 frame.text(
-                    0.04, 0.96 - 0.11 * line, text, transform=frame.transAxes, color=_LOOKS[side], va="top", size=7
+                    0.04, 0.96 - 0.11 * line, text, transform=frame.transAxes, color=_COLORS[side], va="top", size=7
                 )
     several = any(panel.auc.n > 1 for panel in panels)
     style.footnote(

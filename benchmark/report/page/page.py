@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jinja2
 
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Record
-from benchmark.report.aggregation import Conditions, Pool, group_by_conditions, group_by_method
+from benchmark.records.schema import Record
+from benchmark.report.aggregation import ComparisonGroup, Conditions, group_by_conditions, group_by_method
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page.runs import RunPages
 
@@ -48,7 +48,7 @@ class Illustration(NamedTuple):
     svg: str
 
 
-class Run(NamedTuple):
+class RunLink(NamedTuple):
     """A run of a row: where its page is, and whether it failed."""
 
     seed: int
@@ -70,12 +70,12 @@ class Row:
     best: bool
     status: str
     missing: list[int]
-    runs: list[Run]
+    runs: list[RunLink]
 
 
 @dataclass(frozen=True)
-class Group:
-    """A pool as the page shows it: preset is the name alone, changed the settings that differ from it.
+class PageGroup:
+    """A group as the page shows it: preset is the name alone, changed the settings that differ from it.
 
     source: the publication, where the numbers are of one.
     """
@@ -97,9 +97,9 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
     """
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
     by_key = {str(record["key"]): record for record in ordered}
-    pools = group_by_conditions(group_by_method(by_key.values()))
+    compared = group_by_conditions(group_by_method(by_key.values()))
     numbers = {tuple(row[name] for name in _IDENTITY): row for row in leaderboard(by_key.values()).to_dict("records")}
-    groups = [_group(pool, numbers) for pool in pools]
+    groups = [_group(group, numbers) for group in compared]
     listed = {run.key for group in groups for row in group.rows for run in row.runs}
     measured = [group for group in groups if group.conditions.provenance == "measured"]
     published = [group for group in groups if group.conditions.provenance != "measured"] + _published(measured)
@@ -134,18 +134,18 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
 _IDENTITY = ("protocol", "dataset", "preset", "teacher", "backbone", "provenance", "method")
 
 
-def _group(pool: Pool, numbers: Mapping[tuple[Any, ...], Mapping[Any, Any]]) -> Group:
-    where = pool.conditions
+def _group(group: ComparisonGroup, numbers: Mapping[tuple[Any, ...], Mapping[Any, Any]]) -> PageGroup:
+    where = group.conditions
     rows = []
-    for cell in pool.cells:
-        identity = (where.protocol, where.dataset, cell.preset, where.teacher, where.backbone, where.provenance)
-        runs = [Run(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(cell.runs.items())]
-        rows.append(_row(numbers[*identity, cell.method], cell.label, pool.missing(cell), runs))
-    metrics = sorted({cell.metric for cell in pool.cells} - {""})
-    return Group(where, *parse_label(where.preset), " or ".join(metrics), "", _in_order(rows))
+    for result in group.results:
+        identity = (where.protocol, where.dataset, result.preset, where.teacher, where.backbone, where.provenance)
+        runs = [RunLink(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(result.runs.items())]
+        rows.append(_row(numbers[*identity, result.method], result.label, group.missing(result), runs))
+    metrics = sorted({result.metric for result in group.results} - {""})
+    return PageGroup(where, *parse_label(where.preset), " or ".join(metrics), "", _in_order(rows))
 
 
-def _published(measured: Iterable[Group]) -> list[Group]:
+def _published(measured: Iterable[PageGroup]) -> list[PageGroup]:
     """What publications report under the measured protocols and data sets, by conditions and publication."""
     wanted = {(group.conditions.protocol, group.conditions.dataset) for group in measured}
     found: dict[tuple[Conditions, str, str], list[Row]] = defaultdict(list)
@@ -154,12 +154,12 @@ def _published(measured: Iterable[Group]) -> list[Group]:
             conditions = Conditions(*(numbers[name] for name in _IDENTITY[:-1]))
             found[conditions, numbers["metric"], numbers["source"]].append(_row(numbers, numbers["method"], [], []))
     return [
-        Group(where, where.preset, [], metric, source, _in_order(rows))
+        PageGroup(where, where.preset, [], metric, source, _in_order(rows))
         for (where, metric, source), rows in sorted(found.items())
     ]
 
 
-def _row(numbers: Mapping[Any, Any], label: str, missing: list[int], runs: list[Run]) -> Row:
+def _row(numbers: Mapping[Any, Any], label: str, missing: list[int], runs: list[RunLink]) -> Row:
     ranked = numbers["status"] == "done" and numbers["provenance"] == "measured"
     return Row(
         label=label,
@@ -183,7 +183,7 @@ def _in_order(rows: Iterable[Row]) -> list[Row]:
     )
 
 
-def _names(groups: Iterable[Group]) -> dict[str, list[str]]:
+def _names(groups: Iterable[PageGroup]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {"protocol": set(), "dataset": set(), "method": set()}
     for group in groups:
         found["protocol"].add(group.conditions.protocol)

@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Record
+from benchmark.records.schema import Record
 from benchmark.registry import Registry
 from protocols import PROTOCOLS, Protocol
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.report.figures import Evidence
-from tests.report.figures.synthetic import evidence, records
+from benchmark.report.figures import ResultSet
+from tests.report.figures.synthetic import records, results
 
 
 @pytest.fixture(scope="session")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def full(tmp_path_factory: pytest.TempPathFactory) -> ResultSet:
     """Some methods of every family of protocols, three seeds each."""
-    return evidence(records(), tmp_path_factory.mktemp("records"))
+    return results(records(), tmp_path_factory.mktemp("records"))

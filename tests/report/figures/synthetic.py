@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.hashing import content_key
 from benchmark.records.store import Store
 from benchmark.report.aggregation import group_by_method
-from benchmark.report.figures import Evidence
+from benchmark.report.figures import ResultSet
 
 DISTILLED = ("ce", "at", "crd", "fitnet", "nst", "pkt", "refilled", "refilled-cvpr20", "rkd", "sp", "vid")
 FROZEN = ("linear-probe", "logistic-regression", "ncm")
@@ -141,7 +141,7 @@ def records(methods: Mapping[str, Sequence[str]] = FEW, seeds: Sequence[int] = (
     return made
 
 
-def evidence(records: Iterable[dict[str, Any]], root: Path) -> Evidence:
+def results(records: Iterable[dict[str, Any]], root: Path) -> ResultSet:
     """The cells of records, and a store of what those of distill-* keep beside them."""
     store, kept = Store(root), []
     root.mkdir(parents=True, exist_ok=True)
@@ -150,4 +150,4 @@ def evidence(records: Iterable[dict[str, Any]], root: Path) -> Evidence:
         if beside:
             made = made | {"arrays": store.save(made, beside).with_suffix(".npz").name}
         kept.append(made)
-    return Evidence(group_by_method(kept), store)
+    return ResultSet(group_by_method(kept), store)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from benchmark.report.figures import Drawing, drawings
+from benchmark.report.figures import RenderedFigure, drawings
 from tests.report.figures.synthetic import record
 from tests.report.figures.test_figure import made_of
 
@@ -17,7 +17,7 @@ def run(method: str, seed: int, seconds: float, **where: Any) -> dict[str, Any]:
     return made
 
 
-def drawn(*made: dict[str, Any]) -> Drawing:
+def drawn(*made: dict[str, Any]) -> RenderedFigure:
     (drawing,), _ = drawings("cost", made_of(*made))
     return drawing
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.report.figures import Drawing, drawings, style
+from benchmark.report.figures import RenderedFigure, drawings, style
 from tests.report.figures.synthetic import record
 from tests.report.figures.test_figure import made_of
 
 
-def drawn(*made: dict[str, Any]) -> Drawing:
+def drawn(*made: dict[str, Any]) -> RenderedFigure:
     (drawing,), _ = drawings("curves", made_of(*made))
     return drawing
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.report.figures import drawings
 from benchmark.report.figures.embeddings import purity
-from tests.report.figures.synthetic import arrays, evidence, record
+from tests.report.figures.synthetic import arrays, record, results
 
 
 def test_purity_is_the_share_of_neighbours_with_the_same_label() -> None:
@@ -26,7 +26,7 @@ def test_teacher_and_students_side_by_side_with_the_same_classes(tmp_path: Path)
     made = [
         record("distill-cross", method, s, v) for method, v in (("ce", 0.5), ("rkd", 0.6), ("ncm", 0.7)) for s in (0, 1)
     ]
-    (drawing,), _ = drawings("embeddings", evidence(made, tmp_path))
+    (drawing,), _ = drawings("embeddings", results(made, tmp_path))
     data = drawing.data
     assert data["network"].unique().tolist() == ["teacher", "rkd", "ce"]
     assert set(data["seed"]) == {0}
@@ -47,7 +47,7 @@ def test_teacher_and_students_side_by_side_with_the_same_classes(tmp_path: Path)
 
 
 def test_classes_that_lie_apart_are_drawn_apart(tmp_path: Path) -> None:
-    (drawing,), _ = drawings("embeddings", evidence([record("distill-cross", "ce", 0, 0.5)], tmp_path))
+    (drawing,), _ = drawings("embeddings", results([record("distill-cross", "ce", 0, 0.5)], tmp_path))
     teacher = drawing.data[drawing.data["network"] == "teacher"]
     places = teacher[["x", "y"]].to_numpy()
     assert purity(places, teacher["class"].to_numpy()) > 0.9

@@ -18,11 +18,14 @@ from matplotlib.figure import Figure
 from benchmark.errors import InputError
 from benchmark.records.store import Store
 from benchmark.report.aggregation import group_by_method
-from benchmark.report.figures import FIGURES, Drawing, Evidence, NothingToDraw, draw, drawings, style, to_svg
+from benchmark.report.figures import FIGURES, NothingToDraw, RenderedFigure, ResultSet, draw, drawings, style, to_svg
 from benchmark.report.figures.figure import file_name
-from tests.report.figures.synthetic import evidence, record, records
+from tests.report.figures.synthetic import record, records, results
 
 NAMES = ("overlap", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings")
+DRAWN_TWICE = "overlap", "incremental", "embeddings"
+"""One figure each of lines, of dots whose names are placed, and of t-SNE."""
+
 ONE_OF_ELSEWHERE = {
     "overlap": "fewshot-5way1shot",
     "fewshot": "distill-same",
@@ -33,42 +36,49 @@ ONE_OF_ELSEWHERE = {
 }
 
 
-def made_of(*made: dict[str, Any]) -> Evidence:
-    return Evidence(group_by_method(made), Store(Path()))
+def made_of(*made: dict[str, Any]) -> ResultSet:
+    return ResultSet(group_by_method(made), Store(Path()))
 
 
 def groups_of(*made: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    return [(g.name("cost"), [g.label(cell) for cell in g.cells]) for g in made_of(*made).groups()]
+    return [(g.name("cost"), [g.label(result) for result in g.results]) for g in made_of(*made).groups()]
 
 
-def test_the_figures_there_are() -> None:
+def test_registry_has_these_figures() -> None:
     assert set(FIGURES.names()) == set(NAMES)
 
 
-@pytest.fixture(scope="module")
-def once(full: Evidence) -> Callable[[str], list[Drawing]]:
-    """The drawings of a figure, made once for all tests of this file."""
+@pytest.fixture(scope="session")
+def once(full: ResultSet) -> Callable[[str], list[RenderedFigure]]:
+    """The drawings of a figure, made once for all tests."""
     return functools.cache(lambda name: drawings(name, full)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_draws_the_same_whenever_the_evidence_is_the_same(
-    name: str, full: Evidence, once: Callable[[str], list[Drawing]]
-) -> None:
+def test_figure_has_drawings_with_names_and_data(name: str, once: Callable[[str], list[RenderedFigure]]) -> None:
     assert FIGURES.help(name).endswith(".")
+    made = once(name)
+    assert len({drawing.name for drawing in made}) == len(made) > 0
+    for drawing in made:
+        assert drawing.name == file_name(drawing.name)
+        assert drawing.name.startswith(name)
+        assert isinstance(drawing.figure, Figure)
+        assert not drawing.data.empty
+
+
+@pytest.mark.parametrize("name", DRAWN_TWICE)
+def test_figure_is_the_same_for_the_same_results(
+    name: str, full: ResultSet, once: Callable[[str], list[RenderedFigure]]
+) -> None:
     first, (second, reason) = once(name), drawings(name, full)
     assert reason is None
-    assert len({drawing.name for drawing in first}) == len(first) > 0
     for one, other in zip(first, second, strict=True):
-        assert one.name == file_name(one.name)
-        assert one.name.startswith(name)
-        assert isinstance(one.figure, Figure)
-        assert not one.data.empty
+        assert one.name == other.name
         pd.testing.assert_frame_equal(one.data, other.data)
     assert to_svg(first[0].figure) == to_svg(second[0].figure)
 
 
-def cut_off(made: list[Drawing]) -> list[str]:
+def cut_off(made: list[RenderedFigure]) -> list[str]:
     """The names of drawings that do not end within their figures."""
     found = []
     for drawing in made:
@@ -81,24 +91,25 @@ def cut_off(made: list[Drawing]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_cut_off_by_the_figures_edge(name: str, once: Callable[[str], list[Drawing]]) -> None:
+def test_figure_is_not_cut_off_at_its_edges(name: str, once: Callable[[str], list[RenderedFigure]]) -> None:
     assert cut_off(once(name)) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nor_is_a_title_that_tells_of_changed_settings(name: str, full: Evidence) -> None:
+@pytest.mark.parametrize("name", ["fewshot", "significance"])
+def test_title_with_changed_settings_is_not_cut_off(name: str, full: ResultSet) -> None:
+    """A narrow figure and a wide one."""
     settings = "+protocol.episodes=2000+training.steps=600"
-    cells = [
+    changed = [
         dataclasses.replace(c, conditions=dataclasses.replace(c.conditions, preset=c.conditions.preset + settings))
-        for c in full.cells
+        for c in full.results
     ]
-    made = drawings(name, Evidence(cells, full.store))[0]
+    made = drawings(name, ResultSet(changed, full.store))[0]
     assert made
     assert cut_off(made) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_to_draw_is_said(name: str) -> None:
+def test_figure_without_fitting_records_gives_a_reason(name: str) -> None:
     made, reason = drawings(name, made_of())
     assert made == []
     assert reason
@@ -108,14 +119,14 @@ def test_nothing_to_draw_is_said(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_finished_measured_runs_are_drawn(name: str) -> None:
+def test_figure_leaves_out_failed_and_published_runs(name: str) -> None:
     made = [record(p, m, s, 0.5) for p in ("distill-same", "fewshot-5way1shot") for m in ("ce", "kd") for s in (0, 1)]
     failed = [{**run, "status": "failed"} for run in made]
     elsewhere = [{**run, "provenance": "reported-in-paper"} for run in made]
     assert drawings(name, made_of(*failed, *elsewhere))[0] == []
 
 
-def test_draw_writes_three_files_and_says_what_it_leaves_out(full: Evidence, tmp_path: Path) -> None:
+def test_draw_writes_three_files_and_returns_reasons_for_the_others(full: ResultSet, tmp_path: Path) -> None:
     few = made_of(*(run for run in records(seeds=(0,)) if run["protocol"].startswith("fewshot")))
     written, skipped = draw(["fewshot", "overlap"], few, tmp_path / "new" / "out")
     names = ["fewshot-5way1shot-glyphs", "fewshot-5way5shot-glyphs"]
@@ -128,7 +139,7 @@ def test_draw_writes_three_files_and_says_what_it_leaves_out(full: Evidence, tmp
     assert "distill-cross" in skipped["overlap"]
 
 
-def test_unknown_names_and_folders_that_cannot_be_written(tmp_path: Path) -> None:
+def test_draw_refuses_unknown_names_and_unwritable_folders(tmp_path: Path) -> None:
     few = made_of(record("fewshot-5way1shot", "ce", 0, 0.5))
     with pytest.raises(InputError, match="unknown figure 'fewshots'; did you mean 'fewshot'"):
         draw(["fewshots"], few, tmp_path)
@@ -157,7 +168,7 @@ def test_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_conditions_that_differ_have_names_that_differ() -> None:
+def test_group_names_differ_where_conditions_differ() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"dataset": "emoji"},
@@ -179,12 +190,12 @@ def test_conditions_that_differ_have_names_that_differ() -> None:
     ]
 
 
-def test_a_protocol_that_is_not_installed_has_all_in_its_name() -> None:
+def test_group_name_of_an_unknown_protocol_holds_both_networks() -> None:
     ((name, _),) = groups_of(record("my-protocol", "ce", 0, 0.5))
     assert name == "cost-my-protocol-glyphs-conv4-16-from-conv4-64"
 
 
-def test_file_names_are_safe_and_distinct() -> None:
+def test_file_name_is_safe_and_distinct() -> None:
     assert file_name("overlap-glyphs-quick+training.lr=0.2") == "overlap-glyphs-quick+training.lr=0.2"
     odd = [file_name(text) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301)]
     assert len(set(odd)) == 5
@@ -196,7 +207,7 @@ def test_the_frozen_teacher_stands_beside_students_of_another_backbone() -> None
     assert groups_of(*made) == [("cost-distill-cross-glyphs", ["ce", "linear-probe†", "ncm†"])]
     (group,) = made_of(*made).groups()
     assert "conv4-64" in group.footnote
-    assert group.only(group.cells[:1]).footnote == ""
+    assert group.only(group.results[:1]).footnote == ""
 
 
 def test_students_of_the_teachers_size_have_a_figure_of_their_own() -> None:
@@ -212,8 +223,8 @@ def test_students_of_the_teachers_size_have_a_figure_of_their_own() -> None:
     ]
 
 
-def test_damaged_arrays_are_an_error(tmp_path: Path) -> None:
-    found = evidence([record("distill-overlap60", "ce", 0, 0.5)], tmp_path)
+def test_drawings_refuse_damaged_arrays(tmp_path: Path) -> None:
+    found = results([record("distill-overlap60", "ce", 0, 0.5)], tmp_path)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(b"")
     with pytest.raises(InputError, match="damaged"):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.report.figures import Drawing, drawings
-from tests.report.figures.synthetic import METHODS, evidence, record, records
+from benchmark.report.figures import RenderedFigure, drawings
+from tests.report.figures.synthetic import METHODS, record, records, results
 from tests.report.figures.test_figure import made_of
 
 PROTOCOL = "incremental-1step-5exemplars"
@@ -22,7 +22,7 @@ def at(method: str, old: float, new: float, seed: int = 0) -> dict[str, Any]:
     return made
 
 
-def drawn(*made: dict[str, Any]) -> Drawing:
+def drawn(*made: dict[str, Any]) -> RenderedFigure:
     (drawing,), _ = drawings("incremental", made_of(*made))
     return drawing
 
@@ -40,7 +40,7 @@ def test_data_are_means_and_intervals_over_seeds() -> None:
 
 
 def test_one_seed_has_no_bars_and_three_have_two() -> None:
-    def segments(drawing: Drawing) -> int:
+    def segments(drawing: RenderedFigure) -> int:
         return sum(line.get_linewidth() == 0.5 and len(line.get_xdata()) == 2 for line in drawing.figure.axes[0].lines)
 
     assert segments(drawn(at("ce", 0.6, 0.9))) == 0
@@ -49,7 +49,7 @@ def test_one_seed_has_no_bars_and_three_have_two() -> None:
 
 def test_names_of_many_methods_meet_neither_names_nor_markers(tmp_path: Path) -> None:
     crowd = {PROTOCOL: METHODS[PROTOCOL]}
-    drawing = drawings("incremental", evidence(records(crowd), tmp_path))[0][0]
+    drawing = drawings("incremental", results(records(crowd), tmp_path))[0][0]
     names = set(drawing.data["label"]) - {"teacher"}
     boxes = [text.get_window_extent() for text in drawing.figure.texts if text.get_text() in names]
     assert len(boxes) == len(METHODS[PROTOCOL]) == 25

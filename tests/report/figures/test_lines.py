@@ -14,12 +14,12 @@ from scipy import stats
 
 from benchmark.records.store import Store
 from benchmark.report.aggregation import group_by_method
-from benchmark.report.figures import Drawing, Evidence, drawings, style
-from tests.report.figures.synthetic import METHODS, evidence, record, records
+from benchmark.report.figures import RenderedFigure, ResultSet, drawings, style
+from tests.report.figures.synthetic import METHODS, record, records, results
 
 
-def drawn(name: str, made: list[dict[str, Any]]) -> Drawing:
-    (drawing,), reason = drawings(name, Evidence(group_by_method(made), Store(Path())))
+def drawn(name: str, made: list[dict[str, Any]]) -> RenderedFigure:
+    (drawing,), reason = drawings(name, ResultSet(group_by_method(made), Store(Path())))
     assert reason is None
     return drawing
 
@@ -96,9 +96,9 @@ def test_one_seed_has_no_bar() -> None:
 
 def test_a_line_needs_two_places() -> None:
     made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "kd")]
-    assert drawings("overlap", Evidence(group_by_method(made), Store(Path())))[0] == []
+    assert drawings("overlap", ResultSet(group_by_method(made), Store(Path())))[0] == []
     other = [*made, record("distill-same", "ce", 0, 0.5, dataset="emoji")]
-    assert drawings("overlap", Evidence(group_by_method(other), Store(Path())))[0] == []
+    assert drawings("overlap", ResultSet(group_by_method(other), Store(Path())))[0] == []
 
 
 def test_ways_and_families_are_kept_apart() -> None:
@@ -109,7 +109,7 @@ def test_ways_and_families_are_kept_apart() -> None:
 
 def test_all_is_within_the_frame_and_names_of_many_lines_do_not_meet(tmp_path: Path) -> None:
     many = {protocol: methods for protocol, methods in METHODS.items() if protocol.startswith("distill")}
-    (drawing,), _ = drawings("overlap", evidence(records(many), tmp_path))
+    (drawing,), _ = drawings("overlap", results(records(many), tmp_path))
     (frame,) = drawing.figure.axes
     low, high = frame.get_ylim()
     half = drawing.data["ci95"].fillna(0)

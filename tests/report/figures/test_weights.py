@@ -8,7 +8,7 @@ from scipy import stats
 
 from benchmark.report.figures import drawings
 from benchmark.report.figures.weights import auc
-from tests.report.figures.synthetic import arrays, evidence, record
+from tests.report.figures.synthetic import arrays, record, results
 
 
 def naive_auc(weights: np.ndarray, known: np.ndarray) -> float:
@@ -32,7 +32,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
 
 def test_data_are_the_weights_of_every_seed_once(tmp_path: Path) -> None:
     made = [record("distill-overlap60", method, s, 0.5) for method in ("ce", "kd") for s in (0, 1)]
-    (drawing,), _ = drawings("weights", evidence(made, tmp_path))
+    (drawing,), _ = drawings("weights", results(made, tmp_path))
     assert drawing.name == "weights-glyphs"
     kept = [arrays(run) for run in made[:2]]
     weights = np.concatenate([part["train_weights"] for part in kept])
@@ -54,11 +54,11 @@ def test_a_panel_per_share_of_known_classes(tmp_path: Path) -> None:
     made = [record(f"distill-overlap{share}", "ce", 0, 0.5) for share in (100, 60, 5)] + [
         record("distill-same", "ce", 0, 0.5)
     ]
-    (drawing,), _ = drawings("weights", evidence(made, tmp_path))
+    (drawing,), _ = drawings("weights", results(made, tmp_path))
     titles = [frame.get_title(loc="left").split("\n")[0] for frame in drawing.figure.axes]
     assert titles == ["5 % known classes", "60 % known classes", "100 % known classes"]
     assert drawing.data["auc_ci95"].isna().all()
 
 
 def test_runs_that_kept_no_weights_have_nothing_to_draw(tmp_path: Path) -> None:
-    assert drawings("weights", evidence([record("distill-cross", "ce", 0, 0.5)], tmp_path))[0] == []
+    assert drawings("weights", results([record("distill-cross", "ce", 0, 0.5)], tmp_path))[0] == []
