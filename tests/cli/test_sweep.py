@@ -129,7 +129,7 @@ def test_sweep_ends_soon_after_a_signal_and_leaves_no_process(
         start_new_session=True,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while len(list((tmp_path / "results/runs/.claims").glob("*"))) < workers and time.monotonic() < until:
             time.sleep(0.1)
         assert len(members(process.pid)) >= workers + 1
@@ -185,7 +185,7 @@ def test_two_sweeps_at_once_never_run_a_job_twice(tmp_path: Path) -> None:
         for number in (1, 2)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in sweeps]
+        outputs = [process.communicate(timeout=480)[0] for process in sweeps]
     finally:
         for process in sweeps:
             process.kill()

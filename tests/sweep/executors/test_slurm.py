@@ -55,14 +55,14 @@ class Sweep:
     def end(self) -> tuple[int, str]:
         """Wait for the end; return exit status and output."""
         try:
-            out, errors = self.process.communicate(timeout=150)
+            out, errors = self.process.communicate(timeout=400)
         finally:
             self.process.kill()
         return self.process.returncode, out + errors
 
     def wait_for_a_run(self) -> str:
         """Wait until the only job is training; return its number."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while time.monotonic() < until:
             if any((self.folder / "results/runs/.claims").glob("*")):
                 time.sleep(1.0)  # the training has begun
@@ -162,7 +162,7 @@ def test_slurm_cancels_its_jobs_on_interruption(sweep: On) -> None:
     swept.process.terminate()
     status, said = swept.end()
     assert status == 130, said
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while swept.ask("squeue", "-h") and time.monotonic() < until:
         time.sleep(0.2)
     assert not swept.ask("squeue", "-h")
