@@ -124,6 +124,8 @@ def test_findings_of_the_readme_equal_the_results() -> None:
             assert results[claim, rival] == expected
             count += 1
     assert count == findings.count(" points ") >= 5
+    verdicts = [verdict for *_, verdict in rows]
+    assert verdicts.count("contradicted") > len(verdicts) / 2, "README says that most comparisons contradict the claims"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
