@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -28,6 +29,7 @@ tool = load("tools/reference_results")
 RESULTS = ROOT / "results"
 SAME = ("cpu", "torch", "threads", "precision")
 TOLERANCE = 0.1
+STORED = json.loads(Path(__file__).with_name("stored_record_names.json").read_text(encoding="utf-8"))
 TEACHERS = Path(__file__).parent / "assets" / "teachers"
 SECONDS = 10.0
 """The longest recorded run that is repeated with a stored teacher."""
@@ -132,16 +134,27 @@ def test_records_are_replanned_under_their_keys(records: list[Record], monkeypat
         assert plan_from_record(record, Path()).spec(record["seed"]).key == record["key"]
 
 
+def test_records_hold_the_stored_names(records: list[Record]) -> None:
+    """A rename would orphan the records: it must fail here first."""
+    parts = [part for part in STORED if part not in ("record", "arrays")]
+    assert sorted({name for record in records for name in record}) == STORED["record"]
+    for part in parts:
+        assert sorted({name for record in records for name in record[part]}) == STORED[part], part
+
+
 def test_every_record_is_whole(records: list[Record]) -> None:
     store = Store(RESULTS / "reference")
+    names: set[str] = set()
     for record in records:
         assert record["status"] == "done"
         arrays = store.arrays(record)
+        names |= set(arrays)
         if "correct_student" in arrays:
             mean = arrays["correct_student"].mean() / record["facts"]["queries_per_episode"]
         else:
             mean = (arrays["predicted_student"] == arrays["labels"]).mean()
         assert mean == pytest.approx(record["value"], abs=1e-12)
+    assert sorted(names) == STORED["arrays"]
 
 
 def check_equal(record: Record, data: Path) -> None:

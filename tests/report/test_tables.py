@@ -67,7 +67,7 @@ def test_markdown_holds_every_number_and_names_what_is_missing() -> None:
     half = 100 * stats.t.ppf(0.975, 2) * stats.sem(VALUES["refilled", "distill-same"])
     assert f"**81.00** ± {half:.2f}" in text
     assert "80.33 †" in text
-    assert "- kd: lacks distill-overlap5 altogether; distill-overlap20 seed 2" in text
+    assert "- kd: no seed 2 of distill-overlap20; no run of distill-overlap5" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {6}
 
