@@ -50,7 +50,9 @@ def check(
     data: Data = None,
     offline: Offline = False,
 ) -> None:
-    """Check a built-in entry or a plug-in: one line per check, pass or FAIL with the reason.
+    """Check a plug-in or a built-in entry.
+
+    This prints one line per check: pass, or FAIL with the reason.
 
     Exits with 0 if all checks pass, else with 1. Trains tiny networks for a few steps and keeps no files.
 
@@ -87,7 +89,9 @@ def method(
         Path | None, typer.Option(metavar="DIR", help="Folder to create [default: the name of the method].")
     ] = None,
 ) -> None:
-    """Write a package with a working method, its entry point and a test that runs all checks.
+    """Write a package with a working method.
+
+    It has an entry point and a test that runs all checks.
 
     \b
     Examples:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="List and show data sets; download, import, verify and remove those that do not ship with the suite.",
+    help="List, show, download and import data sets.",
     epilog="""\b
     Examples:
       python -m benchmark data list

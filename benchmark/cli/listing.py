@@ -36,7 +36,9 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """List protocols, methods, data sets, backbones, pretrained teachers or recipes, one per line.
+    """List the names that other commands take.
+
+    One line each for protocols, methods, data sets, backbones, pretrained teachers or recipes.
 
     \b
     Examples:

@@ -101,7 +101,9 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparisons alone, as JSON.")] = False,
 ) -> None:
-    """Say whether methods differ: differences on common seeds, their intervals, paired tests, and a sentence.
+    """Test whether methods differ.
+
+    This prints differences on common seeds, their intervals, paired tests and a sentence.
 
     The unit is the training seed: more episodes of the same two networks say nothing new about two methods.
 
@@ -144,7 +146,9 @@ def plot(
     dataset: Dataset = None,
     list_: Annotated[bool, typer.Option("--list", help="List the figures there are.")] = False,
 ) -> None:
-    """Draw figures for papers: PDF and PNG at print size, and the data drawn as CSV beside them.
+    """Draw figures for papers.
+
+    Each is a PDF and a PNG at print size, with the drawn data as CSV.
 
     \b
     Examples:
@@ -180,7 +184,9 @@ def report(
     results: Results = DEFAULT_RESULTS,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("results/report.html"),
 ) -> None:
-    """Make one HTML file of leaderboard, figures and every run, that needs no network.
+    """Write one HTML page of all results.
+
+    It holds leaderboard, figures and every run, and needs no network.
 
     \b
     Example:

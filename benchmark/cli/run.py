@@ -94,7 +94,9 @@ def run(
     checkpoint_every: CheckpointEvery = 60.0,
     offline: Offline = False,
 ) -> None:
-    """Run a method on a protocol: train, measure, save a record, print the number with its error bars.
+    """Train and measure a method on a protocol.
+
+    This saves a record and prints the accuracy with its error bars.
 
     \b
     Examples:

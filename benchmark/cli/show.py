@@ -31,7 +31,9 @@ def show(
     results: Results = DEFAULT_RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
-    """Print what a run measured, with settings and environment; or describe a method or a recipe.
+    """Show a run, a method or a recipe.
+
+    Of a run this prints the measured values, settings and environment.
 
     A recipe is shown with its published numbers and those measured in the results folder. RUN is the file of a record,
     its key, or the first characters of its key, as at the end of the file name.

@@ -152,7 +152,9 @@ def sweep(
     slurm_cpus: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cores of a job [default: 1].")] = None,
     slurm_memory: Annotated[int | None, typer.Option(min=1, metavar="GIB", help="Memory of a job.")] = None,
 ) -> None:
-    """Run every missing run of a grid: each protocol with each method, data set and seed.
+    """Run every missing run of a grid.
+
+    A grid has each protocol with each method, data set and seed.
 
     A grid file is a list of blocks with the same names: protocols, methods, datasets, seeds, preset, set, limit_steps,
     slurm. A failure does not stop the other runs. After an interruption the same command resumes. Several sweeps may
@@ -214,7 +216,9 @@ def status(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print how many runs of a grid are done, running, failed, missing and not applicable. This runs nothing.
+    """Count the runs of a grid by their state.
+
+    A run is done, running, failed, missing or not applicable. This runs nothing.
 
     Without options, the grid is that of the last sweep in the results folder, which may still run.
 

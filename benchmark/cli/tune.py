@@ -62,7 +62,9 @@ def tune(
         bool, typer.Option("--dry-run", help="Print the trials and how long they may take; run nothing.")
     ] = False,
 ) -> None:
-    """Choose methods' settings on validation data, with the same number of trials for every method.
+    """Choose settings on validation data.
+
+    Every method has the same number of trials.
 
     The search covers the learning rate and the weights that a method declares. The choice completes the preset `quick`
     of protocol and method, which later runs use. After an interruption the same command resumes.

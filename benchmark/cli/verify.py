@@ -35,7 +35,9 @@ def verify(
     ] = False,
     offline: Offline = False,
 ) -> None:
-    """Repeat a run and print whether the results are equal bit for bit, or what differs.
+    """Repeat a run and compare it bit for bit.
+
+    This prints whether all results are equal, or what differs.
 
     Nothing is saved. Exit status: 0 if everything is equal, 1 if something differs.
 

@@ -74,6 +74,11 @@ def test_help_ends_with_its_examples(path: tuple[str, ...], capsys: pytest.Captu
     assert shown[-len(wanted) :] == wanted
 
 
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path], ids=" ".join)
+def test_command_list_shows_whole_sentences(path: tuple[str, ...]) -> None:
+    assert not COMMANDS[path].get_short_help_str(limit=60).endswith("...")
+
+
 @pytest.mark.parametrize("line", ["run --nonsense", "list nonsense", "data import", "run --seed x"])
 def test_parse_refuses_a_wrong_example(line: str) -> None:
     with pytest.raises(typer.BadParameter.__mro__[1]):
