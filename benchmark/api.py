@@ -6,6 +6,7 @@ import operator
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from benchmark.experiment.runner import RunContext
     from benchmark.records.schema import Record
     from benchmark.report.compare import Comparison
+    from benchmark.sweep.execution import SweepPlan
+    from benchmark.sweep.grid import GridBlock
     from benchmark.system.progress import Progress
 
 RESULTS = "results/runs"
@@ -174,6 +177,104 @@ def run(
     return records
 
 
+def prepare_sweep(
+    blocks: Iterable[GridBlock],
+    *,
+    device: str = "auto",
+    results: str | os.PathLike[str] = RESULTS,
+    data: str | os.PathLike[str] | None = None,
+    mode: Mode = "missing",
+    checkpoint_every: float = 60.0,
+    progress: Progress,
+) -> SweepPlan:
+    """Plan the runs of a grid and read their state; ``sweep`` and the commands on grids start here. Nothing is trained.
+
+    The arguments are those of ``sweep``.
+    """
+    from benchmark.data.published import default_data_root
+    from benchmark.sweep.execution import plan_sweep
+    from benchmark.sweep.executors.base import SweepConfig
+    from benchmark.system.progress import InterruptibleProgress
+    from benchmark.training import select_device
+
+    select_device(device)  # an impossible device fails here, not in every worker
+    data_root = default_data_root() if data is None else Path(data)
+    config = SweepConfig(Path(results).resolve(), data_root.resolve(), device, mode, checkpoint_every)
+    return plan_sweep(blocks, config, InterruptibleProgress(progress, stopped=interrupts.stop_requested))
+
+
+def sweep(
+    protocols: str | Sequence[str],
+    methods: str | Sequence[str] = "all",
+    *,
+    datasets: str | Sequence[str] = "glyphs",
+    seeds: SupportsIndex | Iterable[SupportsIndex] = 0,
+    preset: str = "quick",
+    settings: Mapping[str, object] | None = None,
+    limit_steps: int | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    results: str | os.PathLike[str] = RESULTS,
+    data: str | os.PathLike[str] | None = None,
+    mode: Mode = "missing",
+    checkpoint_every: float = 60.0,
+    progress: bool = True,
+) -> list[Record]:
+    """Run each protocol with each method, data set and seed, as ``python -m benchmark sweep`` does.
+
+    A failed run does not stop the others; a warning names it. After Ctrl-C the same call resumes.
+
+    Args:
+        protocols: one name or several.
+        methods: one name or several; ``all`` means every method that applies.
+        datasets: one name or several.
+        seeds: one seed or several.
+        preset: ``quick``, ``paper`` or the name of a recipe.
+        settings: values by ``section.name``, for all runs.
+        limit_steps: training steps of teacher and student, for a smoke run.
+        jobs: runs at a time; None means one per GPU, else two. With 1 the runs stay in this process. Otherwise a script
+            must call this under ``if __name__ == "__main__":``, because worker processes import it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        results: the folder of records.
+        data: the folder of data sets and teachers; None means ``BENCHMARK_DATA`` or the user's cache.
+        mode: ``missing``, ``retry-failed``, ``force`` or ``only-cache``.
+        checkpoint_every: seconds between two checkpoints of a training.
+        progress: whether to show the running jobs.
+
+    Returns:
+        The finished records of the grid.
+
+    Raises:
+        InputError: a name is unknown, a value is invalid, or nothing of the grid applies.
+    """
+    from benchmark.display.progress_bar import Bar
+    from benchmark.display.sweep_table import SweepTable
+    from benchmark.sweep.execution import ExecutorConfig, default_n_jobs, run_sweep
+    from benchmark.sweep.grid import GridBlock
+    from benchmark.system.progress import Silent
+
+    block = GridBlock(
+        protocols=_names(protocols), methods=_names(methods), datasets=_names(datasets), seeds=tuple(_seeds(seeds)),
+        preset=preset, set=tuple(f"{name}={value}" for name, value in (settings or {}).items()),
+        limit_steps=limit_steps,
+    )  # fmt: skip
+    with interrupts.sigint_handled():
+        plan = prepare_sweep(
+            [block], device=device, results=results, data=data, mode=mode, checkpoint_every=checkpoint_every,
+            progress=Bar() if progress else Silent(),
+        )  # fmt: skip
+        n_jobs = jobs or default_n_jobs("local", device)
+        with SweepTable(plan.selected, plan.status.seconds, n_jobs) if progress else nullcontext() as table:
+            outcomes = run_sweep(
+                plan, ExecutorConfig("serial" if n_jobs == 1 else "local", n_jobs), table or (lambda job, event: None)
+            )
+    for job, outcome in outcomes:
+        if outcome.status == "failed":
+            warnings.warn(f"{job} failed: {outcome.error}", stacklevel=2)
+    records = (plan.store.find(job.key) for job in plan.jobs)
+    return [record for record in records if record is not None and record["status"] == "done"]
+
+
 def load_records(
     results: str | os.PathLike[str] = RESULTS, *, protocol: str | None = None, dataset: str | None = None
 ) -> list[Record]:
@@ -214,6 +315,10 @@ def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike
     for line in left_out:
         warnings.warn(f"not compared: {line}", stacklevel=2)
     return comparisons
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _seeds(seeds: SupportsIndex | Iterable[SupportsIndex]) -> list[int]:

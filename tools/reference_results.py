@@ -8,6 +8,7 @@ figures and makes the HTML page, into results/built. README and documentation qu
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from benchmark.records.schema import Record
 from benchmark.records.store import Store
@@ -366,7 +368,6 @@ def texts(records: Sequence[Record], store: Store) -> dict[str, str]:
     return {
         "leaderboard.csv": to_csv(leaderboard(records)),
         "tables/leaderboard.md": to_markdown(tables),
-        "tables/leaderboard.tex": to_latex(tables),
         "tables/claims.md": claims_document(findings),
         "README.md": document(records, findings),
     }
@@ -377,7 +378,15 @@ def draw_shown(result_set: ResultSet) -> None:
     (RESULTS / "figures").mkdir(exist_ok=True)
     for figure, name in SHOWN.items():
         (made,) = (each for each in drawings(figure, result_set)[0] if each.name == name)
-        write_atomically(RESULTS / f"figures/{name}.png", to_png(made.figure, dpi=150))
+        write_atomically(RESULTS / f"figures/{name}.png", with_palette(to_png(made.figure, dpi=150)))
+
+
+def with_palette(png: bytes) -> bytes:
+    """The same picture in 256 colours: a third of the size, with no difference to be seen in line drawings."""
+    content = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(content, "png", optimize=True)
+    return content.getvalue()
 
 
 def illustrations(name: str) -> list[Illustration]:
@@ -391,11 +400,12 @@ def illustrations(name: str) -> list[Illustration]:
 
 
 def build(records: Sequence[Record]) -> None:
-    """Draw all figures and make the HTML page, into results/built."""
+    """Draw all figures, make the LaTeX tables and the HTML page, into results/built."""
     shutil.rmtree(BUILT, ignore_errors=True)
     BUILT.mkdir()
     with ProcessPoolExecutor() as pool:
         shown = [each for some in pool.map(illustrations, FIGURES.names()) for each in some]
+    write_atomically(BUILT / "leaderboard.tex", to_latex(make_tables(records)).encode())
     write_atomically(BUILT / "report.html", make_page(records, shown, []).encode())
 
 

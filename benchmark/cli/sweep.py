@@ -172,15 +172,15 @@ def sweep(
         raise InputError("the options --slurm-... go with --executor slurm")
     if blocks is None:
         raise InputError("name what to run: --protocols, with --methods, --datasets and --seeds, or --grid FILE")
+    from benchmark import api
     from benchmark.display.sweep_table import SweepTable, print_status, status_as_json, time_estimate
-    from benchmark.sweep.execution import ExecutorConfig, default_n_jobs, plan_sweep, run_sweep
-    from benchmark.sweep.executors.base import SweepConfig
+    from benchmark.sweep.execution import ExecutorConfig, default_n_jobs, run_sweep
     from benchmark.sweep.status import read_status
-    from benchmark.training import select_device
 
-    select_device(device)
-    config = SweepConfig(results.resolve(), data_root(data).resolve(), device, mode.value, checkpoint_every)
-    plan = plan_sweep(blocks, config, planning_progress(as_json))
+    plan = api.prepare_sweep(
+        blocks, device=device, results=results, data=data_root(data), mode=mode.value,
+        checkpoint_every=checkpoint_every, progress=planning_progress(as_json),
+    )  # fmt: skip
     n_jobs = jobs or default_n_jobs(executor.value, device)
     if not as_json:
         print_status(plan.job_list, plan.status)
