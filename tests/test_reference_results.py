@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -30,9 +29,8 @@ RESULTS = ROOT / "results"
 SAME = ("cpu", "torch", "threads", "precision")
 TOLERANCE = 0.1
 STORED = json.loads(Path(__file__).with_name("stored_record_names.json").read_text(encoding="utf-8"))
-TEACHERS = Path(__file__).parent / "assets" / "teachers"
 SECONDS = 10.0
-"""The longest recorded run that is repeated with a stored teacher."""
+"""The longest recorded run that is repeated in the fast tests."""
 
 
 @pytest.fixture(scope="session")
@@ -174,16 +172,11 @@ def check_equal(record: Record, data: Path) -> None:
         assert abs(again["value"] - record["value"]) <= TOLERANCE, name
 
 
-def test_random_short_run_with_the_stored_teacher_gives_the_recorded_value(
-    records: list[Record], tmp_path: Path
-) -> None:
-    """Another run each time. The teacher's weights are an asset of the tests, so that only the student is trained."""
-    shutil.copytree(TEACHERS, tmp_path / "teachers")
-    (teacher,) = (path.name for path in TEACHERS.iterdir())
-    short = [r for r in records if r["teacher_facts"]["key"].startswith(teacher) and r["seconds"] <= SECONDS]
-    assert len(short) > 100
+def test_random_short_run_gives_the_recorded_value(records: list[Record], tmp_path: Path) -> None:
+    """Another run each time, of those whose teacher is the smallest one, so that teacher and student train quickly."""
+    short = [r for r in records if (r["dataset"], r["teacher"]) == ("emoji", "conv4-32") and r["seconds"] <= SECONDS]
+    assert len(short) >= 50
     check_equal(random.SystemRandom().choice(short), tmp_path)
-    assert [path.name for path in (tmp_path / "teachers").iterdir() if path.is_dir()] == [teacher]
 
 
 @pytest.mark.slow
