@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.data.image_format import ImageFormat
 from benchmark.data.memory_map import MapIndex, MapWriter, chunk_rows
-from benchmark.data.published import Resize
 from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
 from benchmark.system.progress import Progress
@@ -32,23 +32,6 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice) -> Sequence[RawImage] | npt.NDArray[np.uint8]: ...
-
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """The format of stored images. Other sizes are resized with Lanczos filtering; images of this size stay unchanged.
-
-    Attributes:
-        size: side of the square image in pixels.
-        channels: 1 (grey) or 3 (RGB).
-        resize: how other shapes become square. ``squash`` changes the aspect ratio. ``centre`` scales the shorter side
-            to 8/7 of ``size`` (as 256 to 224) and crops the centre. ``cover`` scales it to ``size`` and crops the
-            centre.
-    """
-
-    size: int
-    channels: int = 3
-    resize: Resize = "squash"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
 from benchmark.data.download import Download
+from benchmark.data.image_format import Resize
 from benchmark.errors import InputError
 from benchmark.system.progress import Progress, Silent
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from benchmark.data.importing import ImageList
     from benchmark.data.memory_map import MapIndex
     from benchmark.registry import Resolved
-
-Resize = Literal["squash", "centre", "cover"]
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from benchmark.methods.requirements import TransferContext
+from benchmark.methods.requirements import Traits, TransferContext
 
-if TYPE_CHECKING:
-    from benchmark.methods.base import Method
-
-Rule = Callable[["type[Method]", TransferContext, Any], str | None]
-"""Arguments: the method, the conditions, and the method's settings."""
+Rule = Callable[[Traits, TransferContext], str | None]
+"""Arguments: the method with its settings, and the conditions."""
 
 
-def matching_classes(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def matching_classes(method: Traits, context: TransferContext) -> str | None:
     """The label spaces are those for which the method is defined."""
     wanted, relation = method.needs.labels, context.label_relation
     if wanted == "same" and relation != "same":
@@ -28,22 +24,21 @@ def matching_classes(method: type[Method], context: TransferContext, settings: A
     return None
 
 
-def episodes_for_episodic_methods(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def episodes_for_episodic_methods(method: Traits, context: TransferContext) -> str | None:
     """A method that learns from episodes is evaluated on episodes."""
     if method.needs.learns == "episodes" and not context.episodic:
         return "it learns from episodes; the fewshot protocols evaluate on them"
     return None
 
 
-def trained_head(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def trained_head(method: Traits, context: TransferContext) -> str | None:
     """Evaluated logits come from a head that some stage trains."""
-    stages = method.stages_for(settings)
-    if context.evaluated == "logits" and stages and not any(stage.head for stage in stages):
+    if context.evaluated == "logits" and not method.trains_head:
         return "its settings leave the head untrained, and the head is evaluated"
     return None
 
 
-def exemplars(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def exemplars(method: Traits, context: TransferContext) -> str | None:
     """A method that uses exemplars has some."""
     if context.exemplars == 0 and method.incremental_defaults.head != "net":
         return "its classifier is the nearest class mean, and without exemplars old classes have none"
@@ -52,24 +47,25 @@ def exemplars(method: type[Method], context: TransferContext, settings: Any) -> 
     return None
 
 
-def outputs_of_parallel_students(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def outputs_of_parallel_students(method: Traits, context: TransferContext) -> str | None:
     """A method for parallel students reads their embeddings and logits only, and trains more than the head."""
     if not context.parallel_students:
         return None
-    if method.needs.taps or method.needs.weights or method.has_connector():
+    if method.needs.taps or method.needs.weights or method.has_connector:
         return "many students are trained together here; it reads more than their embeddings and logits"
     if method.needs.trains == "head":
         return "it would train heads step by step; logistic-regression fits them"
     return None
 
 
-def backbone_of_start(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def backbone_of_start(method: Traits, context: TransferContext) -> str | None:
     """A student that starts from a network has its backbone."""
     needs = method.needs
     start_backbone = context.teacher
     if needs.trains == "all" and context.start_backbone:
         start_backbone = context.start_backbone
-    if method.starts(context.start) != "teacher" or context.student == start_backbone:
+    start = context.start if needs.start == "any" else needs.start
+    if start != "teacher" or context.student == start_backbone:
         return None
     subject = "the student starts from" if needs.trains == "all" else "the student is"
     return (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmark.errors import InputError
 from benchmark.methods.applicability import RULES, Rule
-from benchmark.methods.requirements import IncrementalDefaults, LabelSpaces, Needs, Start, TransferContext
+from benchmark.methods.requirements import IncrementalDefaults, LabelSpaces, Needs, Start, Traits, TransferContext
 
 if TYPE_CHECKING:
     import torch
@@ -155,9 +155,16 @@ class Method:
             context: The conditions of use.
             settings: The method's settings; None for the defaults.
         """
-        settings = cls.Settings() if settings is None else settings
-        reasons = (rule(cls, context, settings) for rule in cls.rules)
+        traits = cls.traits(cls.Settings() if settings is None else settings)
+        reasons = (rule(traits, context) for rule in cls.rules)
         return next((reason for reason in reasons if reason is not None), None)
+
+    @classmethod
+    def traits(cls, settings: Any) -> Traits:
+        """Return what the rules of applicability read of the method with these settings."""
+        stages = cls.stages_for(settings)
+        trains_head = not stages or any(stage.head for stage in stages)
+        return Traits(cls.needs, cls.incremental_defaults, settings, trains_head, cls.has_connector())
 
     @classmethod
     def starts(cls, requested: Start) -> Start:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from benchmark import losses
 from benchmark.methods import METHODS, Batch, Method, Needs, Shapes, Stage, TransferContext
+from benchmark.methods.requirements import Traits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from benchmark.backbones.network import Outputs
 
 
-def shared_classes_for_distillation(method: type[Method], context: TransferContext, settings: Any) -> str | None:
+def shared_classes_for_distillation(method: Traits, context: TransferContext) -> str | None:
     """The second of two stages, which distils logits, has classes to compare."""
+    settings = method.settings
     distils = settings.form == "two-stage" and settings.hint_share < 1 and settings.kd > 0
     if distils and context.label_relation == "disjoint":
         return "its second stage compares outputs class by class and teacher and student share no class"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Relation = Literal["same", "overlap", "disjoint", "extended"]
 """The student's classes against the teacher's; ``extended``: the student has all of the teacher's classes and more."""
@@ -111,3 +111,16 @@ class IncrementalDefaults:
 
     The mean is over all training images (``ncm``) or over equally many exemplars of each class (``nme``).
     """
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the rules of applicability read of a method with given settings."""
+
+    needs: Needs
+    incremental_defaults: IncrementalDefaults
+    settings: Any
+    trains_head: bool
+    """Some stage trains the head, or there is no stage."""
+    has_connector: bool
+    """The method may build a connector."""

@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmark.data import memory_map
 from benchmark.data.dataset_store import import_dataset
-from benchmark.data.importing import ConcatImages, ImageFormat, ImageList, decode, expect_per_class, import_images
+from benchmark.data.image_format import ImageFormat
+from benchmark.data.importing import ConcatImages, ImageList, decode, expect_per_class, import_images
 from benchmark.data.memory_map import open_mapped
 from benchmark.data.published import PublishedDataset, data_set
 from benchmark.data.streaming import LazyImages, NpzImages

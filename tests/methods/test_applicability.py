@@ -33,9 +33,9 @@ def test_cases_cover_every_rule() -> None:
 def test_rule_refuses_the_method_of_its_case(rule: rules.Rule) -> None:
     name, settings, context = CASES[rule]
     method = METHODS.get(name).entry
-    reason = rule(method, context, method.Settings(**settings))
+    reason = rule(method.traits(method.Settings(**settings)), context)
     assert reason
     assert method.skip_reason(context, method.Settings(**settings)) == reason
     pkt = METHODS.get("pkt").entry
     if rule in pkt.rules:
-        assert rule(pkt, context, pkt.Settings()) is None
+        assert rule(pkt.traits(pkt.Settings()), context) is None

@@ -28,7 +28,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ConcatImages, ImageFormat, ImageList
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ConcatImages, ImageList
     from benchmark.data.unpickling import load_pickle
     from benchmark.errors import InputError
 
@@ -72,7 +73,8 @@ def read_either(prefix: str, split: Callable[[MapIndex | None], ClassSplit]) -> 
     def read_parts(folder: Path, settings: Any) -> ImageList:
         import numpy as np
 
-        from benchmark.data.importing import ConcatImages, ImageFormat, ImageList
+        from benchmark.data.image_format import ImageFormat
+        from benchmark.data.importing import ConcatImages, ImageList
         from benchmark.data.unpickling import load_pickle
         from benchmark.errors import InputError
 

@@ -24,7 +24,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ImageList, expect_per_class
 
     if not (folder / _FOLDERS).is_dir():
         return read_either("CIFAR_FS", split)(folder, settings)

@@ -48,7 +48,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ImageFormat, ImageList
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ImageList
     from benchmark.errors import InputError
 
     tables = {
@@ -98,7 +99,8 @@ def read_feat(folder: Path, settings: Any) -> ImageList:
 
     import numpy as np
 
-    from benchmark.data.importing import ImageFormat, ImageList
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ImageList
     from benchmark.errors import InputError
 
     if (folder / "images.txt").exists():

@@ -96,7 +96,8 @@ def folder(path: str) -> Folder:
     def read(place: Path, settings: Any) -> ImageList:
         import numpy as np
 
-        from benchmark.data.importing import ImageFormat, ImageList
+        from benchmark.data.image_format import ImageFormat
+        from benchmark.data.importing import ImageList
 
         files = dataset.files
         labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files.values()])

@@ -37,7 +37,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ImageList, expect_per_class
 
     parts = split().classes
     classes = tuple(name for names in parts.values() for name in names)

@@ -46,7 +46,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ImageFormat, ImageList, expect_per_class
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ImageList, expect_per_class
     from benchmark.errors import InputError
 
     missing = [part for part in PARTS if not (folder / part).is_dir()]

@@ -27,7 +27,8 @@ def read(folder: Path, settings: Any) -> ImageList:
     """
     import numpy as np
 
-    from benchmark.data.importing import ConcatImages, ImageFormat, ImageList
+    from benchmark.data.image_format import ImageFormat
+    from benchmark.data.importing import ConcatImages, ImageList
 
     parts: list[ImageSource] = []
     labels: list[Any] = []
