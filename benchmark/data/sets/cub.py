@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.download import Download
-from benchmark.data.published import PublishedDataset, Resize, ResizeSettings
+from benchmark.data.image_format import Resize
+from benchmark.data.published import PublishedDataset, ResizeSettings
 from benchmark.data.sets import DATASETS
 
 if TYPE_CHECKING:
