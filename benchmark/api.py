@@ -187,9 +187,9 @@ def prepare_sweep(
     checkpoint_every: float = 60.0,
     progress: Progress,
 ) -> SweepPlan:
-    """Plan the runs of a grid and read their state; ``sweep`` and the commands on grids start here. Nothing is trained.
+    """Plan the runs of a grid and read their state. Nothing is trained. ``run_grid`` and the command ``sweep`` start here.
 
-    The arguments are those of ``sweep``.
+    The arguments are those of ``run_grid``.
     """
     from benchmark.data.published import default_data_root
     from benchmark.sweep.execution import plan_sweep
@@ -203,7 +203,7 @@ def prepare_sweep(
     return plan_sweep(blocks, config, InterruptibleProgress(progress, stopped=interrupts.stop_requested))
 
 
-def sweep(
+def run_grid(
     protocols: str | Sequence[str],
     methods: str | Sequence[str] = "all",
     *,

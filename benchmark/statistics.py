@@ -1,6 +1,6 @@
-"""Intervals, each with a name that says what it covers, and tests of differences between methods.
+"""Confidence intervals, named by the quantity that is resampled, and tests of differences between methods.
 
-Mean and half-width come from one function and one array.
+One function computes mean and half-width from one array.
 """
 
 from __future__ import annotations
@@ -19,44 +19,54 @@ Kind = Literal["seed", "episode", "class", "image"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the half-width of its 95 % interval. ``half_width`` is None where ``n`` is too small for one.
-
-    ``kind`` says what is resampled: ``seed`` (trainings), ``episode`` (draws of episodes from this data set),
-    ``class`` (new classes) or ``image`` (new images of these classes).
-    """
+    """A mean with its 95 % interval."""
 
     kind: Kind
+    """What is resampled.
+
+    ``seed``: trainings; ``episode``: draws of episodes from this data set; ``class``: other classes; ``image``: other
+    images of these classes.
+    """
     mean: float
     half_width: float | None
+    """Half-width of the interval; None if ``n`` is too small for an interval."""
     n: int
+    """Number of resampled units."""
 
 
 def seed_interval(values: npt.ArrayLike) -> Interval:
-    """Student t interval of the mean over seeds; no interval for one seed."""
+    """Return the Student t interval of the mean over seeds; one seed has no interval."""
     return _t_interval("seed", values)
 
 
 def episode_interval(accuracies: npt.ArrayLike) -> Interval:
-    """The interval few-shot papers print: 1.96 standard errors over episodes. It covers the draw of episodes only."""
+    """Return the interval of few-shot papers: 1.96 standard errors over episodes.
+
+    It covers the draw of episodes only.
+    """
     array = _values(accuracies)
     half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
     return Interval("episode", float(array.mean()), half, len(array))
 
 
 def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) -> Interval:
-    """Delete-one-class jackknife: how far the mean holds for other classes of the same kind.
+    """Return the delete-one-class jackknife interval, which covers other classes of the same kind.
 
-    classes: E x N class ids; accuracies: E. Each delete-one estimate is the mean of the episodes without that class;
-    the half-width is Student's t at C - 1 degrees of freedom times the jackknife standard error. No interval where
-    some class is in every episode. Lafargue et al., TMLR 2024, arXiv 2409.02850, on what few-shot intervals cover.
+    A delete-one estimate is the mean over the episodes without one class. The half-width is Student's t at C - 1
+    degrees of freedom times the jackknife standard error, for C classes. There is no interval if some class is in every
+    episode. See Lafargue et al., TMLR 2024, arXiv 2409.02850, on the meaning of few-shot intervals.
+
+    Args:
+        classes: Class ids of E episodes with N classes each, E x N.
+        accuracies: Accuracy of each episode, E.
     """
     array = _values(accuracies)
     if classes.ndim != 2 or len(classes) != len(array):
         raise ValueError(f"classes must be E x N for E = {len(array)} accuracies, got {classes.shape}")
-    ids, at = np.unique(classes, return_inverse=True)
+    ids, index = np.unique(classes, return_inverse=True)
     count = len(ids)
     member = np.zeros((len(array), count), bool)
-    member[np.arange(len(array))[:, None], at.reshape(classes.shape)] = True
+    member[np.arange(len(array))[:, None], index.reshape(classes.shape)] = True
     without = len(array) - member.sum(axis=0)
     if count < 2 or without.min() == 0:
         return Interval("class", float(array.mean()), None, count)
@@ -68,35 +78,42 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
 
 
 def image_interval(accuracies: npt.ArrayLike) -> Interval:
-    """Student t interval over units that share no image: how far the mean holds for other images of these classes.
+    """Return the Student t interval over units without common images, which covers other images of these classes.
 
-    accuracies: one 0 or 1 per image, or one number per episode of ``data.episodes.sample_disjoint_episodes``.
-    Images count as drawn one by one: near-duplicates among them make it too narrow. No interval for one unit.
+    Images count as independent, so near-duplicates make the interval too narrow. One unit has no interval.
+
+    Args:
+        accuracies: One 0 or 1 per image, or one accuracy per episode of ``data.episodes.sample_disjoint_episodes``.
     """
     return _t_interval("image", accuracies)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What seed-level differences between two methods say.
+    """Interval and tests of the differences between two methods.
 
-    interval: their mean with its Student t interval; t_p and wilcoxon_p: two-sided p-values of the paired t-test and of
-    Wilcoxon's signed ranks; effect: mean over standard deviation of the differences (Cohen's d of paired values). None
-    where there is none: with one difference, or (t_p and effect) with differences that are equal but not zero, whose
-    spread is unknown rather than nil.
+    With one difference there is neither test nor effect. With several differences that are equal but not zero, their
+    spread is unknown, so there is neither ``t_p`` nor ``effect``.
     """
 
     interval: Interval
+    """Mean of the differences with its Student t interval."""
     t_p: float | None
+    """Two-sided p-value of the paired t-test."""
     wilcoxon_p: float | None
+    """Two-sided p-value of Wilcoxon's signed-rank test."""
     effect: float | None
+    """Mean over standard deviation of the differences: Cohen's d of paired values."""
 
 
 def paired_test(differences: npt.ArrayLike) -> Paired:
-    """Test whether differences, one per training seed (or per protocol and seed), are zero on average.
+    """Test whether differences are zero on average.
 
-    The unit is the training seed: the same two networks on more episodes are no more evidence on the two methods.
+    The unit is the training seed: more episodes of the same two networks are no further evidence on the two methods.
     Wilcoxon's p cannot reach .05 with fewer than 6 differences.
+
+    Args:
+        differences: One difference per training seed, or per protocol and seed.
     """
     from scipy import stats
 
@@ -108,16 +125,22 @@ def paired_test(differences: npt.ArrayLike) -> Paired:
         return Paired(interval, 1.0, 1.0, 0.0)
     wilcoxon = float(stats.wilcoxon(array).pvalue)
     deviation = float(array.std(ddof=1))
-    # values that should be equal differ in the last bit
+    # rounding makes values that should be equal differ in the last bit
     if deviation <= 1e-12 * float(np.abs(array).max()):
         return Paired(interval, None, wilcoxon, None)
     return Paired(interval, float(stats.ttest_1samp(array, 0.0).pvalue), wilcoxon, interval.mean / deviation)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in their order. Holm, Scandinavian Journal of Statistics 6, 1979.
+    """Adjust p-values by Holm's step-down procedure, which controls the family-wise error rate.
 
-    Each stays as small as the family error rate allows and depends on the p-values of this family alone.
+    Holm, Scandinavian Journal of Statistics 6, 1979.
+
+    Args:
+        p_values: The p-values of all comparisons made together.
+
+    Returns:
+        The adjusted p-values in the order of ``p_values``.
     """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(order)
@@ -129,15 +152,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def average_ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Mean rank of each method (column) over cells (rows), 1 for the largest value; ties share their mean rank.
+    """Return the mean rank of each method; the largest value has rank 1 and ties share their mean rank.
 
-    Every method has a value in every cell: ranks of incomplete tables mean nothing, NaN raises ``ValueError``.
+    Args:
+        values: One row per protocol and one column per method, without missing values.
+
+    Raises:
+        ValueError: If the table is empty or a value is missing; ranks of incomplete tables are meaningless.
     """
     from scipy import stats
 
     table = np.asarray(values, np.float64)
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
-        raise ValueError(f"ranks take a complete table of cells by methods, got shape {table.shape}")
+        raise ValueError(f"ranks take a complete table of protocols by methods, got shape {table.shape}")
     ranks: npt.NDArray[np.float64] = stats.rankdata(-table, axis=1).mean(axis=0)
     return ranks
 

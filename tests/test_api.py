@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import benchmark
-from benchmark import METHODS, InputError, compare, leaderboard, load_records, run, sweep
+from benchmark import METHODS, InputError, compare, leaderboard, load_records, run, run_grid
 from benchmark.records.store import Store
 from benchmark.system import interrupts
 from benchmark.system.progress import Silent
@@ -48,15 +48,15 @@ def test_run_gives_the_records_of_the_command(tmp_path: Path) -> None:
     assert [r["key"] for r in make(tmp_path, seeds=(0, 1), results=tmp_path / "typed")] == [r["key"] for r in typed]
 
 
-def test_sweep_runs_a_grid_and_returns_its_records(tmp_path: Path) -> None:
+def test_run_grid_runs_it_and_returns_its_records(tmp_path: Path) -> None:
     places = {"results": tmp_path / "runs", "data": tmp_path / "data", "progress": False}
     grid = {"datasets": "tiny", "seeds": (0, 1), "limit_steps": 2, "settings": {"training.batch_size": 8}}
-    records = sweep("distill-cross", ["ce", "kd", "pkt"], jobs=1, **grid, **places)  # kd does not apply
+    records = run_grid("distill-cross", ["ce", "kd", "pkt"], jobs=1, **grid, **places)  # kd does not apply
     assert sorted((r["method"], r["seed"]) for r in records) == [("ce", 0), ("ce", 1), ("pkt", 0), ("pkt", 1)]
     single = run("distill-cross", "pkt", dataset="tiny", seeds=1, limit_steps=2, settings=grid["settings"], **places)
     assert single == [record for record in records if (record["method"], record["seed"]) == ("pkt", 1)]
     with pytest.raises(InputError, match="did you mean 'distill-cross'"):
-        sweep("distill-cros", **places)
+        run_grid("distill-cros", **places)
 
 
 def test_records_become_tables_and_comparisons(tmp_path: Path) -> None:

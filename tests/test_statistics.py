@@ -21,7 +21,7 @@ from benchmark.statistics import (
 )
 
 
-def test_seed_interval_is_students_t() -> None:
+def test_seed_interval_equals_students_t_of_scipy() -> None:
     values = [0.61, 0.64, 0.60, 0.66, 0.63]
     low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
     interval = seed_interval(values)
@@ -30,12 +30,12 @@ def test_seed_interval_is_students_t() -> None:
     assert interval.n == 5
 
 
-def test_one_seed_has_no_interval() -> None:
+def test_seed_interval_of_one_seed_has_no_half_width() -> None:
     assert seed_interval([0.5]).half_width is None
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_seed_interval_covers_as_it_says(n: int) -> None:
+def test_seed_interval_covers_the_mean_in_95_percent_of_simulations(n: int) -> None:
     rng = np.random.default_rng(n)
     hits = 0
     for values in rng.normal(0.7, 0.01, (4000, n)):
@@ -45,13 +45,13 @@ def test_seed_interval_covers_as_it_says(n: int) -> None:
     assert 0.93 <= hits / 4000 <= 0.97
 
 
-def test_episode_interval_is_the_one_papers_print() -> None:
+def test_episode_interval_is_1_96_standard_errors() -> None:
     accuracies = np.random.default_rng(0).integers(0, 76, 1000) / 75
     interval = episode_interval(accuracies)
     assert interval.half_width == pytest.approx(1.96 * np.std(accuracies, ddof=1) / math.sqrt(1000), rel=1e-12)
 
 
-def test_class_interval_equals_a_plain_jackknife() -> None:
+def test_class_interval_equals_a_naive_jackknife() -> None:
     rng = np.random.default_rng(1)
     classes = np.stack([rng.permutation(12)[:5] + 100 for _ in range(400)])
     accuracies = rng.random(400)
@@ -63,7 +63,7 @@ def test_class_interval_equals_a_plain_jackknife() -> None:
     assert interval.n == 12
 
 
-def test_class_interval_covers_new_classes_where_the_episode_interval_does_not() -> None:
+def test_class_interval_covers_new_classes_unlike_the_episode_interval() -> None:
     """An episode's accuracy is the mean difficulty of its classes; 20 classes come from a population of mean 0.6."""
     rng = np.random.default_rng(2)
     covered = {"class": 0, "episode": 0}
@@ -78,11 +78,11 @@ def test_class_interval_covers_new_classes_where_the_episode_interval_does_not()
     assert covered["episode"] / 300 <= 0.5
 
 
-def test_no_class_interval_where_every_episode_holds_every_class() -> None:
+def test_class_interval_is_none_if_every_episode_has_every_class() -> None:
     assert class_interval(np.tile(np.arange(5), (10, 1)), np.linspace(0, 1, 10)).half_width is None
 
 
-def test_image_interval_is_that_of_a_share() -> None:
+def test_image_interval_equals_students_t_of_a_share() -> None:
     correct = np.arange(200) % 5 == 0
     interval = image_interval(correct)
     assert (interval.kind, interval.mean, interval.n) == ("image", 0.2, 200)
@@ -90,8 +90,8 @@ def test_image_interval_is_that_of_a_share() -> None:
     assert image_interval([True]).half_width is None
 
 
-def test_the_class_interval_of_a_difference_is_narrower_and_still_covers() -> None:
-    """Two methods that find the same classes hard: their difference of 0.03 varies less over classes than either."""
+def test_class_interval_of_a_difference_is_narrower_and_still_covers() -> None:
+    """The same classes are hard for both methods, so their difference of 0.03 varies less over classes than either."""
     rng = np.random.default_rng(5)
     covered, widths = 0, []
     for _ in range(300):
@@ -108,34 +108,34 @@ def test_the_class_interval_of_a_difference_is_narrower_and_still_covers() -> No
     assert np.mean(widths) < 0.5
 
 
-def test_image_interval_of_disjoint_episodes_covers_other_images_where_the_episode_interval_does_not() -> None:
-    """Each image is easy or hard for good: 10,000 draws from 200 of them say little of others."""
+def test_image_interval_of_disjoint_episodes_covers_other_images_unlike_the_episode_interval() -> None:
+    """Each image is always easy or always hard, so many draws from 200 images say little about other images."""
     rng = np.random.default_rng(6)
     covered = {"image": 0, "episode": 0}
     for _ in range(300):
         ease = rng.random(200) < 0.7
-        again = ease[rng.integers(0, 200, (2000, 10))].mean(1)
-        apart = ease[rng.permutation(200).reshape(20, 10)].mean(1)
-        for interval in (image_interval(apart), episode_interval(again)):
+        repeated = ease[rng.integers(0, 200, (2000, 10))].mean(1)
+        disjoint = ease[rng.permutation(200).reshape(20, 10)].mean(1)
+        for interval in (image_interval(disjoint), episode_interval(repeated)):
             assert interval.half_width is not None
             covered[interval.kind] += abs(interval.mean - 0.7) <= interval.half_width
     assert 0.91 <= covered["image"] / 300 <= 0.99
     assert covered["episode"] / 300 <= 0.7
 
 
-def test_paired_test_is_that_of_scipy_on_the_pairs() -> None:
+def test_paired_test_equals_scipy() -> None:
     rng = np.random.default_rng(7)
     a, b = rng.normal(0.7, 0.02, 8), rng.normal(0.68, 0.02, 8)
-    found = paired_test(a - b)
-    assert found.t_p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-12)
-    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(a, b).pvalue, rel=1e-12)
+    test = paired_test(a - b)
+    assert test.t_p == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-12)
+    assert test.wilcoxon_p == pytest.approx(stats.wilcoxon(a, b).pvalue, rel=1e-12)
     low, high = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert found.interval.half_width == pytest.approx((high - low) / 2, rel=1e-9)
-    assert found.interval.mean == pytest.approx((high + low) / 2, rel=1e-9)
-    assert found.effect == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1), rel=1e-12)
+    assert test.interval.half_width == pytest.approx((high - low) / 2, rel=1e-9)
+    assert test.interval.mean == pytest.approx((high + low) / 2, rel=1e-9)
+    assert test.effect == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1), rel=1e-12)
 
 
-def test_paired_test_says_nothing_where_there_is_nothing_to_say() -> None:
+def test_paired_test_of_one_or_constant_differences_has_no_p() -> None:
     one, same, constant = paired_test([0.1]), paired_test([0.0, 0.0, 0.0]), paired_test([0.1, 0.1, 0.1])
     assert (one.t_p, one.wilcoxon_p, one.effect, one.interval.half_width) == (None, None, None, None)
     assert (same.t_p, same.wilcoxon_p, same.effect) == (1.0, 1.0, 0.0)
@@ -144,7 +144,7 @@ def test_paired_test_says_nothing_where_there_is_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
-def test_signed_ranks_of_fewer_than_six_seeds_never_reach_five_percent(n: int) -> None:
+def test_paired_test_signed_ranks_of_fewer_than_six_seeds_never_reach_five_percent(n: int) -> None:
     p = paired_test(np.linspace(1, 2, n)).wilcoxon_p
     assert p is not None
     assert p > 0.05
@@ -154,23 +154,23 @@ def test_signed_ranks_of_fewer_than_six_seeds_never_reach_five_percent(n: int) -
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_equal_methods_are_told_apart_as_seldom_as_it_says(n: int) -> None:
-    """Methods equal on average; each training has its luck, and each seed's episodes are hard or easy for both."""
+def test_paired_test_keeps_its_error_rate_for_equal_methods(n: int) -> None:
+    """The methods are equal on average; trainings vary, and the difficulty of a seed's episodes is common to both."""
     rng = np.random.default_rng(n)
     called = {"t": 0, "wilcoxon": 0}
     for _ in range(800):
         episodes = rng.normal(0, 0.02, n)
         a, b = episodes + rng.normal(0.7, 0.01, n), episodes + rng.normal(0.7, 0.01, n)
-        found = paired_test(a - b)
-        assert found.t_p is not None
-        assert found.wilcoxon_p is not None
-        called["t"] += found.t_p < 0.05
-        called["wilcoxon"] += found.wilcoxon_p < 0.05
+        test = paired_test(a - b)
+        assert test.t_p is not None
+        assert test.wilcoxon_p is not None
+        called["t"] += test.t_p < 0.05
+        called["wilcoxon"] += test.wilcoxon_p < 0.05
     assert 0.03 <= called["t"] / 800 <= 0.07
     assert called["wilcoxon"] / 800 <= 0.07
 
 
-def test_holm_keeps_the_family_error_and_agrees_with_statsmodels() -> None:
+def test_holm_keeps_the_family_error_and_equals_statsmodels() -> None:
     rng = np.random.default_rng(8)
     for p in ([0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.001, 0.9, 0.9], rng.random(20).tolist()):
         assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
@@ -183,7 +183,7 @@ def test_holm_keeps_the_family_error_and_agrees_with_statsmodels() -> None:
     assert wrong / 150 <= 0.07
 
 
-def test_average_ranks_are_those_of_pandas_and_of_this_pool_alone() -> None:
+def test_average_ranks_equal_pandas_and_depend_on_the_given_table_alone() -> None:
     table = np.random.default_rng(9).integers(50, 60, (7, 5)) / 100
     expected = pd.DataFrame(table).rank(axis=1, ascending=False).mean().to_numpy()
     np.testing.assert_allclose(average_ranks(table), expected)
@@ -193,17 +193,17 @@ def test_average_ranks_are_those_of_pandas_and_of_this_pool_alone() -> None:
         average_ranks([[0.5, float("nan")]])
 
 
-def test_pairwise_tests_agree_with_scikit_posthocs() -> None:
+def test_pairwise_signed_ranks_with_holm_equal_scikit_posthocs() -> None:
     runs = np.random.default_rng(10).normal([0.7, 0.702, 0.71, 0.72], 0.01, (8, 4))
     expected = scikit_posthocs.posthoc_wilcoxon(runs.T.tolist(), p_adjust="holm").to_numpy()
     pairs = list(itertools.combinations(range(4), 2))
     p = [paired_test(runs[:, i] - runs[:, j]).wilcoxon_p for i, j in pairs]
     assert all(value is not None for value in p)
-    found = holm([value for value in p if value is not None])
-    np.testing.assert_allclose(found, [expected[i, j] for i, j in pairs], rtol=1e-9)
+    adjusted = holm([value for value in p if value is not None])
+    np.testing.assert_allclose(adjusted, [expected[i, j] for i, j in pairs], rtol=1e-9)
 
 
-def test_what_is_no_sample_is_refused() -> None:
+def test_intervals_refuse_empty_nan_and_misshapen_samples() -> None:
     for bad in ([], [float("nan")], [[1.0, 2.0]]):
         with pytest.raises(ValueError, match="values"):
             seed_interval(bad)

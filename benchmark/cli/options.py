@@ -36,7 +36,7 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", callback=_go_offline, help="Refuse all network access."),
 ]
-"""For all commands that may reach the network. It is in force until the command ends; commands need not pass it on."""
+"""Option of all commands that may reach the network. It takes effect by itself; commands need not pass it on."""
 
 CheckpointEvery = Annotated[
     float,

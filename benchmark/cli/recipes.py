@@ -29,7 +29,7 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
         return
     sources = list(dict.fromkeys(row.published.source for row in rows if row.published))
     marks = {source: f" [{number}]" if len(sources) > 1 else "" for number, source in enumerate(sources, 1)}
-    protocols = {row.where[0] for row in rows}
+    protocols = {row.key[0] for row in rows}
     first = len(protocols) == 1
     print_table(
         f"{name}, published and measured accuracy" + (f": {protocols.pop()}" if first else ""),
@@ -59,6 +59,6 @@ def print_published(records: list[Record]) -> None:
 def _row(row: PublishedComparison, marks: Mapping[str, str]) -> list[str]:
     paper = f"{100 * row.published.value:.2f}{marks[row.published.source]}" if row.published else ""
     if row.measured is None:
-        return [*row.where, paper, "", "", ""]
+        return [*row.key, paper, "", "", ""]
     half = "" if row.measured.half_width is None else f"± {100 * row.measured.half_width:.2f}"
-    return [*row.where, paper, f"{100 * row.measured.mean:.2f}", half, str(row.measured.n)]
+    return [*row.key, paper, f"{100 * row.measured.mean:.2f}", half, str(row.measured.n)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How a leaderboard is written."""
+    """File formats of a leaderboard."""
 
     csv = "csv"
     markdown = "md"
@@ -34,7 +34,7 @@ Protocol = Annotated[
     typer.Option(
         "--protocol",
         autocompletion=completion.protocols,
-        help="Only protocols whose name is this or begins so, as `distill`.",
+        help="Only protocols with this name or prefix, such as `distill`.",
     ),
 ]
 Dataset = Annotated[
@@ -57,7 +57,7 @@ def leaderboard(
     """Rank methods over the records of a folder.
 
     The CSV has a row per protocol, data set, preset, teacher, backbone and method; Markdown and LaTeX have methods by
-    protocols. Methods that lack a seed are not ranked but listed with what they lack.
+    protocols. Methods that lack a seed are not ranked; the output names their missing seeds.
 
     \b
     Examples:
@@ -71,7 +71,7 @@ def leaderboard(
     if output is not None and output.suffix[1:] not in [*Format]:
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
     if reported and (output is None or output.suffix not in (".csv", ".json")):
-        raise InputError("--reported goes with --output FILE.csv or FILE.json")
+        raise InputError("--reported needs --output FILE.csv or FILE.json")
     records, damaged = Store(results).select(protocol, dataset)
     frame = make(records)
     if output is None:
@@ -96,16 +96,16 @@ def compare(
         str | None,
         typer.Option(
             autocompletion=completion.presets,
-            help="Only runs of these settings, the methods' own aside, as `quick` or `quick+training.steps=600`.",
+            help="Only runs with these settings, method settings apart, such as `quick` or `quick+training.steps=600`.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the comparisons alone, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the comparisons, as JSON.")] = False,
 ) -> None:
     """Test whether methods differ.
 
     This prints differences on common seeds, their intervals, paired tests and a sentence.
 
-    The unit is the training seed: more episodes of the same two networks say nothing new about two methods.
+    The unit is the training seed: more episodes of the same two networks are no further evidence on two methods.
 
     \b
     Examples:
@@ -120,19 +120,19 @@ def compare(
     records, damaged = Store(results).select(protocol, dataset)
     method_results = group_by_method(records)
     if preset is not None:
-        there = sorted({result.conditions.preset for result in method_results})
-        if preset not in there:
-            raise InputError(f"no record here has the settings {preset!r}; there are {', '.join(there)}")
+        presets = sorted({result.conditions.preset for result in method_results})
+        if preset not in presets:
+            raise InputError(f"no record here has the settings {preset!r}; there are {', '.join(presets)}")
         method_results = [result for result in method_results if result.conditions.preset == preset]
     comparisons, left_out = make(method_results, methods, Store(results))
+    for line in left_out:
+        tell(f"not compared: {line}")
     if as_json:
         print(json.dumps(to_rows(comparisons), indent=1, allow_nan=False))  # noqa: T201
     else:
         from benchmark.display.tables import print_comparisons
 
         print_comparisons(comparisons)
-    for line in left_out:
-        tell(f"not compared: {line}")
     _exit(damaged)
 
 
@@ -144,7 +144,7 @@ def plot(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for PDF, PNG and CSV.")] = Path("results/figures"),
     protocol: Protocol = None,
     dataset: Dataset = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the figures there are.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List all figures.")] = False,
 ) -> None:
     """Draw figures for papers.
 
@@ -165,14 +165,14 @@ def plot(
     from benchmark.records.store import Store
     from benchmark.report.aggregation import group_by_method
 
-    every = not names or names == ["all"]
-    wanted = FIGURES.names() if every else [FIGURES.get(name).name for name in names or ()]
+    draw_all = not names or names == ["all"]
+    requested = FIGURES.names() if draw_all else [FIGURES.get(name).name for name in names or ()]
     records, damaged = Store(results).select(protocol, dataset)
-    written, skipped = draw(wanted, ResultSet(group_by_method(records), Store(results)), out)
+    written, skipped = draw(requested, ResultSet(group_by_method(records), Store(results)), out)
     for path in written:
         tell(f"wrote {path}")
     for name, reason in skipped.items():
-        if not every:
+        if not draw_all:
             raise InputError(f"figure {name}: {reason}")
         tell(f"no figure {name}: {reason}")
     if not written:
@@ -199,12 +199,12 @@ def report(
 
     records, damaged = Store(results).select(None, None)
     result_set = ResultSet(group_by_method(records), Store(results))
-    shown = [
+    illustrations = [
         Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
         for name in FIGURES.names()
         for drawing in drawings(name, result_set)[0]
     ]
-    _write(out, make_page(records, shown, [str(problem) for problem in damaged]))
+    _write(out, make_page(records, illustrations, [str(problem) for problem in damaged]))
     tell(f"wrote {out}")
     _exit(damaged)
 
@@ -246,9 +246,9 @@ def _print_leaderboard(frame: pd.DataFrame) -> None:
     def number(value: Any) -> str:
         return "" if pd.isna(value) else f"{100 * value:.2f}"
 
-    pool = ["protocol", "dataset", "preset", "teacher", "backbone"]
-    for _, rows in frame.groupby(pool, sort=False):
-        protocol, dataset, preset, teacher, backbone = rows[pool].iloc[0]
+    conditions = ["protocol", "dataset", "preset", "teacher", "backbone"]
+    for _, rows in frame.groupby(conditions, sort=False):
+        protocol, dataset, preset, teacher, backbone = rows[conditions].iloc[0]
         title = f"{protocol}  {dataset}  {preset}  {backbone} from {teacher}"
         columns = ["rank", "method", f"{rows['metric'].max()} %", "± seeds", "± episodes", "seeds", "status"]
         ordered = rows.sort_values(["rank", "method"]).astype(object)
@@ -263,8 +263,8 @@ def _print_leaderboard(frame: pd.DataFrame) -> None:
 def _print_missing(records: list[Record]) -> None:
     from benchmark.report.aggregation import group_by_conditions, group_by_method
 
-    for pool in group_by_conditions(group_by_method(records)):
-        for result in pool.results:
-            if missing := pool.missing(result):
-                where = f"{pool.conditions.protocol} {pool.conditions.dataset} {result.label}"
-                tell(f"not ranked: {where} lacks seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")
+    for group in group_by_conditions(group_by_method(records)):
+        for result in group.results:
+            if missing := group.missing(result):
+                name = f"{group.conditions.protocol} {group.conditions.dataset} {result.label}"
+                tell(f"not ranked: {name} lacks seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")

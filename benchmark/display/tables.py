@@ -120,7 +120,7 @@ def print_run(record: Record) -> None:
 
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """Print a row and a sentence for each pair of methods under each set of conditions."""
+    """Print a row for each pair of methods under each set of conditions, notes, and a sentence for each pair."""
     from benchmark.report.compare import sentences
 
     rows = []
@@ -140,13 +140,13 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         "± class", "n", "d", "p (t)", "p (ranks)", "p (Holm)",
     ]  # fmt: skip
     print_table("differences", columns, rows)
-    for line in sentences(comparisons):
-        print(line)  # noqa: T201
     print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
     if any(c.conditions is None for c in comparisons):
         print("all: these conditions alone, each seed of each counted as one observation")  # noqa: T201
     if any(c.test == "paired t" and len(c.differences) < 6 for c in comparisons):
         print("signed ranks cannot reach p = .05 with fewer than 6 differences")  # noqa: T201
+    for line in sentences(comparisons):
+        print(line)  # noqa: T201
 
 
 def _summary(done: Sequence[Record]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Tables made from records."""
+"""Leaderboard, comparisons, tables, figures and a page, all made from records."""

@@ -1,4 +1,4 @@
-"""The leaderboard: a pure function of the records."""
+"""The leaderboard, computed from records alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ COLUMNS = (
 
 
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per protocol, data set, preset, teacher, backbone and method, with the columns of ``COLUMNS``.
+    """Build the leaderboard: one row per protocol, data set, preset, teacher, backbone and method.
 
-    mean and ci95 are of the values over seeds (Student t; empty for one seed); episode_ci95 is the half-width that
-    the draw of episodes alone leaves on that mean. Methods are ranked within one protocol, data set, preset, teacher
-    and backbone, by mean, and only those that have every seed that any method of the group has: the others are
-    ``incomplete``, those whose runs failed ``failed``. Where the same seed was measured more than once, the latest
-    record counts.
+    Methods are ranked by mean within one protocol, data set, preset, teacher and backbone. A method is ranked only if
+    it has finished every seed that any method of this group was run with. Otherwise its status is ``incomplete``, or
+    ``failed`` if no run has finished. If a seed was measured more than once, the latest finished record counts.
+
+    Returns:
+        The columns are ``COLUMNS``; values are in [0, 1]. ``mean`` and ``ci95`` are the mean over seeds and the
+        half-width of its Student t interval, which is empty for one seed. ``episode_ci95`` is the half-width on this
+        mean that is due to the draw of episodes alone.
     """
     rows = [row for group in group_by_conditions(group_by_method(records)) for row in _rows(group)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
@@ -35,10 +38,13 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def reported() -> pd.DataFrame:
-    """The numbers of publications, as rows of the leaderboard that are neither ranked nor best.
+    """Return published numbers as rows of the leaderboard, without rank.
 
-    ``source`` says whose, ``recipe`` which recipe carries out what they were measured by. From the table
-    ``reported.csv`` beside this file. Their conditions are the publication's own (``as published``).
+    The numbers come from the file ``reported.csv`` of this package. Their conditions are those of the publication, so
+    their preset is ``as published``.
+
+    Returns:
+        The columns are ``COLUMNS``, ``source`` (the publication) and ``recipe`` (the recipe that repeats it).
     """
     table = pd.read_csv(io.StringIO(files("benchmark.report").joinpath("reported.csv").read_text()))
     table["mean"] = table.pop("accuracy_percent") / 100
@@ -47,13 +53,13 @@ def reported() -> pd.DataFrame:
 
 
 def with_reported(frame: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard with the rows of publications at its end."""
+    """Append the rows of ``reported()`` to a leaderboard."""
     return pd.concat([frame, reported()[[*COLUMNS]]], ignore_index=True)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    whole = {"n_seeds": "Int64", "rank": "Int64", "best": "boolean"}
-    return frame.astype({**whole, **dict.fromkeys(("mean", "ci95", "episode_ci95"), "float64")})
+    nullable = {"n_seeds": "Int64", "rank": "Int64", "best": "boolean"}
+    return frame.astype({**nullable, **dict.fromkeys(("mean", "ci95", "episode_ci95"), "float64")})
 
 
 def _rows(group: ComparisonGroup) -> list[dict[str, Any]]:
@@ -62,12 +68,12 @@ def _rows(group: ComparisonGroup) -> list[dict[str, Any]]:
 
 
 def _row(group: ComparisonGroup, result: MethodResult, means: Sequence[float]) -> dict[str, Any]:
-    where, done = result.conditions, result.done
+    conditions, done = result.conditions, result.done
     row: dict[str, Any] = {
-        "protocol": where.protocol, "dataset": where.dataset, "preset": result.preset, "teacher": where.teacher,
-        "backbone": where.backbone, "method": result.method, "metric": result.metric, "n_seeds": len(done),
-        "mean": math.nan, "ci95": math.nan, "episode_ci95": math.nan, "best": pd.NA, "rank": pd.NA,
-        "status": "failed", "provenance": where.provenance,
+        "protocol": conditions.protocol, "dataset": conditions.dataset, "preset": result.preset,
+        "teacher": conditions.teacher, "backbone": conditions.backbone, "method": result.method,
+        "metric": result.metric, "n_seeds": len(done), "mean": math.nan, "ci95": math.nan, "episode_ci95": math.nan,
+        "best": pd.NA, "rank": pd.NA, "status": "failed", "provenance": conditions.provenance,
     }  # fmt: skip
     if not done:
         return row
@@ -85,5 +91,5 @@ def _row(group: ComparisonGroup, result: MethodResult, means: Sequence[float]) -
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The table as CSV with six decimals, the same text for the same records."""
+    """Return the table as CSV with six decimals. Equal records give equal text."""
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")

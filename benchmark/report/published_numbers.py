@@ -1,4 +1,4 @@
-"""Published numbers beside what a recipe has measured."""
+"""Published numbers compared with the measurements of a recipe."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from benchmark.report.aggregation import group_by_method
 from benchmark.report.leaderboard import reported
 from benchmark.statistics import Interval
 
-Where = tuple[str, str, str, str]
+NumberKey = tuple[str, str, str, str]
 """Protocol, teacher, student, method."""
 
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """A publication's accuracy in [0, 1], and where it stands."""
+    """An accuracy from a publication."""
 
     value: float
+    """Accuracy in [0, 1]."""
     source: str
+    """The publication and its table."""
 
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """What stands side by side for one method: published, and measured over seeds; either may be missing."""
+    """The published and the measured accuracy of one method."""
 
-    where: Where
+    key: NumberKey
     published: PublishedNumber | None
+    """None if the recipe has no published number for the method."""
     measured: Interval | None
+    """Mean and interval over seeds; None if no run has finished."""
 
 
-def published_numbers(recipe: str) -> dict[Where, PublishedNumber]:
-    """What publications report for a recipe, in the order of the table."""
+def published_numbers(recipe: str) -> dict[NumberKey, PublishedNumber]:
+    """Return the published numbers of a recipe, in the order of ``reported()``."""
     table = reported()
     rows = table[table["recipe"] == recipe].to_dict("records")
     return {
@@ -43,20 +47,23 @@ def published_numbers(recipe: str) -> dict[Where, PublishedNumber]:
 
 
 def beside_measured(recipe: str, records: Iterable[Record]) -> list[PublishedComparison]:
-    """Every published number of a recipe and every record of it whose settings are the recipe's own."""
+    """Pair the published numbers of a recipe with its measurements.
+
+    Records with settings that differ from the recipe are ignored.
+    """
     numbers = published_numbers(recipe)
-    measured: dict[Where, Interval] = {}
+    measured: dict[NumberKey, Interval] = {}
     for result in group_by_method(records):
         conditions = result.conditions
         if result.preset == recipe and conditions.provenance == "measured" and result.done:
-            where = conditions.protocol, conditions.teacher, conditions.backbone, result.method
-            measured[where] = result.interval()
-    every = dict.fromkeys([*numbers, *measured])
-    return [PublishedComparison(where, numbers.get(where), measured.get(where)) for where in every]
+            key = conditions.protocol, conditions.teacher, conditions.backbone, result.method
+            measured[key] = result.interval()
+    keys = dict.fromkeys([*numbers, *measured])
+    return [PublishedComparison(key, numbers.get(key), measured.get(key)) for key in keys]
 
 
 def published_for(record: Record) -> tuple[PublishedNumber | None, list[str]]:
-    """The published number of a recipe's record, and the settings in which the record is not the recipe."""
+    """Return the published number for a record of a recipe, and the settings in which the record differs from it."""
     recipe, changed = parse_label(str(record["preset"]))
-    where = record["protocol"], record["teacher"], record["backbone"], record["method"]
-    return published_numbers(recipe).get(where), changed
+    key = record["protocol"], record["teacher"], record["backbone"], record["method"]
+    return published_numbers(recipe).get(key), changed

@@ -1,4 +1,4 @@
-"""The leaderboard as tables for papers and pages: methods by protocols, best in bold, what is missing said apart."""
+"""The leaderboard as tables for papers and pages: methods by protocols, the best in bold, missing runs in notes."""
 
 from __future__ import annotations
 
@@ -21,48 +21,56 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Entry:
-    """A method's mean under one protocol. tied: the common seeds do not tell it from the best."""
+    """One method under one protocol."""
 
     mean: float
+    """Mean over seeds in [0, 1]."""
     half_width: float | None
+    """Half-width of the Student t interval over seeds; None for one seed."""
     n: int
+    """Number of finished seeds."""
     best: bool
+    """Whether the method has the largest mean of all complete methods."""
     tied: bool
+    """Whether the method is the best or does not differ significantly from it."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods by protocols of one family, all with the same data set, preset, teacher and backbone.
-
-    entries: by method and protocol; ranks: the average rank over protocols of the methods that have every one of them
-    complete; missing: per other method the seeds it lacks, as ``{"distill-same": [3, 4]}``, none named where it has no
-    record under the protocol (perhaps as it does not apply there).
-    """
+    """Methods by protocols of one family, all with the same data set, preset, teacher and backbone."""
 
     title: str
     protocols: tuple[str, ...]
+    """The columns, in natural order."""
     methods: tuple[str, ...]
+    """The rows: complete methods by average rank, then the others by name."""
     entries: dict[tuple[str, str], Entry]
+    """The cells by method and protocol."""
     ranks: dict[str, float]
+    """Average rank over protocols of each method that has finished every seed of every protocol."""
     missing: dict[str, dict[str, list[int]]]
+    """Missing seeds of each other method by protocol, as ``{"distill-same": [3, 4]}``.
+
+    The list is empty if the method has no record under the protocol, for example because it does not apply to it.
+    """
 
 
 def make_tables(records: Iterable[Record]) -> list[Table]:
-    """One table per family of protocols, data set, preset, teacher and backbone, from measured records.
+    """Make one table per family of protocols, data set, preset, teacher and backbone, from measured records.
 
-    A family is what protocols' names have in common up to the first hyphen.
+    The family of a protocol is its name up to the first hyphen.
     """
     groups: dict[tuple[str, ...], list[ComparisonGroup]] = defaultdict(list)
     for group in group_by_conditions(group_by_method(records)):
-        where = group.conditions
-        if where.provenance == "measured":
-            family = where.protocol.partition("-")[0]
-            groups[family, where.dataset, where.preset, where.teacher, where.backbone].append(group)
-    return [_table(key, compared) for key, compared in sorted(groups.items())]
+        shared = group.conditions
+        if shared.provenance == "measured":
+            family = shared.protocol.partition("-")[0]
+            groups[family, shared.dataset, shared.preset, shared.teacher, shared.backbone].append(group)
+    return [_table(key, members) for key, members in sorted(groups.items())]
 
 
 def to_markdown(tables: Iterable[Table]) -> str:
-    """The tables as Markdown: accuracy in percent, ± the Student t interval over seeds."""
+    """Format tables as Markdown: accuracy in percent, ± the Student t interval over seeds."""
     parts = []
     for table in tables:
         header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
@@ -75,7 +83,7 @@ def to_markdown(tables: Iterable[Table]) -> str:
 
 
 def to_latex(tables: Iterable[Table]) -> str:
-    """The tables for LaTeX with the packages booktabs and amsmath; best bold, what is not told from it marked."""
+    """Format tables for LaTeX with the packages booktabs and amsmath. Marks are as in Markdown."""
     parts = []
     for table in tables:
         header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
@@ -99,29 +107,29 @@ def to_latex(tables: Iterable[Table]) -> str:
 
 
 def to_json(frame: pd.DataFrame, tables: Iterable[Table]) -> str:
-    """The leaderboard's rows, and for each table the average ranks and what is missing."""
+    """Format the rows of the leaderboard, and the average ranks and missing seeds of each table, as JSON."""
     rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
     shown = [{"title": t.title, "average_ranks": t.ranks, "missing": t.missing} for t in tables]
     return json.dumps({"rows": rows, "tables": shown}, indent=1, allow_nan=False) + "\n"
 
 
-def _table(key: Sequence[str], compared: Sequence[ComparisonGroup]) -> Table:
+def _table(key: Sequence[str], groups: Sequence[ComparisonGroup]) -> Table:
     family, dataset, preset, teacher, backbone = key
-    compared = sorted(compared, key=lambda group: _natural(group.conditions.protocol))
-    protocols = tuple(group.conditions.protocol for group in compared)
-    results = {(result.label, group.conditions.protocol): result for group in compared for result in group.results}
+    groups = sorted(groups, key=lambda group: _natural_order(group.conditions.protocol))
+    protocols = tuple(group.conditions.protocol for group in groups)
+    results = {(result.label, group.conditions.protocol): result for group in groups for result in group.results}
     labels = list(dict.fromkeys(label for label, _ in results))
     missing: dict[str, dict[str, list[int]]] = {}
     for label in labels:
-        lacks = {}
-        for group in compared:
+        missing_seeds = {}
+        for group in groups:
             result = results.get((label, group.conditions.protocol))
             if result is None or group.missing(result):
-                lacks[group.conditions.protocol] = [] if result is None else group.missing(result)
-        if lacks:
-            missing[label] = lacks
+                missing_seeds[group.conditions.protocol] = [] if result is None else group.missing(result)
+        if missing_seeds:
+            missing[label] = missing_seeds
     entries = {}
-    for group in compared:
+    for group in groups:
         tied = _tied(group)
         for result in group.results:
             if result.done:
@@ -144,18 +152,24 @@ def _table(key: Sequence[str], compared: Sequence[ComparisonGroup]) -> Table:
 
 
 def _tied(group: ComparisonGroup) -> dict[str, str]:
-    """The best of the complete methods, and those not told from it by paired t-tests with Holm's correction."""
+    """Return the best complete methods and those that do not differ significantly from them.
+
+    Each method is tested against the best by a paired t-test over seeds, with Holm's correction.
+
+    Returns:
+        ``best`` or ``tied`` by label; methods that differ are left out.
+    """
     complete = sorted(group.complete, key=lambda result: -result.interval().mean)
     if not complete:
         return {}
     best, others = complete[0], complete[1:]
     p = [paired_test(best.values() - result.values()).t_p for result in others]
     adjusted = iter(holm([value for value in p if value is not None]))
-    told = {best.label: "best"}
+    marks = {best.label: "best"}
     for result, value in zip(others, p, strict=True):
         if value is None or next(adjusted) >= ALPHA:
-            told[result.label] = "best" if result.interval().mean == best.interval().mean else "tied"
-    return told
+            marks[result.label] = "best" if result.interval().mean == best.interval().mean else "tied"
+    return marks
 
 
 def _cell(entry: Entry | None, best: str, tied: str, interval: str) -> str:
@@ -179,13 +193,13 @@ def _note(table: Table) -> str:
 
 def _missing_lines(table: Table, form: str) -> list[str]:
     lines = []
-    for method, lacks in table.missing.items():
+    for method, missing_seeds in table.missing.items():
         reasons = [
             f"no seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} of {protocol}"
-            for protocol, seeds in lacks.items()
+            for protocol, seeds in missing_seeds.items()
             if seeds
         ]
-        if not_run := [protocol for protocol, seeds in lacks.items() if not seeds]:
+        if not_run := [protocol for protocol, seeds in missing_seeds.items() if not seeds]:
             reasons.append(f"no run of {', '.join(not_run)}")
         lines.append(form.format(method, "; ".join(reasons)))
     return ["", "Not ranked:", *lines] if lines and form.startswith("-") else lines
@@ -213,6 +227,6 @@ def _tex(text: str) -> str:
     return text.translate(_TEX)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts 5 before 20."""
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    """Return a sorting key that puts 5 before 20."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -258,7 +258,9 @@ def files(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_damage(case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_input_gives_one_line_and_changes_nothing_else(
+    case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "here"
     shutil.copytree(good, root)
     monkeypatch.chdir(root)
@@ -282,7 +284,7 @@ def test_damage(case: Case, good: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("damage", [cut, flip(-5), empty, remove])
 @pytest.mark.parametrize("name", ["emoji.webp", "emoji.json"])
-def test_a_damaged_asset_is_one_line(
+def test_damaged_asset_gives_one_line(
     damage: Damage, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(assets.FOLDER, tmp_path / "assets")

@@ -39,7 +39,7 @@ def fill(folder: Path) -> Path:
     return path
 
 
-def test_a_full_results_folder_is_told_and_earlier_records_are_intact(call: Call, small: Path) -> None:
+def test_run_names_a_full_results_folder_and_keeps_earlier_records(call: Call, small: Path) -> None:
     results = str(small / "runs")
     assert call(*RUN, "--method", "ce", "--results", results).returncode == 0
     before = {path.name: path.read_bytes() for path in Path(results).iterdir() if path.is_file()}
@@ -55,7 +55,7 @@ def test_a_full_results_folder_is_told_and_earlier_records_are_intact(call: Call
     assert {record["method"] for record in Store(Path(results)).read()[0]} == {"ce", "fitnet"}
 
 
-def test_the_training_before_the_disk_was_full_is_not_lost(call: Call, small: Path, tmp_path: Path) -> None:
+def test_run_resumes_after_a_full_disk_without_training_again(call: Call, small: Path, tmp_path: Path) -> None:
     results = small / "runs"
     results.mkdir()
     filler = fill(small)
@@ -67,7 +67,7 @@ def test_the_training_before_the_disk_was_full_is_not_lost(call: Call, small: Pa
     assert "resumes at step 3 of 3" in again.stderr
 
 
-def test_so_is_a_full_data_folder(call: Call, small: Path) -> None:
+def test_run_names_a_full_data_folder(call: Call, small: Path) -> None:
     fill(small)
     done = call(*RUN, "--method", "ce", "--data", str(small))
     assert done.returncode == 2

@@ -44,7 +44,7 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return list(a) == list(b) and all(a[n].dtype == b[n].dtype and np.array_equal(a[n], b[n]) for n in a)
 
 
-def test_packs_are_read_as_loose_records_are(loose: Store, packed: Store) -> None:
+def test_packed_records_are_read_like_loose_ones(loose: Store, packed: Store) -> None:
     assert sorted(path.name for path in packed.root.iterdir()) == [
         f"fewshot-5way1shot.{name}{SUFFIX}" for name in ("other", "tiny")
     ]
@@ -67,7 +67,7 @@ def test_pack_has_the_same_bytes_for_the_same_records(packed: Store, loose: Stor
         assert (loose.root / path.name).read_bytes() == path.read_bytes()
 
 
-def test_loose_record_beats_the_packed_one_and_is_packed_over_it(packed: Store) -> None:
+def test_loose_record_takes_precedence_and_replaces_the_packed_one(packed: Store) -> None:
     packed.save(record(key=KEYS[1], seed=1, value=0.75), {"labels": np.zeros(2)})
     for _ in range(2):
         found = packed.find(KEYS[1])

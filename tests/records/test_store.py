@@ -21,7 +21,7 @@ def record(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_store_finds_a_saved_record_unchanged(tmp_path: Path) -> None:
     store = Store(tmp_path)
     scores = np.arange(5, dtype=np.int32)
     path = store.save(record(), {"correct": scores})
@@ -34,12 +34,12 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.with_suffix(".npz").name]
 
 
-def test_names_hold_no_folder(tmp_path: Path) -> None:
+def test_store_file_names_contain_no_folder(tmp_path: Path) -> None:
     assert Store(tmp_path).save(record(method="plug/in", dataset="folder:/x"), {}).parent == tmp_path
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"schema": 1}', b"\xff\xfe", b"[" * 100_000])
-def test_a_damaged_record_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
+def test_store_names_and_keeps_a_damaged_record(tmp_path: Path, content: bytes) -> None:
     store = Store(tmp_path)
     path = store.save(record(), {})
     good = store.save(record(key="cd" * 32, seed=1), {})
@@ -55,7 +55,7 @@ def test_a_damaged_record_is_named_and_kept(tmp_path: Path, content: bytes) -> N
 @pytest.mark.parametrize(
     ("old", "new"), [('"seed": 0', '"seed": 1'), ("0.30000000000000004", "0.30000000000000014"), ("abab", "abaa")]
 )
-def test_a_changed_record_is_damaged(tmp_path: Path, old: str, new: str) -> None:
+def test_store_refuses_a_changed_record_by_its_checksum(tmp_path: Path, old: str, new: str) -> None:
     path = Store(tmp_path).save(record(), {})
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
@@ -63,7 +63,7 @@ def test_a_changed_record_is_damaged(tmp_path: Path, old: str, new: str) -> None
         Store(tmp_path).find("ab" * 32)
 
 
-def test_a_record_of_before_checksums_is_read(tmp_path: Path) -> None:
+def test_store_reads_a_record_without_checksum(tmp_path: Path) -> None:
     path = Store(tmp_path).save(record(), {})
     content = json.loads(path.read_text())
     del content["sha256"]
@@ -71,7 +71,7 @@ def test_a_record_of_before_checksums_is_read(tmp_path: Path) -> None:
     assert Store(tmp_path).find("ab" * 32) == record()
 
 
-def test_what_is_set_aside_is_no_record_and_never_replaced(tmp_path: Path) -> None:
+def test_set_aside_renames_records_without_overwriting(tmp_path: Path) -> None:
     store = Store(tmp_path)
     asides = [set_aside(store.save(record(value=value), {})) for value in (0.1, 0.2, 0.3)]
     assert len(set(asides)) == 3
@@ -79,20 +79,20 @@ def test_what_is_set_aside_is_no_record_and_never_replaced(tmp_path: Path) -> No
     assert not list(store.records())
 
 
-def test_a_record_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_store_refuses_a_record_of_a_newer_schema(tmp_path: Path) -> None:
     path = Store(tmp_path).save(record(schema=SCHEMA + 1), {})
     with pytest.raises(InputError, match="update the package"):
         Store(tmp_path).find("ab" * 32)
     assert json.loads(path.read_text())["schema"] == SCHEMA + 1
 
 
-def test_nan_is_no_record(tmp_path: Path) -> None:
+def test_store_refuses_to_save_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         Store(tmp_path).save(record(value=float("nan")), {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_atomically_keeps_the_old_file_if_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
@@ -106,7 +106,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_told_and_earlier_records_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_names_a_full_disk_and_keeps_earlier_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     path = store.save(record(), {})
     kept = path.read_bytes()
@@ -121,7 +121,7 @@ def test_a_full_disk_is_told_and_earlier_records_stay(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_unwritable_folder_is_an_input_error(tmp_path: Path) -> None:
+def test_store_refuses_unwritable_and_missing_folders(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(InputError, match="--results"):
@@ -130,7 +130,7 @@ def test_an_unwritable_folder_is_an_input_error(tmp_path: Path) -> None:
         list(Store(tmp_path / "missing").records())
 
 
-def test_arrays_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
+def test_store_loads_arrays_and_names_damaged_or_missing_ones(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = store.save(record(), {"correct": np.arange(4)})
     saved = read_record(path)
@@ -144,7 +144,7 @@ def test_arrays_come_back_and_damaged_ones_are_named(tmp_path: Path) -> None:
         store.arrays(saved)
 
 
-def test_a_run_is_found_by_file_name_and_key(tmp_path: Path) -> None:
+def test_store_resolves_file_names_and_beginnings_of_keys(tmp_path: Path) -> None:
     store = Store(tmp_path)
     keys = ["abc" + "1" * 61, "abc" + "2" * 61, "def" + "3" * 61]
     paths = [store.save(record(key=key), {}) for key in keys]
@@ -163,7 +163,7 @@ def test_a_run_is_found_by_file_name_and_key(tmp_path: Path) -> None:
         store.resolve("abc1")
 
 
-def test_numbers_that_are_none_and_lacking_fields_are_damage(tmp_path: Path) -> None:
+def test_read_record_refuses_nan_and_missing_fields(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     for content, message in (
         (json.dumps(record(value=float("nan"))), "NaN is no JSON"),

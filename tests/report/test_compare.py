@@ -32,51 +32,52 @@ def save(
     store.save(record, arrays or {})
 
 
-def done(store: Store, *names: str) -> tuple[list[Comparison], list[str]]:
+def compare_stored(store: Store, *names: str) -> tuple[list[Comparison], list[str]]:
     return compare(group_by_method(store.read()[0]), names, store)
 
 
-def test_one_pair_is_a_paired_t_test_over_common_seeds(tmp_path: Path) -> None:
+def test_compare_tests_a_pair_by_paired_t_over_common_seeds(tmp_path: Path) -> None:
     store = Store(tmp_path)
     a, b = RNG.normal(0.80, 0.01, 5), RNG.normal(0.78, 0.01, 5)
     for seed in range(5):
         save(store, "refilled", seed, a[seed])
         save(store, "ce", seed, b[seed])
     save(store, "ce", 7, 0.1)
-    (found,), left_out = done(store, "refilled", "ce")
+    (comparison,), left_out = compare_stored(store, "refilled", "ce")
     test = stats.ttest_rel(a, b)
     low, high = test.confidence_interval(0.95)
     assert left_out == []
-    assert found.differences == pytest.approx(tuple(a - b))
-    assert found.means == pytest.approx((a.mean(), b.mean()))
-    assert found.adjusted_p == pytest.approx(test.pvalue)
-    assert f"95 % CI {100 * low:.1f} to {100 * high:.1f}, 5 seeds" in found.sentence
-    assert found.sentence.startswith(f"refilled is better than ce by {100 * (a - b).mean():.1f} points")
-    (turned,), _ = done(store, "ce", "refilled")
-    assert turned.sentence == found.sentence
+    assert comparison.differences == pytest.approx(tuple(a - b))
+    assert comparison.means == pytest.approx((a.mean(), b.mean()))
+    assert comparison.adjusted_p == pytest.approx(test.pvalue)
+    assert f"95 % CI {100 * low:.1f} to {100 * high:.1f}, 5 seeds" in comparison.sentence
+    assert comparison.sentence.startswith(f"refilled is better than ce by {100 * (a - b).mean():.1f} points")
+    (swapped,), _ = compare_stored(store, "ce", "refilled")
+    assert swapped.sentence == comparison.sentence
 
 
-def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
+def test_sentence_of_an_insignificant_difference_says_cannot_tell(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for seed, (a, b) in enumerate([(0.70, 0.71), (0.72, 0.70), (0.71, 0.75)]):
         save(store, "rkd", seed, a)
         save(store, "ce", seed, b)
-    (found,), _ = done(store, "rkd", "ce")
-    assert not found.differs
-    assert found.sentence.startswith("cannot tell rkd from ce: ce ahead by 1.0 points, 95 % CI -6.5 to 8.5, 3 seeds")
-    assert "Holm-adjusted p = ." in found.sentence
+    (comparison,), _ = compare_stored(store, "rkd", "ce")
+    assert not comparison.differs
+    verdict = "cannot tell rkd from ce: ce ahead by 1.0 points, 95 % CI -6.5 to 8.5, 3 seeds"
+    assert comparison.sentence.startswith(verdict)
+    assert "Holm-adjusted p = ." in comparison.sentence
 
 
-def test_one_common_seed_gives_a_difference_and_no_verdict(tmp_path: Path) -> None:
+def test_compare_of_one_common_seed_gives_a_difference_without_test(tmp_path: Path) -> None:
     store = Store(tmp_path)
     save(store, "rkd", 0, 0.9)
     save(store, "ce", 0, 0.1)
-    (found,), _ = done(store, "rkd", "ce")
-    assert (found.adjusted_p, found.differs) == (None, False)
-    assert found.sentence == "cannot tell rkd from ce: +80.0 points in one seed; run more with --seeds"
+    (comparison,), _ = compare_stored(store, "rkd", "ce")
+    assert (comparison.adjusted_p, comparison.differs) == (None, False)
+    assert comparison.sentence == "cannot tell rkd from ce: +80.0 points in one seed; run more with --seeds"
 
 
-def test_every_pair_counts_in_holms_family_and_all_conditions_together_by_signed_ranks(tmp_path: Path) -> None:
+def test_compare_adjusts_over_all_pairs_and_tests_all_conditions_by_signed_ranks(tmp_path: Path) -> None:
     store = Store(tmp_path)
     values = {
         (p, m): RNG.normal(0.7 + 0.01 * i, 0.01, 4)
@@ -85,9 +86,9 @@ def test_every_pair_counts_in_holms_family_and_all_conditions_together_by_signed
     for (protocol, method), seeds in values.items():
         for seed, value in enumerate(seeds):
             save(store, method, seed, value, protocol=protocol)
-    found, _ = done(store, "ce", "kd", "rkd")
-    single = [c for c in found if c.conditions is not None]
-    together = [c for c in found if c.conditions is None]
+    comparisons, _ = compare_stored(store, "ce", "kd", "rkd")
+    single = [c for c in comparisons if c.conditions is not None]
+    together = [c for c in comparisons if c.conditions is None]
     assert [len(single), len(together)] == [6, 3]
     plain = [
         stats.ttest_rel(values[c.conditions.protocol, c.a], values[c.conditions.protocol, c.b]).pvalue
@@ -102,8 +103,8 @@ def test_every_pair_counts_in_holms_family_and_all_conditions_together_by_signed
     assert [c.adjusted_p for c in together] == pytest.approx(multipletests(pooled, method="holm")[1].tolist())
 
 
-def test_intervals_of_the_difference_are_on_common_episodes(tmp_path: Path) -> None:
-    """What both find hard cancels: the interval of the difference is that of the episodes' own differences."""
+def test_within_intervals_are_those_of_differences_on_common_episodes(tmp_path: Path) -> None:
+    """Difficulty that both methods share cancels: the interval is that of the differences per episode."""
     store = Store(tmp_path)
     classes = [np.stack([RNG.permutation(12)[:5] for _ in range(300)]) for _ in range(2)]
     hard = [RNG.integers(5, 20, 300) for _ in range(2)]
@@ -117,19 +118,19 @@ def test_intervals_of_the_difference_are_on_common_episodes(tmp_path: Path) -> N
                 "disjoint_correct_student": apart[m][seed],
             }
             save(store, m, seed, correct[m][seed].mean() / 25, arrays)
-    (found,), _ = done(store, "rkd", "ce")
+    (comparison,), _ = compare_stored(store, "rkd", "ce")
     d = (np.concatenate(correct["rkd"]) - np.concatenate(correct["ce"])) / 25
-    assert found.within["episode"].half_width == pytest.approx(1.96 * np.std(d, ddof=1) / math.sqrt(600))
-    assert found.within["episode"].mean == pytest.approx(found.paired.interval.mean)
+    assert comparison.within["episode"].half_width == pytest.approx(1.96 * np.std(d, ddof=1) / math.sqrt(600))
+    assert comparison.within["episode"].mean == pytest.approx(comparison.paired.interval.mean)
     every = np.concatenate(classes)
     deleted = [np.mean(d[~(every == c).any(1)]) for c in range(12)]
     error = math.sqrt(11 / 12 * sum((x - np.mean(deleted)) ** 2 for x in deleted))
-    assert found.within["class"].half_width == pytest.approx(stats.t.ppf(0.975, 11) * error)
+    assert comparison.within["class"].half_width == pytest.approx(stats.t.ppf(0.975, 11) * error)
     halves = [stats.t.ppf(0.975, 10) * stats.sem((apart["rkd"][s] - apart["ce"][s]) / 25) for s in range(2)]
-    assert found.within["image"].half_width == pytest.approx(np.mean(halves))
+    assert comparison.within["image"].half_width == pytest.approx(np.mean(halves))
 
 
-def test_images_judged_in_every_seed_count_once(tmp_path: Path) -> None:
+def test_within_interval_counts_images_of_all_seeds_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     images, labels = np.arange(80), RNG.integers(0, 4, 80)
     predicted = {m: RNG.integers(0, 4, (3, 80)) for m in ("rkd", "ce")}
@@ -137,21 +138,21 @@ def test_images_judged_in_every_seed_count_once(tmp_path: Path) -> None:
         for seed in range(3):
             arrays = {"images": images, "labels": labels, "predicted_student": predicted[m][seed]}
             save(store, m, seed, float((predicted[m][seed] == labels).mean()), arrays)
-    (found,), _ = done(store, "rkd", "ce")
+    (comparison,), _ = compare_stored(store, "rkd", "ce")
     d = ((predicted["rkd"] == labels).astype(float) - (predicted["ce"] == labels)).mean(0)
-    assert found.within["image"].half_width == pytest.approx(stats.t.ppf(0.975, 79) * stats.sem(d))
+    assert comparison.within["image"].half_width == pytest.approx(stats.t.ppf(0.975, 79) * stats.sem(d))
 
 
-def test_runs_on_other_episodes_are_not_compared(tmp_path: Path) -> None:
+def test_compare_refuses_runs_on_different_episodes(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for number, m in enumerate(("rkd", "ce")):
         arrays = {"classes": np.full((9, 5), number), "correct_student": np.arange(9)}
         save(store, m, 0, 0.5, arrays)
     with pytest.raises(InputError, match="not judged on the same classes on fewshot-5way1shot seed 0"):
-        done(store, "rkd", "ce")
+        compare_stored(store, "rkd", "ce")
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_compare_names_missing_methods_and_seeds(tmp_path: Path) -> None:
     store = Store(tmp_path)
     save(store, "rkd", 0, 0.5)
     save(store, "rkd", 0, 0.5, dataset="emoji")
@@ -160,24 +161,24 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     save(store, "kd", 0, 0.5, provenance="reported-in-paper", protocol="distill-same")
     save(store, "pkt", 0, 0.0, status="failed")
     with pytest.raises(InputError, match="no records of 'at' here; there are some of ce, kd, pkt, rkd"):
-        done(store, "rkd", "at")
+        compare_stored(store, "rkd", "at")
     with pytest.raises(InputError, match="rkd and ce have no seed of any protocol in common"):
-        done(store, "rkd", "ce")
+        compare_stored(store, "rkd", "ce")
     with pytest.raises(InputError, match="two different methods"):
-        done(store, "rkd", "rkd")
+        compare_stored(store, "rkd", "rkd")
     with pytest.raises(InputError, match="rkd and pkt have no seed"):
-        done(store, "rkd", "pkt")
-    found, left_out = done(store, "rkd", "kd")
-    assert len(found) == 1
+        compare_stored(store, "rkd", "pkt")
+    comparisons, left_out = compare_stored(store, "rkd", "kd")
+    assert len(comparisons) == 1
     assert left_out == ["fewshot-5way1shot emoji: no record of kd"]
 
 
-def test_a_methods_own_settings_are_methods_of_their_own(tmp_path: Path) -> None:
+def test_compare_treats_method_settings_as_another_method(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for seed in range(3):
         save(store, "refilled", seed, 0.5 + seed / 50)
         save(store, "refilled", seed, 0.6 + seed / 70, preset="quick+method.margin=0.1")
-    (found,), _ = done(store, "refilled (margin=0.1)", "refilled")
-    (row,) = to_rows([found])
+    (comparison,), _ = compare_stored(store, "refilled (margin=0.1)", "refilled")
+    (row,) = to_rows([comparison])
     assert (row["a"], row["b"], row["n"]) == ("refilled (margin=0.1)", "refilled", 3)
     assert row["difference"] == pytest.approx(0.1 - (1 / 50 - 1 / 70))

@@ -32,7 +32,7 @@ def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, An
     }
 
 
-def test_one_row_per_cell_with_the_interval_over_seeds() -> None:
+def test_leaderboard_has_one_row_per_method_with_the_interval_over_seeds() -> None:
     values = [0.70, 0.72, 0.69]
     frame = leaderboard([record("kd", seed, value) for seed, value in enumerate(values)])
     assert tuple(frame.columns) == COLUMNS
@@ -43,11 +43,11 @@ def test_one_row_per_cell_with_the_interval_over_seeds() -> None:
     assert (row["n_seeds"], row["rank"], row["best"], row["status"]) == (3, 1, True, "done")
 
 
-def test_one_seed_has_no_interval() -> None:
+def test_leaderboard_row_of_one_seed_has_no_interval() -> None:
     assert pd.isna(leaderboard([record("kd", 0, 0.5)])["ci95"][0])
 
 
-def test_only_complete_methods_are_ranked() -> None:
+def test_leaderboard_ranks_only_complete_methods() -> None:
     records = [record("kd", s, 0.6) for s in (0, 1)] + [record("rkd", s, 0.7) for s in (0, 1)]
     records += [record("ce", 0, 0.9)]
     records += [record("fitnet", 0, 0.8), record("fitnet", 1, 0.0, status="failed")]
@@ -60,13 +60,13 @@ def test_only_complete_methods_are_ranked() -> None:
     assert frame.loc[["ce", "fitnet"], "rank"].isna().all()
 
 
-def test_a_method_that_only_failed_is_listed_as_failed() -> None:
+def test_leaderboard_status_of_a_method_without_finished_run_is_failed() -> None:
     frame = leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.0, status="failed")]).set_index("method")
     assert frame.loc["ce", "status"] == "failed"
     assert frame.loc["kd", "rank"] == 1
 
 
-def test_unlike_conditions_are_not_ranked_together() -> None:
+def test_leaderboard_ranks_within_equal_conditions() -> None:
     records = [
         record("kd", 0, 0.5),
         record("ce", 0, 0.9, dataset="emoji"),
@@ -77,12 +77,12 @@ def test_unlike_conditions_are_not_ranked_together() -> None:
     assert leaderboard(records)["rank"].tolist() == [1] * 5
 
 
-def test_a_methods_own_settings_compete_in_the_same_pool() -> None:
+def test_leaderboard_ranks_method_settings_within_one_group() -> None:
     records = [record("refilled", 0, 0.5), record("refilled", 0, 0.6, preset="quick+method.margin=0.1")]
     assert leaderboard(records).set_index("preset")["rank"].to_dict() == {"quick": 2, "quick+method.margin=0.1": 1}
 
 
-def test_the_latest_finished_record_of_a_seed_counts() -> None:
+def test_leaderboard_uses_the_latest_finished_record_of_a_seed() -> None:
     records = [
         record("kd", 0, 0.5),
         record("kd", 0, 0.6, started="2026-02-01"),
@@ -91,12 +91,12 @@ def test_the_latest_finished_record_of_a_seed_counts() -> None:
     assert leaderboard(records)["mean"].tolist() == [0.6]
 
 
-def test_ties_share_a_rank() -> None:
+def test_leaderboard_ties_share_a_rank() -> None:
     frame = leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.5), record("rkd", 0, 0.4)]).set_index("method")
     assert frame["rank"].to_dict() == {"ce": 1, "kd": 1, "rkd": 3}
 
 
-def test_csv_is_the_same_text_whatever_the_order() -> None:
+def test_csv_does_not_depend_on_the_order_of_records() -> None:
     records = [record(m, s, 0.5 + s / 100 + i / 50) for i, m in enumerate(("ce", "kd", "rkd")) for s in range(3)]
     text = to_csv(leaderboard(records))
     random.Random(0).shuffle(records)
@@ -104,7 +104,7 @@ def test_csv_is_the_same_text_whatever_the_order() -> None:
     assert text.startswith(",".join(COLUMNS) + "\n")
 
 
-def test_published_numbers_stand_unranked_with_their_source() -> None:
+def test_reported_numbers_have_a_source_and_no_rank() -> None:
     published = reported()
     assert published["source"].str.contains("arXiv").all()
     assert published["mean"].between(0.6, 0.9).all()
@@ -119,8 +119,8 @@ def test_published_numbers_stand_unranked_with_their_source() -> None:
     assert added[here]["mean"].tolist() == pytest.approx([0.7401])
 
 
-def test_settings_with_a_plus_in_them_stay_whole() -> None:
+def test_result_label_keeps_settings_that_contain_a_plus() -> None:
     preset = "quick+method.margin=1e+20+training.lr=0.2"
-    (cell,) = group_by_method([record("refilled", 0, 0.5, preset=preset)])
-    assert cell.label == "refilled (margin=1e+20)"
-    assert cell.conditions.preset == "quick+training.lr=0.2"
+    (result,) = group_by_method([record("refilled", 0, 0.5, preset=preset)])
+    assert result.label == "refilled (margin=1e+20)"
+    assert result.conditions.preset == "quick+training.lr=0.2"

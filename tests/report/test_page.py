@@ -28,9 +28,9 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7
 
 
 def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
-    """A finished run with everything that a run leaves behind."""
+    """Return a finished record with all its fields."""
     interval = {"episode": {"half_width": 0.002, "n": 10_000}, "class": {"half_width": 0.035, "n": 54}}
-    made = {
+    run = {
         "schema": 1,
         "status": "done",
         "provenance": "measured",
@@ -66,18 +66,18 @@ def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, An
         "peak_memory_mb": 1120.0,
         **changes,
     }
-    return {"key": hashlib.sha256(repr(sorted(made.items())).encode()).hexdigest(), **made}
+    return {"key": hashlib.sha256(repr(sorted(run.items())).encode()).hexdigest(), **run}
 
 
 def failed(method: str, seed: int, error: str, **changes: Any) -> dict[str, Any]:
-    made = record(method, seed, 0.0, status="failed", error=error, **changes)
+    run = record(method, seed, 0.0, status="failed", error=error, **changes)
     for name in ("metric", "value", "intervals", "references", "history", "student_facts", "teacher_facts", "facts"):
-        del made[name]
-    return made
+        del run[name]
+    return run
 
 
 def sample() -> list[dict[str, Any]]:
-    """Two pools, one of them with an incomplete and a failed method."""
+    """Return records of two groups; one has an incomplete and a failed method."""
     values = {"ce": 0.70, "kd": 0.72, "rkd": 0.75}
     records = [record(method, seed, value + seed / 200) for method, value in values.items() for seed in range(3)]
     records += [record("ce", 0, 0.5, dataset="emoji"), record("kd", 0, 0.45, dataset="emoji")]
@@ -91,16 +91,16 @@ class Element:
     attributes: dict[str, str]
     parent: Element | None
     children: list[Element] = field(default_factory=list)
-    own: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def find(self, tag: str, **attributes: str) -> list[Element]:
-        wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
-        found = [self] if self.tag == tag and wanted.items() <= self.attributes.items() else []
-        return found + [element for child in self.children for element in child.find(tag, **attributes)]
+        required = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
+        matches = [self] if self.tag == tag and required.items() <= self.attributes.items() else []
+        return matches + [element for child in self.children for element in child.find(tag, **attributes)]
 
     @property
     def text(self) -> str:
-        return "".join(self.own) + "".join(child.text for child in self.children)
+        return "".join(self.texts) + "".join(child.text for child in self.children)
 
     @property
     def words(self) -> str:
@@ -108,7 +108,7 @@ class Element:
 
 
 class Tree(HTMLParser):
-    """A document as a tree, by Python's own parser."""
+    """A document as a tree, parsed by Python's parser."""
 
     VOID = ("meta", "link", "img", "input", "br")
 
@@ -133,15 +133,15 @@ class Tree(HTMLParser):
         self._open = self._open.parent
 
     def handle_data(self, data: str) -> None:
-        self._open.own.append(data)
+        self._open.texts.append(data)
 
 
 def parse(text: str) -> Element:
     return Tree(text).root
 
 
-def every(element: Element) -> list[Element]:
-    return [element] + [found for child in element.children for found in every(child)]
+def all_elements(element: Element) -> list[Element]:
+    return [element] + [descendant for child in element.children for descendant in all_elements(child)]
 
 
 def run_data(page: Element, key: str) -> dict[str, Any]:
@@ -176,14 +176,14 @@ def board_rows(page: Element) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_table_has_the_numbers_of_the_leaderboard() -> None:
+def test_page_table_has_the_numbers_of_the_leaderboard() -> None:
     records = sample()
     rows = board_rows(parse(make_page(records, [], [])))
     frame = leaderboard(records)
     assert len(rows) == len(frame) == 8
     for expected in frame.to_dict("records"):
-        own = expected["preset"].partition("+method.")[2]
-        label = expected["method"] + (f" ({own})" if own else "")
+        settings = expected["preset"].partition("+method.")[2]
+        label = expected["method"] + (f" ({settings})" if settings else "")
         (row,) = (r for r in rows if (r["dataset"], r["label"]) == (expected["dataset"], label))
         assert row["method"] == expected["method"]
         assert row["protocol"] == expected["protocol"]
@@ -196,27 +196,27 @@ def test_the_table_has_the_numbers_of_the_leaderboard() -> None:
         assert row["printed"][2] == ("" if pd.isna(expected["ci95"]) else f"± {100 * expected['ci95']:.2f}")
 
 
-def test_rows_stand_by_rank_and_those_that_lack_seeds_say_which() -> None:
+def test_page_rows_are_ordered_by_rank_and_name_missing_seeds() -> None:
     rows = [row for row in board_rows(parse(make_page(sample(), [], []))) if row["dataset"] == "glyphs"]
     assert [row["label"] for row in rows] == ["rkd", "kd", "ce", "at", "kd (temperature=2.0)", "vid"]
-    told = {row["label"]: row["status"] for row in rows}
-    assert told["at"] == "incomplete: lacks seeds 1-2"
-    assert told["kd (temperature=2.0)"] == "incomplete: lacks seeds 1-2"
-    assert told["vid"] == "failed: lacks seeds 0-2"
-    assert told["rkd"] == "done"
+    statuses = {row["label"]: row["status"] for row in rows}
+    assert statuses["at"] == "incomplete: lacks seeds 1-2"
+    assert statuses["kd (temperature=2.0)"] == "incomplete: lacks seeds 1-2"
+    assert statuses["vid"] == "failed: lacks seeds 0-2"
+    assert statuses["rkd"] == "done"
 
 
-def test_seeds_that_are_lacking_can_be_given_to_run() -> None:
-    lacking = [0, 3, 4, 5, 9, 11, 12]
+def test_page_lists_missing_seeds_in_the_format_of_seeds_option() -> None:
+    missing = [0, 3, 4, 5, 9, 11, 12]
     records = [record("kd", seed, 0.5) for seed in range(13)]
-    records += [record("ce", seed, 0.4) for seed in range(13) if seed not in lacking]
-    told = {row["label"]: row["status"] for row in board_rows(parse(make_page(records, [], [])))}
-    assert parse_seeds(told["ce"].removeprefix("incomplete: lacks seeds ")) == lacking
-    records += [record("ce", seed, 0.4) for seed in lacking[1:]]
+    records += [record("ce", seed, 0.4) for seed in range(13) if seed not in missing]
+    statuses = {row["label"]: row["status"] for row in board_rows(parse(make_page(records, [], [])))}
+    assert parse_seeds(statuses["ce"].removeprefix("incomplete: lacks seeds ")) == missing
+    records += [record("ce", seed, 0.4) for seed in missing[1:]]
     assert board_rows(parse(make_page(records, [], [])))[1]["status"] == "incomplete: lacks seed 0"
 
 
-def test_every_run_is_there_and_reached_by_a_link() -> None:
+def test_page_has_every_run_with_a_link() -> None:
     records = sample()
     page = parse(make_page(records, [], []))
     keys = {r["key"] for r in records}
@@ -231,7 +231,7 @@ def test_every_run_is_there_and_reached_by_a_link() -> None:
         }
 
 
-def test_a_run_that_was_measured_again_is_listed_as_superseded() -> None:
+def test_page_lists_a_repeated_run_as_superseded() -> None:
     old, new = record("kd", 0, 0.5), record("kd", 0, 0.6, started="2026-02-01T00:00:00+00:00")
     page = parse(make_page([new, old], [], []))
     (section,) = page.find("section", id="superseded")
@@ -240,7 +240,7 @@ def test_a_run_that_was_measured_again_is_listed_as_superseded() -> None:
     assert not parse(make_page([new], [], [])).find("section", id="superseded")
 
 
-def test_damaged_records_and_failed_runs_are_named() -> None:
+def test_page_names_damaged_records_and_failed_runs() -> None:
     problems = ["record results/runs/x.json is damaged (line 3); move it away"]
     records = sample()
     (section,) = parse(make_page(records, [], problems)).find("section", id="problems")
@@ -252,7 +252,7 @@ def test_damaged_records_and_failed_runs_are_named() -> None:
     assert not parse(make_page([record("kd", 0, 0.5)], [], [])).find("section", id="problems")
 
 
-def test_hostile_text_stays_text() -> None:
+def test_page_escapes_hostile_text() -> None:
     changes = {"protocol": HOSTILE, "dataset": HOSTILE, "preset": f"quick+method.{HOSTILE}", "teacher": HOSTILE}
     hostile = record(HOSTILE, 0, 0.5, **changes, metric=HOSTILE, key=HOSTILE)
     broken = failed(HOSTILE, 1, HOSTILE, **changes)
@@ -261,8 +261,8 @@ def test_hostile_text_stays_text() -> None:
     assert [e.attributes.get("type") for e in page.find("script")].count("module") == 1
     assert {e.attributes["type"] for e in page.find("script")} == {"module", "application/json"}
     assert [e.attributes["src"][:26] for e in page.find("img")] == ["data:image/svg+xml;base64,"]
-    assert not [name for e in every(page) for name in e.attributes if name.startswith("on")]
-    assert not [e for e in every(page) if "alert" in e.tag]
+    assert not [name for e in all_elements(page) for name in e.attributes if name.startswith("on")]
+    assert not [e for e in all_elements(page) if "alert" in e.tag]
     (row,) = board_rows(page)
     assert (row["method"], row["protocol"], row["dataset"]) == (HOSTILE,) * 3
     assert HOSTILE in page.find("section", id="problems")[0].text
@@ -274,22 +274,26 @@ def test_hostile_text_stays_text() -> None:
     assert row["links"][0] in {f"#run-{key}" for key in run_keys}
 
 
-def test_half_a_surrogate_pair_can_be_written() -> None:
+def test_page_with_a_lone_surrogate_can_be_encoded() -> None:
     assert "\\ud800" in make_page([record("kd\ud800", 0, 0.5)], [], []).encode().decode()
 
 
-def test_nothing_is_loaded() -> None:
+def test_page_loads_nothing() -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><text>https://example.org</text></svg>'
     text = make_page(sample(), [Illustration("a", "b", svg)], [])
     assert not re.search(r"https?:|url\(|@import|\bimport\b *[({'\"]|\bfetch\(|XMLHttpRequest|WebSocket", text)
     page = parse(text)
-    assert {e.tag for e in every(page)}.isdisjoint({"iframe", "object", "embed", "base", "video", "audio", "source"})
-    addresses = [e.attributes[n] for e in every(page) for n in ("src", "href", "action", "srcset") if n in e.attributes]
+    assert {e.tag for e in all_elements(page)}.isdisjoint(
+        {"iframe", "object", "embed", "base", "video", "audio", "source"}
+    )
+    addresses = [
+        e.attributes[n] for e in all_elements(page) for n in ("src", "href", "action", "srcset") if n in e.attributes
+    ]
     assert addresses
     assert all(address.startswith(("#", "data:")) for address in addresses)
 
 
-def test_the_policy_lets_only_the_pages_own_script_and_style_through() -> None:
+def test_page_policy_allows_only_its_own_script_and_style() -> None:
     page = parse(make_page(sample(), [], []))
     (policy,) = (e.attributes["content"] for e in page.find("meta") if "http-equiv" in e.attributes)
     allowed = dict(part.split(" ", 1) for part in policy.split("; "))
@@ -300,11 +304,11 @@ def test_the_policy_lets_only_the_pages_own_script_and_style_through() -> None:
 
     assert allowed["script-src"] == hash_of(page.find("script", type="module")[0])
     assert allowed["style-src"] == hash_of(page.find("style")[0])
-    assert not [e for e in every(page) if "style" in e.attributes]
+    assert not [e for e in all_elements(page) if "style" in e.attributes]
     assert allowed["img-src"] == "data:"
 
 
-def test_figures_are_embedded_as_they_are() -> None:
+def test_page_embeds_figures_unchanged() -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><path id="a" d="M0 0"/></svg>'
     (section,) = parse(make_page(sample(), [Illustration("Ranks", "Mean ranks.", svg)], [])).find(
         "section", id="figures"
@@ -314,7 +318,7 @@ def test_figures_are_embedded_as_they_are() -> None:
     assert image.attributes["alt"] == "Ranks. Mean ranks."
 
 
-def test_the_same_records_give_the_same_text_in_any_order() -> None:
+def test_page_does_not_depend_on_the_order_of_records() -> None:
     records = sample()
     text = make_page(records, [], [])
     for seed in range(3):
@@ -322,38 +326,38 @@ def test_the_same_records_give_the_same_text_in_any_order() -> None:
         assert make_page(records, [], []) == text
 
 
-def test_numbers_of_publications_stand_apart_and_unranked() -> None:
-    theirs = record("crd", 0, 0.99, provenance="reported-in-paper")
-    page = parse(make_page([*sample(), theirs], [], []))
+def test_page_separates_published_numbers_without_ranks() -> None:
+    published = record("crd", 0, 0.99, provenance="reported-in-paper")
+    page = parse(make_page([*sample(), published], [], []))
     assert "crd" not in {row["method"] for row in board_rows(page)}
     (section,) = page.find("section", id="published")
     assert "99.00" in section.words
     assert "Rank" not in section.words
     assert not section.find("tr", class_="best")
-    assert "command" not in run_data(page, theirs["key"])
+    assert "command" not in run_data(page, published["key"])
 
 
-def test_numbers_of_publications_stand_beside_what_was_measured_under_their_protocol_and_data_set() -> None:
-    theirs = reported()
-    protocol, dataset = theirs[["protocol", "dataset"]].iloc[0]
+def test_page_shows_published_numbers_of_measured_protocols_and_data_sets() -> None:
+    published = reported()
+    protocol, dataset = published[["protocol", "dataset"]].iloc[0]
     page = parse(make_page([record("kd", 0, 0.5, protocol=protocol, dataset=dataset)], [], []))
     (section,) = page.find("section", id="published")
-    wanted = theirs[(theirs["protocol"] == protocol) & (theirs["dataset"] == dataset)]
-    assert len(wanted) < len(theirs)
+    expected = published[(published["protocol"] == protocol) & (published["dataset"] == dataset)]
+    assert len(expected) < len(published)
     shown = [row for row in section.find("tr") if "data-method" in row.attributes]
     printed = sorted((row.attributes["data-method"], row.find("td")[0].text) for row in shown)
-    assert printed == sorted((row.method, f"{100 * row.mean:.2f}") for row in wanted.itertuples())
-    assert all(source in section.words for source in wanted["source"])
+    assert printed == sorted((row.method, f"{100 * row.mean:.2f}") for row in expected.itertuples())
+    assert all(source in section.words for source in expected["source"])
     assert not parse(make_page(sample(), [], [])).find("section", id="published")
 
 
-def test_no_records_make_a_page_that_says_so() -> None:
+def test_page_without_records_says_so() -> None:
     page = parse(make_page([], [], ["record a.json is damaged"]))
     assert "There are no records." in page.find("section", id="leaderboard")[0].words
     assert "record a.json is damaged" in page.find("section", id="problems")[0].words
 
 
-def test_every_kind_of_interval_is_explained() -> None:
+def test_page_explains_every_kind_of_interval() -> None:
     values = [0.0, 1.0, 1.0]
     kinds = {f(values).kind for f in (seed_interval, episode_interval, image_interval)}
     kinds.add(class_interval(np.array([[0], [1], [2]]), values).kind)
@@ -362,7 +366,7 @@ def test_every_kind_of_interval_is_explained() -> None:
     assert {e.attributes["id"].removeprefix("covers-") for e in page.find("dd") if "id" in e.attributes} == kinds
 
 
-def test_a_run_says_what_its_method_and_protocol_are() -> None:
+def test_page_run_describes_its_method_and_protocol() -> None:
     records = [record("rkd", 0, 0.5, protocol="distill-cross"), record("not-installed", 0, 0.4)]
     page = parse(make_page(records, [], []))
     about = run_data(page, records[0]["key"])["about"]
@@ -372,7 +376,7 @@ def test_a_run_says_what_its_method_and_protocol_are() -> None:
     assert "method" not in run_data(page, records[1]["key"])["about"]
 
 
-def test_a_history_by_columns_is_the_history() -> None:
+def test_compact_history_keeps_all_values() -> None:
     history = record("kd", 0, 0.5)["history"]
     compact = compact_history(history)
     names = [name for name, count in compact["stages"] for _ in range(count)]
@@ -383,7 +387,7 @@ def test_a_history_by_columns_is_the_history() -> None:
     assert compact_history([]) == {"stages": [], "steps": [], "terms": {}}
 
 
-def test_what_runs_have_in_common_is_kept_once() -> None:
+def test_page_stores_shared_values_once() -> None:
     few, many = (make_page([record("kd", s, 0.5) for s in range(n)], [], []) for n in (10, 110))
     assert (len(many) - len(few)) / 100 < 1600
     assert many.count('"a processor"') == 1
@@ -400,12 +404,12 @@ def test_what_runs_have_in_common_is_kept_once() -> None:
         ),
     ],
 )
-def test_a_label_comes_apart_at_its_settings_alone(label: str, parts: tuple[str, list[str]]) -> None:
+def test_parse_label_splits_at_settings_only(label: str, parts: tuple[str, list[str]]) -> None:
     assert parse_label(label) == parts
 
 
-def ask(command: str, data_root: Path) -> tuple[Plan, int]:
-    """The plan of a `run` command."""
+def plan_of_command(command: str, data_root: Path) -> tuple[Plan, int]:
+    """Return plan and seed of a `run` command."""
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "benchmark", "run"]
     options = list(zip(words[4::2], words[5::2], strict=True))
@@ -425,12 +429,10 @@ def ask(command: str, data_root: Path) -> tuple[Plan, int]:
         ("incremental-1step-5exemplars", "finetune", ()),
     ],
 )
-def test_the_command_asks_for_the_same_run(
-    protocol: str, method: str, overrides: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_page_command_repeats_the_run(protocol: str, method: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
     spec = make_plan(Request(protocol, method, "tiny", "quick", overrides), tmp_path).spec(7)
     backbones = {"backbone": spec.student.backbone, "teacher": spec.teacher.backbone}
-    made = record(method, 7, 0.5, protocol=protocol, dataset="tiny", preset=spec.preset, **backbones)
-    command = run_data(parse(make_page([made], [], [])), made["key"])["command"]
-    plan, seed = ask(command, tmp_path)
+    run = record(method, 7, 0.5, protocol=protocol, dataset="tiny", preset=spec.preset, **backbones)
+    command = run_data(parse(make_page([run], [], [])), run["key"])["command"]
+    plan, seed = plan_of_command(command, tmp_path)
     assert plan.spec(seed).key == spec.key

@@ -1,4 +1,4 @@
-"""The page as a person meets it: in a headless Chromium, with mouse, keyboard and none of them."""
+"""The page in a headless Chromium: by mouse, by keyboard, in print and without scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = "a-method-with-a-name-that-is-as-long-as-names-of-methods-should-really-n
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a page with everything on it: long names, many seeds, a failure, a figure, markup as text."""
+    """The address of a page with long names, many seeds, a failure, a figure and markup as text."""
     settings = "+".join(["quick", *(f"training.{name}=1234567890" for name in ("steps", "lr", "momentum", "warmup"))])
     records = [*sample(), record("crd", 0, 0.6, provenance="reported-in-paper")]
     records += [record(LONG, seed, 0.5, dataset="emoji", preset=settings) for seed in range(30)]
@@ -60,7 +60,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def browser(chromium: webdriver.Chrome, page: str) -> Iterator[webdriver.Chrome]:
-    """The page, freshly loaded at 1280 x 900; afterwards nothing may have gone wrong or over the network."""
+    """The page, freshly loaded at 1280 x 900. Afterwards the browser must have logged no error and no other request."""
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     resize(chromium, 1280)
     chromium.get("about:blank")
@@ -80,14 +80,14 @@ def resize(browser: webdriver.Chrome, width: int) -> None:
 
 
 def rows(browser: webdriver.Chrome, dataset: str = "glyphs") -> list[str]:
-    """The methods that are to be seen of the ranked pool of a data set, in their order."""
+    """Return the visible methods of a data set's group in their order."""
     script = f"""return [...document.querySelectorAll('#leaderboard tbody[data-dataset="{dataset}"] th[scope=row]')]
         .filter((cell) => cell.checkVisibility()).map((cell) => cell.textContent)"""
     return browser.execute_script(script)
 
 
 def heads(browser: webdriver.Chrome) -> dict[str, str | None]:
-    """aria-sort by column."""
+    """Return aria-sort by column."""
     cells = browser.find_elements(By.CSS_SELECTOR, "#leaderboard thead th")
     return {cell.text.strip(): cell.get_attribute("aria-sort") for cell in cells}
 
@@ -115,7 +115,7 @@ def open_run(browser: webdriver.Chrome, method: str, seed: int = 0) -> None:
     wait(browser, article(browser).is_displayed)
 
 
-def test_a_column_sorts_numbers_both_ways_with_gaps_last(browser: webdriver.Chrome) -> None:
+def test_page_column_sorts_both_ways_with_missing_numbers_last(browser: webdriver.Chrome) -> None:
     assert rows(browser) == ["rkd", "kd", "ce", "at", "kd (temperature=2.0)", "vid"]
     assert heads(browser)["Rank"] == "ascending"
     column(browser, "Mean %").click()
@@ -127,39 +127,39 @@ def test_a_column_sorts_numbers_both_ways_with_gaps_last(browser: webdriver.Chro
     assert heads(browser)["Mean %"] == "ascending"
     column(browser, "Method").click()
     assert rows(browser) == ["at", "ce", "kd", "kd (temperature=2.0)", "rkd", "vid"]
-    assert rows(browser, "emoji") == ["ce", "kd", "<b>bold</b>", LONG]  # each pool by itself
+    assert rows(browser, "emoji") == ["ce", "kd", "<b>bold</b>", LONG]  # each group is sorted separately
 
 
-def test_rows_are_filtered_by_protocol_data_set_method_and_words(browser: webdriver.Chrome) -> None:
+def test_page_filters_rows_by_protocol_data_set_method_and_words(browser: webdriver.Chrome) -> None:
     def choose(name: str, value: str) -> None:
         Select(browser.find_element(By.NAME, name)).select_by_visible_text(value)
 
-    told = browser.find_element(By.CSS_SELECTOR, "#filter output")
-    assert told.text == "11 rows"
+    count = browser.find_element(By.CSS_SELECTOR, "#filter output")
+    assert count.text == "11 rows"
     choose("method", "kd")
     assert rows(browser) == ["kd", "kd (temperature=2.0)"]
     assert rows(browser, "emoji") == ["kd"]
-    assert told.text == "3 of 11 rows"
+    assert count.text == "3 of 11 rows"
     choose("dataset", "emoji")
     assert rows(browser) == []
-    assert told.text == "1 of 11 rows"
+    assert count.text == "1 of 11 rows"
     browser.find_element(By.CSS_SELECTOR, "#filter button[type=reset]").click()
-    wait(browser, lambda: told.text == "11 rows")
+    wait(browser, lambda: count.text == "11 rows")
     choose("protocol", "fewshot-5way1shot")
-    assert told.text == "11 rows"
+    assert count.text == "11 rows"
     search = browser.find_element(By.NAME, "text")
     search.send_keys("GLYPHS lacks")
     assert rows(browser) == ["at", "kd (temperature=2.0)", "vid"]
     assert rows(browser, "emoji") == []
     search.clear()
     search.send_keys("nothing like this")
-    assert told.text == "0 of 11 rows"
+    assert count.text == "0 of 11 rows"
     assert not browser.find_elements(By.CSS_SELECTOR, "tbody:not([hidden])")
     labels = browser.find_elements(By.CSS_SELECTOR, "#filter label")
     assert [label.text.split("\n")[0] for label in labels] == ["Protocol", "Data set", "Method", "Search"]
 
 
-def test_a_run_opens_shows_its_record_and_leads_back(browser: webdriver.Chrome) -> None:
+def test_page_run_opens_shows_its_record_and_leads_back(browser: webdriver.Chrome) -> None:
     open_run(browser, "rkd", seed=2)
     assert not overview(browser).is_displayed()
     text = article(browser).text
@@ -184,12 +184,14 @@ def test_a_run_opens_shows_its_record_and_leads_back(browser: webdriver.Chrome) 
     assert browser.title == "Distillation benchmark"
 
 
-def test_curves_are_drawn_from_the_history(browser: webdriver.Chrome) -> None:
+def test_page_run_draws_curves_of_the_history(browser: webdriver.Chrome) -> None:
     open_run(browser, "ce")
     plots = article(browser).find_elements(By.CSS_SELECTOR, ".plots figure")
     assert [p.find_element(By.TAG_NAME, "figcaption").text for p in plots] == ["tuples", "ce", "local"]
-    told = [[t.get_attribute("textContent") for t in p.find_elements(By.CSS_SELECTOR, "circle title")] for p in plots]
-    assert told == [["step 300: 0.25"], ["step 450: 1.5", "step 600: 0.75"], ["step 450: -0.5", "step 600: -1"]]
+    tooltips = [
+        [t.get_attribute("textContent") for t in p.find_elements(By.CSS_SELECTOR, "circle title")] for p in plots
+    ]
+    assert tooltips == [["step 300: 0.25"], ["step 450: 1.5", "step 600: 0.75"], ["step 450: -0.5", "step 600: -1"]]
     places = [
         [tuple(float(c.get_attribute(f"c{axis}") or "nan") for axis in "xy") for c in circles]
         for circles in (p.find_elements(By.TAG_NAME, "circle") for p in plots)
@@ -203,7 +205,7 @@ def test_curves_are_drawn_from_the_history(browser: webdriver.Chrome) -> None:
         assert {"embedding", "classifier"} <= {t.text for t in plot.find_elements(By.TAG_NAME, "text")}
 
 
-def test_text_of_records_is_text(browser: webdriver.Chrome) -> None:
+def test_page_shows_markup_in_records_as_text(browser: webdriver.Chrome) -> None:
     assert "<b>bold</b>" in rows(browser, "emoji")
     open_run(browser, "<b>bold</b>")
     assert article(browser).find_element(By.TAG_NAME, "h1").text == "<b>bold</b>, seed 0"
@@ -211,7 +213,7 @@ def test_text_of_records_is_text(browser: webdriver.Chrome) -> None:
     assert not browser.find_elements(By.CSS_SELECTOR, "b, i")
 
 
-def test_a_run_that_is_not_there_says_so(browser: webdriver.Chrome, page: str) -> None:
+def test_page_says_that_an_unknown_run_does_not_exist(browser: webdriver.Chrome, page: str) -> None:
     for key in ("0123", "%", "a'\"]b"):
         browser.execute_script("location.hash = arguments[0]", f"run-{key}")
         wait(browser, article(browser).is_displayed)
@@ -220,7 +222,7 @@ def test_a_run_that_is_not_there_says_so(browser: webdriver.Chrome, page: str) -
         wait(browser, overview(browser).is_displayed)
 
 
-def test_the_keyboard_alone_is_enough(browser: webdriver.Chrome) -> None:
+def test_page_can_be_used_by_keyboard_alone(browser: webdriver.Chrome) -> None:
     def press(*keys: str) -> WebElement:
         browser.switch_to.active_element.send_keys(*keys)
         return browser.switch_to.active_element
@@ -259,7 +261,7 @@ def test_the_keyboard_alone_is_enough(browser: webdriver.Chrome) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_width_makes_the_page_scroll_sideways(browser: webdriver.Chrome, width: int) -> None:
+def test_page_of_any_width_does_not_scroll_sideways(browser: webdriver.Chrome, width: int) -> None:
     resize(browser, width)
 
     def fits() -> bool:
@@ -281,14 +283,14 @@ def test_no_width_makes_the_page_scroll_sideways(browser: webdriver.Chrome, widt
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of a CSS colour (WCAG 2)."""
+    """Return the relative luminance of a CSS colour (WCAG 2)."""
     channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_colour_schemes_can_be_read(browser: webdriver.Chrome, scheme: str) -> None:
+def test_page_has_contrast_in_both_colour_schemes(browser: webdriver.Chrome, scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     body = browser.find_element(By.TAG_NAME, "body")
@@ -299,13 +301,13 @@ def test_both_colour_schemes_can_be_read(browser: webdriver.Chrome, scheme: str)
         assert (max(colour, ground) + 0.05) / (min(colour, ground) + 0.05) >= 4.5, selector
 
 
-def test_print_leaves_out_what_paper_cannot_do(browser: webdriver.Chrome) -> None:
+def test_page_print_omits_interactive_parts(browser: webdriver.Chrome) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not browser.find_element(By.ID, "filter").is_displayed()
     assert browser.find_element(By.CSS_SELECTOR, "table.board").is_displayed()
 
 
-def test_the_table_is_there_without_scripts(browser: webdriver.Chrome, page: str) -> None:
+def test_page_shows_the_table_without_scripts(browser: webdriver.Chrome, page: str) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.get(page)
@@ -316,7 +318,7 @@ def test_the_table_is_there_without_scripts(browser: webdriver.Chrome, page: str
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_policy_stops_scripts_that_are_not_the_pages_own(browser: webdriver.Chrome) -> None:
+def test_page_policy_stops_foreign_scripts(browser: webdriver.Chrome) -> None:
     browser.execute_script(
         "const script = document.createElement('script'); script.textContent = 'window.foreign = 1';"
         "const image = document.createElement('div'); image.innerHTML = '<img src=data:, onerror=foreign=1>';"
@@ -328,7 +330,7 @@ def test_the_policy_stops_scripts_that_are_not_the_pages_own(browser: webdriver.
     assert all("Content Security Policy" in message for message in refused)
 
 
-def test_the_command_can_be_copied(browser: webdriver.Chrome) -> None:
+def test_page_run_command_can_be_copied(browser: webdriver.Chrome) -> None:
     open_run(browser, "kd")
     button = article(browser).find_element(By.CSS_SELECTOR, ".command button")
     button.click()

@@ -32,7 +32,7 @@ RECORDS = [
 ]
 
 
-def test_methods_by_protocols_with_ranks_of_the_complete_ones() -> None:
+def test_table_ranks_only_methods_that_are_complete_in_all_protocols() -> None:
     (table,) = make_tables(RECORDS)
     assert table.protocols == ("distill-overlap5", "distill-overlap20", "distill-same")
     assert table.ranks == {"refilled": pytest.approx(4 / 3), "ce": pytest.approx(5 / 3)}
@@ -40,7 +40,7 @@ def test_methods_by_protocols_with_ranks_of_the_complete_ones() -> None:
     assert table.missing == {"kd": {"distill-overlap5": [], "distill-overlap20": [2]}}
 
 
-def test_best_and_what_is_not_told_from_it() -> None:
+def test_table_marks_the_best_and_methods_not_significantly_different() -> None:
     (table,) = make_tables(RECORDS)
     same = {method: table.entries[method, "distill-same"] for method in table.methods}
     assert [m for m, entry in same.items() if entry.best] == ["refilled"]
@@ -51,7 +51,7 @@ def test_best_and_what_is_not_told_from_it() -> None:
     assert not table.entries["kd", "distill-overlap20"].tied
 
 
-def test_other_data_backbones_families_and_publications_stand_apart() -> None:
+def test_make_tables_separates_data_sets_backbones_and_families_and_omits_publications() -> None:
     others = [
         record("ce", 0, 0.5, protocol="distill-same", dataset="emoji"),
         record("ce", 0, 0.5, protocol="distill-same", backbone="conv4-32"),
@@ -62,7 +62,7 @@ def test_other_data_backbones_families_and_publications_stand_apart() -> None:
     assert "90.00" not in to_markdown(make_tables([*RECORDS, *others]))
 
 
-def test_markdown_holds_every_number_and_names_what_is_missing() -> None:
+def test_markdown_has_all_numbers_and_names_missing_runs() -> None:
     text = to_markdown(make_tables(RECORDS))
     half = 100 * stats.t.ppf(0.975, 2) * stats.sem(VALUES["refilled", "distill-same"])
     assert f"**81.00** ± {half:.2f}" in text
@@ -72,7 +72,7 @@ def test_markdown_holds_every_number_and_names_what_is_missing() -> None:
     assert {line.count("|") for line in rows} == {6}
 
 
-def test_one_seed_has_neither_interval_nor_mark() -> None:
+def test_markdown_of_one_seed_has_neither_interval_nor_mark() -> None:
     text = to_markdown(make_tables([record("kd", 0, 0.5), record("ce", 0, 0.4), record("a|b_", 0, 0.3)]))
     assert "| kd | **50.00** |" in text
     assert "| ce | 40.00 |" in text
@@ -80,7 +80,7 @@ def test_one_seed_has_neither_interval_nor_mark() -> None:
     assert "one seed: no interval" in text
 
 
-def test_latex_compiles_or_at_least_balances(tmp_path: Path) -> None:
+def test_latex_has_balanced_braces_and_compiles(tmp_path: Path) -> None:
     text = to_latex(make_tables([*RECORDS, record("my_method{50%}", 0, 0.4, protocol="distill-same")]))
     assert r"\textbf{81.00}" in text
     assert r"my\_method\{50\%\}" in text
@@ -103,7 +103,7 @@ def test_latex_compiles_or_at_least_balances(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_json_is_the_leaderboard_with_ranks_and_what_is_missing() -> None:
+def test_json_has_the_rows_of_the_leaderboard_and_missing_seeds() -> None:
     frame = leaderboard(RECORDS)
     shown: dict[str, Any] = json.loads(to_json(frame, make_tables(RECORDS)))
     assert [row["method"] for row in shown["rows"]] == frame["method"].tolist()

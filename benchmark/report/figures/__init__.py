@@ -1,4 +1,4 @@
-"""One file per figure: a function from the results to drawings, each with the data it shows."""
+"""Figures, one per module: each is a function from results to drawings with their data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What accuracy costs to train."""
+"""Accuracy against training time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.report.figures.points import Dot, draw_dots, name_dots, plane
 from benchmark.statistics import Interval, seed_interval
 
 _LOG_FROM = 8
-"""The ratio of the longest to the shortest training from which the axis is logarithmic."""
+"""Ratio of the longest to the shortest training above which the axis is logarithmic."""
 
 
 @FIGURES.register("cost")
@@ -25,7 +25,7 @@ def cost(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def _table(group: FigureGroup) -> pd.DataFrame:
-    """A row per method, best first."""
+    """Return a row per method, best first."""
     rows = []
     for result in group.ranked():
         accuracy, seconds = result.interval(), _seconds(result)
@@ -42,14 +42,14 @@ def _seconds(result: MethodResult) -> Interval:
 
 
 def _machines(results: list[MethodResult]) -> list[str]:
-    """What the students were trained on, as the records have it."""
-    found = set()
+    """Return the devices on which the students were trained."""
+    machines = set()
     for result in results:
         for run in result.done.values():
-            where = run["environment"]
-            cpu = f"{where['cpu']}, {where['threads']} thread{'s' * (where['threads'] != 1)}"
-            found.add(cpu if where["device"] == "cpu" else str(where["gpu"] or where["device"]))
-    return sorted(found)
+            machine = run["environment"]
+            cpu = f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+            machines.add(cpu if machine["device"] == "cpu" else str(machine["gpu"] or machine["device"]))
+    return sorted(machines)
 
 
 def _draw(group: FigureGroup) -> Figure:
@@ -60,15 +60,15 @@ def _draw(group: FigureGroup) -> Figure:
         seconds = _seconds(result)
         name, note = group.label(result), f"{seconds.mean:.3g}"
         dots.append(Dot(name, result.method, seconds, percent(result.interval()), note, is_variant(result)))
-    shown = [dot.x.mean for dot in dots]
-    log = max(shown) > _LOG_FROM * min(shown) > 0
+    times = [dot.x.mean for dot in dots]
+    log = max(times) > _LOG_FROM * min(times) > 0
     if log:
         frame.set_xscale("log", nonpositive="clip")
         frame.xaxis.set_major_formatter("{x:g}")
     draw_dots(frame, dots)
     frame.margins(0.05)
-    # a bar that reaches down to zero would open a logarithmic axis without end
-    frame.set_xlim(left=max(frame.get_xlim()[0], min(shown) / 3 if log else 0.0))
+    # a bar that reaches zero would extend a logarithmic axis without limit
+    frame.set_xlim(left=max(frame.get_xlim()[0], min(times) / 3 if log else 0.0))
     frame.set_xlabel(f"training of the student (s), on {' and on '.join(_machines(results))}")
     frame.set_ylabel(f"{results[0].metric} (%)")
     name_dots(figure, frame, dots, "training (s)")

@@ -1,4 +1,4 @@
-"""How training went."""
+"""Loss terms along training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmark.report.figures.figure import identity
 from benchmark.report.figures.labels import spread
 
 _ACROSS = 4
-"""Panels in a row."""
+"""Number of panels in a row."""
 
 _LABELS = 20.5
-"""Points to the left of a panel's ticks, for their labels: smaller where these are long."""
+"""Width in points of a panel's tick labels; longer labels are drawn smaller."""
 
 
 @FIGURES.register("curves")
@@ -33,7 +33,7 @@ def curves(result_set: ResultSet) -> list[RenderedFigure]:
         trained = group.only(result for result in group.results if any(run["history"] for run in result.done.values()))
         if trained.results:
             panels = [(result, history(result)) for result in trained.ranked()]
-            data = pd.concat([table.assign(**identity(c), label=group.label(c)) for c, table in panels])
+            data = pd.concat([table.assign(**identity(result), label=group.label(result)) for result, table in panels])
             drawings.append(RenderedFigure(group.name("curves"), _draw(trained, panels), data))
     if not drawings:
         raise NothingToDraw("no finished run of a method that trains anything")
@@ -41,8 +41,8 @@ def curves(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def history(result: MethodResult) -> pd.DataFrame:
-    """A row per step and term: its mean, least and largest value over the seeds, and how many these are."""
-    found = pd.DataFrame(
+    """Return a row per step and term: its mean, smallest and largest value over seeds, and the number of seeds."""
+    values = pd.DataFrame(
         (
             {"step": int(report["step"]), "stage": report["stage"], "term": term, "value": value}
             for run in result.done.values()
@@ -51,19 +51,19 @@ def history(result: MethodResult) -> pd.DataFrame:
             if term not in ("stage", "step")
         )
     )
-    table = found.groupby(["step", "stage", "term"])["value"].agg(["mean", "min", "max", "count"])
+    table = values.groupby(["step", "stage", "term"])["value"].agg(["mean", "min", "max", "count"])
     return table.rename(columns={"count": "n_seeds"}).reset_index()
 
 
 def _draw(group: FigureGroup, panels: Sequence[tuple[MethodResult, pd.DataFrame]]) -> Figure:
     across = max(2, min(len(panels), _ACROSS))
     down = math.ceil(len(panels) / across)
-    wide, high, foot = style.DOUBLE / _ACROSS, 35.0, 12.0
-    figure = style.canvas(across * wide, down * high + foot + 5, group.title)
+    width, height, foot = style.DOUBLE / _ACROSS, 35.0, 12.0
+    figure = style.canvas(across * width, down * height + foot + 5, group.title)
     stages = max(table["stage"].nunique() for _, table in panels)
     for i, (result, table) in enumerate(panels):
         row, column = divmod(i, across)
-        frame = style.axes(figure, column * wide + 9.5, foot + (down - 1 - row) * high + 5, wide - 26, high - 14)
+        frame = style.axes(figure, column * width + 9.5, foot + (down - 1 - row) * height + 5, width - 26, height - 14)
         _panel(figure, frame, result, table)
         color = style.legible(style.look(result.method).color)
         frame.set_title(
@@ -82,9 +82,9 @@ def _draw(group: FigureGroup, panels: Sequence[tuple[MethodResult, pd.DataFrame]
 
 
 def _panel(figure: Figure, frame: Axes, result: MethodResult, table: pd.DataFrame) -> None:
-    """Cross-entropy in black, the method's own terms in its colour with dashes of their own.
+    """Draw cross-entropy in black and the other terms in the method's colour, each with its own dashes.
 
-    They are named to the right, those of an earlier stage where they begin.
+    Names are to the right of the frame; terms that end in an earlier stage have theirs at their first step.
     """
     least, most = float(table["min"].min()), float(table["max"].max())
     frame.yaxis.set_major_locator(MaxNLocator(4))
@@ -94,10 +94,10 @@ def _panel(figure: Figure, frame: Axes, result: MethodResult, table: pd.DataFram
         frame.yaxis.set_major_formatter("{x:g}")
         frame.yaxis.set_minor_formatter(NullFormatter())
     frame.set_xlim(0, float(table["step"].max()))
-    own = itertools.cycle(["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))])
+    dash_cycle = itertools.cycle(["-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))])
     ends: list[tuple[str, str, float]] = []
     for term, rows in table.groupby("term"):
-        color, dashes = (style.INK, "-") if term == "ce" else (style.look(result.method).color, next(own))
+        color, dashes = (style.INK, "-") if term == "ce" else (style.look(result.method).color, next(dash_cycle))
         frame.plot(rows["step"], rows["mean"], color=color, linestyle=dashes)
         frame.fill_between(rows["step"], rows["min"], rows["max"], color=color, alpha=0.2, linewidth=0)
         if rows["step"].max() == table["step"].max():
@@ -114,7 +114,7 @@ def _panel(figure: Figure, frame: Axes, result: MethodResult, table: pd.DataFram
 
 
 def _name_stages(frame: Axes, lasts: pd.Series[int]) -> None:
-    """Names above the frame and boundaries within, of stages with their last steps; nothing where there is but one."""
+    """Draw the stages' names above the frame and their boundaries within it; nothing for a single stage."""
     if len(lasts) < 2:
         return
     options: dict[str, Any] = {
@@ -132,12 +132,12 @@ def _name_stages(frame: Axes, lasts: pd.Series[int]) -> None:
 
 
 def _name_ends(figure: Figure, frame: Axes, ends: Sequence[tuple[str, str, float]]) -> None:
-    """Names to the right of the frame, each with its colour, joined to the value at which its line ends."""
+    """Draw names to the right of the frame, each in its colour and joined to the end of its line."""
     to_points = frame.transData + style.points(figure).inverted()
     box = frame.get_window_extent().transformed(style.points(figure).inverted())
-    heights = [float(to_points.transform((frame.get_xlim()[1], y))[1]) for _, _, y in ends]
-    places = spread(heights, 7.5, box.y0 + 3, box.y1 - 3)
-    for (term, color, _), y, place in zip(ends, heights, places, strict=True):
+    line_heights = [float(to_points.transform((frame.get_xlim()[1], y))[1]) for _, _, y in ends]
+    name_heights = spread(line_heights, 7.5, box.y0 + 3, box.y1 - 3)
+    for (term, color, _), line_height, name_height in zip(ends, line_heights, name_heights, strict=True):
         options: dict[str, Any] = {"transform": style.points(figure), "color": color}
-        figure.add_artist(Line2D([box.x1 + 1, box.x1 + 5], [y, place], linewidth=0.4, **options))
-        figure.text(box.x1 + 6, place, term, size=style.SMALL, va="center_baseline", **options)
+        figure.add_artist(Line2D([box.x1 + 1, box.x1 + 5], [line_height, name_height], linewidth=0.4, **options))
+        figure.text(box.x1 + 6, name_height, term, size=style.SMALL, va="center_baseline", **options)

@@ -1,4 +1,4 @@
-"""What teacher and student make of the same images."""
+"""Embeddings of the same images by the teacher and by students."""
 
 from __future__ import annotations
 
@@ -27,28 +27,40 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", "p")
 
 @dataclass(frozen=True)
 class Panel:
-    """One network's embeddings of M images: title, the images' classes (M), places (M x 2), purity of neighbours."""
+    """One network's embeddings of M images in the plane."""
 
     title: str
     method: str | None
+    """None for the teacher."""
     result: MethodResult
     classes: npt.NDArray[np.int64]
-    places: npt.NDArray[np.float64]
+    """Class of each image, M."""
+    positions: npt.NDArray[np.float64]
+    """Position of each image in the plane, M x 2."""
     purity: float
+    """Share of nearest neighbours with the same class, before the projection to the plane."""
 
 
 @FIGURES.register("embeddings")
 def embeddings(result_set: ResultSet) -> list[RenderedFigure]:
     """Embeddings of the teacher and of each method's student in the plane (t-SNE), the same classes alike."""
     groups = result_set.groups(lambda protocol: protocol if share(protocol) is not None else None)
-    found = [(group, panels) for group in groups if (panels := _panels(result_set.store, group))]
-    if not found:
-        raise NothingToDraw("no finished run of distill-* with projections beside it")
-    return [RenderedFigure(group.name("embeddings"), _draw(group, panels), _table(panels)) for group, panels in found]
+    drawable = [(group, panels) for group in groups if (panels := _panels(result_set.store, group))]
+    if not drawable:
+        raise NothingToDraw("no finished run of distill-* with stored projections")
+    return [
+        RenderedFigure(group.name("embeddings"), _draw(group, panels), _table(panels)) for group, panels in drawable
+    ]
 
 
 def purity(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], neighbours: int = _NEIGHBOURS) -> float:
-    """Of the nearest neighbours of each point (M x D), the share with its label. As many as there are, at most."""
+    """Return the share of nearest neighbours that have the label of their point.
+
+    Args:
+        points: M x D.
+        labels: M.
+        neighbours: Number of neighbours per point, at most M - 1.
+    """
     from scipy.spatial.distance import cdist
 
     distances = cdist(points, points)
@@ -58,43 +70,49 @@ def purity(points: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], neigh
 
 
 def _panels(store: Store, group: FigureGroup) -> list[Panel]:
-    """The teacher's panel, then each method's by accuracy, of its first seed; none where none kept projections."""
+    """Return the teacher's panel, then one panel per method by accuracy; empty if no run stored projections.
+
+    A method's panel shows its first seed.
+    """
     panels: list[Panel] = []
     for result in group.ranked():
         if result.conditions.backbone != group.conditions.backbone:
-            continue  # the teacher itself, which has a panel
-        kept = store.arrays(next(iter(result.done.values())))
-        if "projected" not in kept:
+            continue  # the student is the teacher itself, which has a panel already
+        arrays = store.arrays(next(iter(result.done.values())))
+        if "projected" not in arrays:
             continue
         if not panels:
-            panels.append(_panel("teacher", None, result, kept, "projected_teacher"))
-        panels.append(_panel(group.label(result), result.method, result, kept, "projected_student"))
+            panels.append(_panel("teacher", None, result, arrays, "projected_teacher"))
+        panels.append(_panel(group.label(result), result.method, result, arrays, "projected_student"))
     return panels
 
 
 def _panel(
-    title: str, method: str | None, result: MethodResult, kept: Mapping[str, npt.NDArray[Any]], name: str
+    title: str, method: str | None, result: MethodResult, arrays: Mapping[str, npt.NDArray[Any]], name: str
 ) -> Panel:
-    points, classes = kept[name].astype(np.float64), kept["labels"][kept["projected"]].astype(np.int64)
+    points, classes = arrays[name].astype(np.float64), arrays["labels"][arrays["projected"]].astype(np.int64)
     return Panel(title, method, result, classes, _to_plane(points), purity(points, classes))
 
 
 def _to_plane(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """t-SNE from a fixed start: van der Maaten and Hinton, JMLR 2008. M x D to M x 2, centred, of unit spread."""
+    """Project M x D points to M x 2 by t-SNE from a fixed start, centred, with largest coordinate 1.
+
+    Van der Maaten and Hinton, JMLR 2008.
+    """
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(points) - 1) / 3)
     fitted = TSNE(perplexity=perplexity, init="pca", method="exact", random_state=0, max_iter=500).fit_transform(points)
-    placed: npt.NDArray[np.float64] = fitted.astype(np.float64)
-    placed -= placed.mean(0)
-    return placed / np.abs(placed).max()
+    positions: npt.NDArray[np.float64] = fitted.astype(np.float64)
+    positions -= positions.mean(0)
+    return positions / np.abs(positions).max()
 
 
 def _table(panels: Sequence[Panel]) -> pd.DataFrame:
-    """A row per network and image."""
+    """Return a row per network and image."""
     return pd.concat(
         [
-            pd.DataFrame({"class": panel.classes, "x": panel.places[:, 0], "y": panel.places[:, 1]}).assign(
+            pd.DataFrame({"class": panel.classes, "x": panel.positions[:, 0], "y": panel.positions[:, 1]}).assign(
                 **{**identity(panel.result), "method": panel.method},
                 network=panel.title,
                 seed=next(iter(panel.result.done)),
@@ -107,16 +125,16 @@ def _table(panels: Sequence[Panel]) -> pd.DataFrame:
 
 def _draw(group: FigureGroup, panels: Sequence[Panel]) -> Figure:
     across = min(len(panels), _ACROSS)
-    down, each = -(-len(panels) // across), style.DOUBLE / _ACROSS
-    high = each + (8 if any("(" in panel.title for panel in panels) else 4)
-    figure = style.canvas(across * each, down * high + 13, group.title)
+    down, side = -(-len(panels) // across), style.DOUBLE / _ACROSS
+    height = side + (8 if any("(" in panel.title for panel in panels) else 4)
+    figure = style.canvas(across * side, down * height + 13, group.title)
     for i, panel in enumerate(panels):
         row, column = divmod(i, across)
-        frame = style.axes(figure, column * each + 2, 11 + (down - 1 - row) * high, each - 4, each - 4)
+        frame = style.axes(figure, column * side + 2, 11 + (down - 1 - row) * height, side - 4, side - 4)
         for k, c in enumerate(np.unique(panel.classes)):
-            of = panel.classes == c
+            of_class = panel.classes == c
             frame.plot(
-                panel.places[of, 0], panel.places[of, 1], linestyle="none", color=_COLORS[k % len(_COLORS)],
+                *panel.positions[of_class].T, linestyle="none", color=_COLORS[k % len(_COLORS)],
                 marker=_MARKERS[k % len(_MARKERS)], markersize=2.6, markeredgewidth=0,
             )  # fmt: skip
         frame.set_xlim(-1.08, 1.08)

@@ -1,4 +1,4 @@
-"""Few-shot accuracy of each method, with what is known of its error."""
+"""Few-shot accuracy of each method with its intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fewshot(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def _table(group: FigureGroup) -> pd.DataFrame:
-    """A row per method, best first, then the references; half-widths by what they cover."""
+    """Return a row per method, best first, then the references, with half-widths by kind of interval."""
     rows = [{**identity(result), "label": group.label(result), **_measures(result)} for result in group.ranked()]
     for name, label in REFERENCES.items():
         if (result := reference_of(group.results, name)) is not None:
@@ -35,7 +35,7 @@ def _table(group: FigureGroup) -> pd.DataFrame:
 
 
 def _measures(result: MethodResult, reference: str | None = None) -> dict[str, float | None]:
-    """Mean, and half-widths by what they cover: draws of episodes, other images, other classes."""
+    """Return the mean and its half-widths over seeds, draws of episodes, other images and other classes."""
     interval = result.interval(reference)
     scores = [run if reference is None else run["references"][reference] for run in result.done.values()]
     measures = {"mean": interval.mean, "ci95": interval.half_width, "n_seeds": interval.n}
@@ -46,13 +46,13 @@ def _measures(result: MethodResult, reference: str | None = None) -> dict[str, f
         elif kind == "episode":
             measures["episode_ci95"] = math.hypot(*halves) / len(halves)
         else:
-            # images and classes are the same in every seed: more seeds do not narrow these
+            # all seeds share images and classes, so more seeds do not narrow these intervals
             measures[f"{kind}_ci95"] = sum(halves) / len(halves)
     return measures
 
 
 def _draw(group: FigureGroup) -> Figure:
-    """A row per method and reference, best first; a reference is a grey line through all of them."""
+    """Draw a row per method and reference, best first; a grey line through all rows marks each reference."""
     results = group.ranked()
     rows = [
         (group.label(result), result.interval(), style.look(result.method).dot(is_variant(result)))
@@ -63,11 +63,11 @@ def _draw(group: FigureGroup) -> Figure:
         if (result := reference_of(results, name)) is not None:
             references.append((label, result.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
     rows = sorted(rows + references, key=lambda row: -row[1].mean)
-    names = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
-    wide = style.SINGLE if names < style.SINGLE / 2 else style.DOUBLE
-    high = 4.2 * len(rows)
-    figure = style.canvas(wide, high + 23, group.title)
-    frame = style.axes(figure, names, 16, wide - names - 3, high)
+    margin = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
+    width = style.SINGLE if margin < style.SINGLE / 2 else style.DOUBLE
+    height = 4.2 * len(rows)
+    figure = style.canvas(width, height + 23, group.title)
+    frame = style.axes(figure, margin, 16, width - margin - 3, height)
     for _, interval, _ in references:
         frame.axvline(100 * interval.mean, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for row, (_, interval, dot) in enumerate(rows):

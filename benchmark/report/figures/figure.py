@@ -1,4 +1,4 @@
-"""What a figure is made of, and how it is written to files."""
+"""The input of figures, the registry of figures, and their files."""
 
 from __future__ import annotations
 
@@ -26,59 +26,57 @@ from protocols import PROTOCOLS
 
 
 class NothingToDraw(InputError):
-    """No record fits a figure; the message says what is lacking."""
+    """No record fits a figure; the message names the missing runs."""
 
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """The methods of one figure: measured under equal conditions, each with a finished run.
-
-    ``conditions.protocol`` is what the figure calls the family of protocols it puts together. Beside students of the
-    conditions' backbone stand those that are, or start as, the teacher itself and so have its size: marked by a dagger.
-    """
+    """The methods of one figure, measured under equal conditions, each with a finished run."""
 
     conditions: Conditions
+    """``protocol`` is the figure's name for the protocols that it combines."""
     results: tuple[MethodResult, ...]
+    """Students with the backbone of ``conditions``, and students that are or start as the teacher (marked by †)."""
 
     def label(self, result: MethodResult) -> str:
-        """The result's label, with a dagger where its backbone is not the group's."""
+        """Return the result's label, with a dagger if its backbone differs from that of the group."""
         return result.label + ("" if result.conditions.backbone == self.conditions.backbone else "†")
 
     def only(self, results: Iterable[MethodResult]) -> FigureGroup:
-        """The group with these of its results alone."""
+        """Return the group with a subset of its results."""
         return dataclasses.replace(self, results=tuple(results))
 
     def ranked(self, reference: str | None = None) -> list[MethodResult]:
-        """The results from the largest mean to the smallest, of the value or of a reference."""
+        """Return the results by descending mean of the value or of a reference."""
         return sorted(self.results, key=lambda result: (-result.interval(reference).mean, self.label(result)))
 
     @property
     def title(self) -> str:
-        """Protocol, where it is one, data set, networks and settings, in a line."""
-        where = self.conditions
+        """Protocol (if all results have the same), data set, networks and settings in one line."""
+        shared = self.conditions
         protocols = {result.conditions.protocol for result in self.results}
         words = [*protocols] if len(protocols) == 1 else []
-        return ", ".join([*words, where.dataset, f"{where.backbone} from {where.teacher}", where.preset])
+        return ", ".join([*words, shared.dataset, f"{shared.backbone} from {shared.teacher}", shared.preset])
 
     @property
     def footnote(self) -> str:
-        """What a dagger means; empty where there is none."""
+        """The meaning of the dagger; empty if no result has one."""
         if all(result.conditions.backbone == self.conditions.backbone for result in self.results):
             return ""
         return f"† is or starts as the teacher ({self.conditions.teacher})"
 
     def name(self, figure: str) -> str:
-        """A name for files, the figure's first: protocol, data set, then preset and networks where not the usual."""
-        where = self.conditions
-        parts = [figure, where.protocol.removeprefix(figure).strip("-"), where.dataset]
-        if where.preset != "quick":
-            parts.append(where.preset)
-        if (where.backbone, where.teacher) != self._usual_networks():
-            parts.append(f"{where.backbone}-from-{where.teacher}")
+        """Return a file name: figure, protocol, data set, and preset and networks unless they are the default."""
+        shared = self.conditions
+        parts = [figure, shared.protocol.removeprefix(figure).strip("-"), shared.dataset]
+        if shared.preset != "quick":
+            parts.append(shared.preset)
+        if (shared.backbone, shared.teacher) != self._preset_networks():
+            parts.append(f"{shared.backbone}-from-{shared.teacher}")
         return file_name("-".join(part for part in parts if part))
 
-    def _usual_networks(self) -> tuple[str, str] | None:
-        """Student and teacher of the preset; None where the protocol is of a plug-in that is not installed."""
+    def _preset_networks(self) -> tuple[str, str] | None:
+        """Return student and teacher of the preset; None if the protocol belongs to a plug-in that is not installed."""
         protocol = self.results[0].conditions.protocol
         try:
             presets = PROTOCOLS.get(protocol).entry.presets
@@ -90,88 +88,95 @@ class FigureGroup:
 
 
 def percent(interval: Interval) -> Interval:
-    """An interval in [0, 1] as percent."""
+    """Convert an interval in [0, 1] to percent."""
     half = None if interval.half_width is None else 100 * interval.half_width
     return dataclasses.replace(interval, mean=100 * interval.mean, half_width=half)
 
 
 def is_variant(result: MethodResult) -> bool:
-    """Whether the method has settings of its own that are not the preset's; such a result's marker is hollow."""
+    """Return whether method settings differ from the preset. The marker of such a result is hollow."""
     return result.label != result.method
 
 
 def seed_bars(results: Iterable[MethodResult]) -> str:
-    """What the bars of these results cover; empty where all have one seed and none has a bar."""
+    """Return the footnote on bars; empty if all results have one seed and therefore no bar."""
     return "bars: 95 % Student t over seeds" if any(len(result.done) > 1 for result in results) else ""
 
 
 def reference_of(results: Iterable[MethodResult], reference: str) -> MethodResult | None:
-    """Of the results with such a reference beside them the one with the most seeds; None where none has it."""
-    having = [result for result in results if all(reference in run["references"] for run in result.done.values())]
-    return max(having, key=lambda result: len(result.done), default=None)
+    """Return the result with the most seeds among those that have a reference; None if no result has it."""
+    candidates = [result for result in results if all(reference in run["references"] for run in result.done.values())]
+    return max(candidates, key=lambda result: len(result.done), default=None)
 
 
 def identity(result: MethodResult) -> dict[str, str]:
-    """Which result it is, in columns of the leaderboard."""
-    where = result.conditions
+    """Return the columns of the leaderboard that identify a result."""
+    conditions = result.conditions
     return {
-        "protocol": where.protocol, "dataset": where.dataset, "preset": result.preset, "teacher": where.teacher,
-        "backbone": where.backbone, "method": result.method,
+        "protocol": conditions.protocol, "dataset": conditions.dataset, "preset": result.preset,
+        "teacher": conditions.teacher, "backbone": conditions.backbone, "method": result.method,
     }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ResultSet:
-    """What figures are made from: results of records, and the store that holds their arrays."""
+    """The input of figures."""
 
     results: list[MethodResult]
     store: Store
+    """The store with the arrays of the results' records."""
 
     def groups(self, family: Callable[[str], str | None] = lambda protocol: protocol) -> list[FigureGroup]:
-        """The results of measured and finished runs by family and equal conditions, in their order.
+        """Group the results of measured and finished runs by family of protocols and equal conditions.
 
-        family: from a protocol's name to what its results are put together under, None for protocols of no interest.
+        A result whose student is the teacher also joins the groups of smaller students with that teacher. A group that
+        then holds nothing else is dropped.
+
+        Args:
+            family: Returns the name of a protocol's family, or None for protocols to leave out.
         """
-        found: dict[Conditions, list[MethodResult]] = defaultdict(list)
+        by_conditions: dict[Conditions, list[MethodResult]] = defaultdict(list)
         for result in self.results:
             name = family(result.conditions.protocol)
             if name is not None and result.done and result.conditions.provenance == "measured":
-                found[dataclasses.replace(result.conditions, protocol=name)].append(result)
+                by_conditions[dataclasses.replace(result.conditions, protocol=name)].append(result)
         groups, merged = [], set()
-        for conditions, own in found.items():
+        for conditions, results in by_conditions.items():
             teacher_conditions = dataclasses.replace(conditions, backbone=conditions.teacher)
-            of_teacher = found.get(teacher_conditions, []) if teacher_conditions != conditions else []
-            frozen_teachers = [result for result in of_teacher if _is_teacher(result)]
+            teacher_sized = by_conditions.get(teacher_conditions, []) if teacher_conditions != conditions else []
+            frozen_teachers = [result for result in teacher_sized if _is_teacher(result)]
             if frozen_teachers:
                 merged.add(teacher_conditions)
-            groups.append(FigureGroup(conditions, (*own, *frozen_teachers)))
+            groups.append(FigureGroup(conditions, (*results, *frozen_teachers)))
         return [g for g in groups if g.conditions not in merged or not all(map(_is_teacher, g.results))]
 
 
 def _is_teacher(result: MethodResult) -> bool:
-    """Whether the student is the teacher's network, or starts as that."""
+    """Return whether the student is the teacher's network or starts from it."""
     facts = [run["student_facts"] for run in result.done.values()]
     return result.conditions.backbone == result.conditions.teacher and all(f["start"] == "teacher" for f in facts)
 
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """One picture, the name of its files, and what it shows, as a table: accuracies in [0, 1], unlike on its axes."""
+    """A drawn figure with its data."""
 
     name: str
+    """Name of its files, without ending."""
     figure: Canvas
     data: pd.DataFrame
+    """The data drawn; accuracies are in [0, 1], while the axes show percent."""
 
 
 Figure = Callable[[ResultSet], list[RenderedFigure]]
-"""A registered figure. The first line of its docstring says what it shows; ``NothingToDraw`` where no record fits."""
+"""A registered figure, described by the first line of its docstring. Raises ``NothingToDraw`` if no record fits."""
 
 
 FIGURES: Registry[Figure] = Registry("figure", package="benchmark.report.figures", group="benchmark.figures")
 
 
 def drawings(name: str, result_set: ResultSet) -> tuple[list[RenderedFigure], str | None]:
-    """The drawings of a figure; where there is nothing to draw, none and the reason."""
+    """Return the drawings of a figure and None, or an empty list and the reason."""
     figure = FIGURES.get(name).entry
     try:
         with style.styled():
@@ -181,24 +186,24 @@ def drawings(name: str, result_set: ResultSet) -> tuple[list[RenderedFigure], st
 
 
 def draw(names: Iterable[str], result_set: ResultSet, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """Write every drawing of these figures into the folder ``out``: as PDF, as PNG, and its data as CSV.
+    """Write all drawings of the named figures to a folder. Equal results give equal bytes.
 
-    Returns the files written and, by name, why nothing was drawn of other figures. The same results gives the same
-    bytes.
+    Returns:
+        The written files, and the reason by name of each figure without drawings.
     """
     written: list[Path] = []
     skipped: dict[str, str] = {}
     for name in names:
-        made, reason = drawings(name, result_set)
+        rendered, reason = drawings(name, result_set)
         if reason is not None:
             skipped[name] = reason
-        for drawing in made:
+        for drawing in rendered:
             written += write(drawing, out)
     return written, skipped
 
 
 def write(drawing: RenderedFigure, out: Path) -> list[Path]:
-    """Write a drawing into the folder ``out``: as PDF, as PNG, and its data as CSV. The files written."""
+    """Write a drawing as PDF and PNG and its data as CSV to a folder; return the written files."""
     contents = {
         "pdf": style.to_pdf(drawing.figure),
         "png": style.to_png(drawing.figure),
@@ -213,10 +218,10 @@ def write(drawing: RenderedFigure, out: Path) -> list[Path]:
     return [out / f"{drawing.name}.{kind}" for kind in contents]
 
 
-_LONGEST = 100
+_MAX_NAME_LENGTH = 100
 
 
 def file_name(text: str) -> str:
-    """Text as a file's name: the same where it can be, else shortened and made distinct by a hash."""
-    safe = re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)[:_LONGEST]
+    """Turn text into a file name. Unsafe or long text is cleaned, shortened and made distinct by a hash."""
+    safe = re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)[:_MAX_NAME_LENGTH]
     return safe if safe == text else f"{safe}-{content_key(text)[:8]}"

@@ -1,4 +1,4 @@
-"""What is kept against what is learnt, where classes are added."""
+"""Accuracy on old and on new classes after classes are added."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def incremental(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def _table(group: FigureGroup) -> pd.DataFrame:
-    """A row per method, best harmonic mean first, then the teacher on the old classes."""
+    """Return a row per method, best harmonic mean first, then the teacher on the old classes."""
     rows = []
     for result in group.ranked("harmonic"):
         row: dict[str, object] = {**identity(result), "label": group.label(result), "n_seeds": len(result.done)}
@@ -41,8 +41,8 @@ def _table(group: FigureGroup) -> pd.DataFrame:
         rows.append(row)
     if (teacher := reference_of(group.results, "teacher_old")) is not None:
         interval = teacher.interval("teacher_old")
-        own = {"method": None, "label": "teacher", "n_seeds": interval.n}
-        rows.append({**identity(teacher), **own, "old": interval.mean, "old_ci95": interval.half_width})
+        row = {**identity(teacher), "method": None, "label": "teacher", "n_seeds": interval.n}
+        rows.append({**row, "old": interval.mean, "old_ci95": interval.half_width})
     return pd.DataFrame(rows)
 
 
@@ -56,13 +56,13 @@ def _draw(group: FigureGroup) -> Figure:
         )
         for result in results
     ]  # fmt: skip
-    low = [_cut([getattr(dot, side).mean for dot in dots]) for side in ("x", "y")]
+    low = [_cut([getattr(dot, axis).mean for dot in dots]) for axis in ("x", "y")]
     shown = [dot for dot in dots if dot.x.mean >= low[0] and dot.y.mean >= low[1]]
     draw_dots(frame, shown)
     teacher = reference_of(results, "teacher_old")
     if teacher is not None:
-        at = 100 * teacher.interval("teacher_old").mean
-        frame.axvline(at, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+        teacher_old = 100 * teacher.interval("teacher_old").mean
+        frame.axvline(teacher_old, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     frame.margins(0.04)
     left, right = frame.get_xlim()
     bottom, top = frame.get_ylim()
@@ -73,8 +73,9 @@ def _draw(group: FigureGroup) -> Figure:
     name_dots(figure, frame, shown, "harmonic mean (%)")
     if teacher is not None:
         frame.annotate(
-            f"teacher on old classes {at:.1f}", (at, 1), (0, 10), xycoords=frame.get_xaxis_transform(),
-            textcoords="offset points", size=style.SMALL, color=style.GREY, ha="right", va="bottom",
+            f"teacher on old classes {teacher_old:.1f}", (teacher_old, 1), (0, 10),
+            xycoords=frame.get_xaxis_transform(), textcoords="offset points", size=style.SMALL, color=style.GREY,
+            ha="right", va="bottom",
         )  # fmt: skip
     _draw_contours(frame)
     beyond = [f"{dot.label} (old {dot.x.mean:.1f}, new {dot.y.mean:.1f})" for dot in dots if dot not in shown]
@@ -89,11 +90,11 @@ def _draw(group: FigureGroup) -> Figure:
 
 
 _FAR = 25.0
-"""Points of accuracy below all others at which the few lowest methods are told of rather than drawn."""
+"""Gap in percentage points from which the few methods below it are named in the footnote instead of drawn."""
 
 
 def _cut(values: list[float]) -> float:
-    """From where an axis is shown: above a gap that is large and most of the range, with few values beneath it."""
+    """Return the lower end of an axis: above a large gap that has few values below it, else minus infinity."""
     ordered = sorted(values)
     gaps = [(upper - lower, upper) for lower, upper in itertools.pairwise(ordered)]
     widest, above = max(gaps, default=(0.0, 0.0))
@@ -102,7 +103,7 @@ def _cut(values: list[float]) -> float:
 
 
 def _draw_contours(frame: Axes) -> None:
-    """Lines of equal harmonic mean, each with its value where it leaves the frame at the top or to the right."""
+    """Draw lines of equal harmonic mean, each with its value at the top or right edge of the frame."""
     (left, right), (bottom, top) = frame.get_xlim(), frame.get_ylim()
     ends = (2 * old * new / (old + new) for old, new in ((max(left, 1), max(bottom, 1)), (right, top)))
     options: dict[str, Any] = {
@@ -111,15 +112,15 @@ def _draw_contours(frame: Axes) -> None:
     for level in MaxNLocator(14, steps=[1, 2, 5, 10]).tick_values(*ends):
         if level <= 0:
             continue
-        # beyond its pole at level / 2 the curve falls
+        # the curve has a pole at level / 2 and falls to its right
         old = np.linspace(max(left, level / 2 + 1e-3), right, 400)
         frame.plot(old, _partner(old, level), color=style.PALE, linewidth=0.5, zorder=0, scaley=False, scalex=False)
-        if top > level / 2 and left < (at := _partner(top, level)) < right:
-            frame.annotate(f"{level:g}", (at, top), (0, 1), ha="center", va="bottom", **options)
-        elif right > level / 2 and bottom < (at := _partner(right, level)) < top:
-            frame.annotate(f"{level:g}", (right, at), (2, 0), ha="left", va="center", **options)
+        if top > level / 2 and left < (x := _partner(top, level)) < right:
+            frame.annotate(f"{level:g}", (x, top), (0, 1), ha="center", va="bottom", **options)
+        elif right > level / 2 and bottom < (y := _partner(right, level)) < top:
+            frame.annotate(f"{level:g}", (right, y), (2, 0), ha="left", va="center", **options)
 
 
 def _partner(accuracy: Value, harmonic: float) -> Value:
-    """The other accuracy of two with such a harmonic mean."""
+    """Return the accuracy that has the given harmonic mean with ``accuracy``."""
     return harmonic * accuracy / (2 * accuracy - harmonic)

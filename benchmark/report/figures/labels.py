@@ -1,4 +1,4 @@
-"""Where labels go: beside what they name, never over one another. Lengths are in any one unit, such as points."""
+"""Placement of labels near their anchors without overlap. All lengths are in one unit, such as points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle."""
+    """A rectangle parallel to the axes."""
 
     left: float
     bottom: float
@@ -23,18 +23,18 @@ class Box:
 
     @classmethod
     def around(cls, centre: Point, width: float, height: float) -> Box:
-        """One of such a size about a point."""
+        """Return the rectangle of a given size around a point."""
         x, y = centre
         return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     def meets(self, other: Box) -> bool:
-        """Whether the two have an area in common."""
+        """Return whether the two rectangles overlap."""
         return (
             self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
     def within(self, other: Box) -> bool:
-        """Whether it lies in the other."""
+        """Return whether the rectangle lies within the other."""
         return (
             self.left >= other.left
             and self.right <= other.right
@@ -43,11 +43,11 @@ class Box:
         )
 
     def nearest(self, point: Point) -> Point:
-        """The point of the rectangle that is nearest to another."""
+        """Return the point of the rectangle nearest to a given point."""
         return min(max(point[0], self.left), self.right), min(max(point[1], self.bottom), self.top)
 
     def cut_by(self, start: Point, end: Point) -> bool:
-        """Whether the segment from start to end passes through the inside."""
+        """Return whether the segment from start to end passes through the interior."""
         low, high = 0.0, 1.0
         for a, b, least, most in (
             (start[0], end[0], self.left, self.right),
@@ -63,9 +63,15 @@ class Box:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> npt.NDArray[np.float64]:
-    """Places in [low, high], each at least ``gap`` from the next and in the order of those wanted, as near as can be.
+    """Return the positions nearest to those wanted, in least squares, that keep their order and a minimum gap.
 
-    Least squares: isotonic regression of what remains when the gaps are taken out. Where not all fit, the gaps shrink.
+    The solution is an isotonic regression after the gaps are subtracted.
+
+    Args:
+        wanted: N positions.
+        gap: Minimum distance of neighbours. It shrinks if not all positions fit.
+        low: Smallest position.
+        high: Largest position.
     """
     from scipy.optimize import isotonic_regression
 
@@ -74,10 +80,10 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> npt.
     order = np.argsort(np.asarray(wanted, float), kind="stable")
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
     steps = gap * np.arange(len(wanted))
-    free = isotonic_regression(np.asarray(wanted, float)[order] - steps).x
-    places = np.empty(len(wanted))
-    places[order] = np.clip(free, low, high - steps[-1]) + steps
-    return places
+    without_gaps = isotonic_regression(np.asarray(wanted, float)[order] - steps).x
+    positions = np.empty(len(wanted))
+    positions[order] = np.clip(without_gaps, low, high - steps[-1]) + steps
+    return positions
 
 
 def place(
@@ -89,16 +95,26 @@ def place(
     reach: float,
     avoid: Sequence[Box] = (),
 ) -> list[Box] | None:
-    """Boxes of such sizes within the frame, one near each anchor; None where not all find room within ``reach``.
+    """Place one box near each anchor.
 
-    No two boxes meet, none covers an anchor (a square of side 2 ``clear``) and no straight line from an anchor to its
-    box crosses another box. Boxes in ``avoid`` are kept off where that is possible. The most crowded anchors choose
-    first, and the same input gives the same places.
+    Boxes do not overlap each other or an anchor, and no straight line from an anchor to its box crosses another box.
+    Anchors with the most neighbours choose first. The result is deterministic.
+
+    Args:
+        anchors: Points to label.
+        sizes: Width and height of each box.
+        frame: Rectangle that contains all boxes.
+        clear: Half the side of the square around an anchor that boxes keep free.
+        reach: Maximum distance of a box from its anchor.
+        avoid: Rectangles that boxes keep free if possible.
+
+    Returns:
+        One box per anchor, or None if a box does not fit.
     """
     marks = [Box.around(anchor, 2 * clear, 2 * clear) for anchor in anchors]
-    crowd = [sum(math.dist(a, b) < reach for b in anchors) for a in anchors]
+    neighbours = [sum(math.dist(a, b) < reach for b in anchors) for a in anchors]
     placed: dict[int, Box] = {}
-    for i in sorted(range(len(anchors)), key=lambda i: (-crowd[i], anchors[i], i)):
+    for i in sorted(range(len(anchors)), key=lambda i: (-neighbours[i], anchors[i], i)):
         best: tuple[float, Box] | None = None
         for distance, box in _candidates(anchors[i], sizes[i], clear, reach):
             if best is not None and distance >= best[0]:
@@ -115,11 +131,11 @@ def place(
 
 
 def _candidates(anchor: Point, size: Point, clear: float, reach: float) -> list[tuple[float, Box]]:
-    """Boxes about an anchor, from near to far and, as near, from the right and left to above and below.
+    """Return boxes around an anchor with their cost, nearest first; at equal distance left and right come first.
 
-    Each shows the anchor its middle where it lies straight beside, above or below it, and its corner else.
+    A box straight beside, above or below the anchor is centred on it; other boxes have a corner near it.
     """
-    found = []
+    candidates = []
     for ring in range(1 + int(2 * (reach - clear) / clear)):
         radius = clear * (1 + ring / 2)
         for turn in range(24):
@@ -128,11 +144,12 @@ def _candidates(anchor: Point, size: Point, clear: float, reach: float) -> list[
                 anchor[0] + across * radius + size[0] / 2 * min(1.0, max(-1.0, 1.5 * across)),
                 anchor[1] + up * radius + size[1] / 2 * min(1.0, max(-1.0, 1.5 * up)),
             )
-            found.append((radius + 0.3 * clear * abs(up), Box.around(centre, *size)))
-    return sorted(found, key=lambda item: item[0])
+            candidates.append((radius + 0.3 * clear * abs(up), Box.around(centre, *size)))
+    return sorted(candidates, key=lambda item: item[0])
 
 
 def _free(i: int, box: Box, anchors: Sequence[Point], marks: Sequence[Box], placed: dict[int, Box]) -> bool:
+    """Return whether box ``i`` overlaps neither marks nor placed boxes, and no line to a box is crossed."""
     if any(box.meets(mark) for mark in marks) or any(box.meets(other) for other in placed.values()):
         return False
     tip = box.nearest(anchors[i])

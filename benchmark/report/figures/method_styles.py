@@ -1,4 +1,4 @@
-"""Colour and marker of each method in figures: the family has a palette, and its methods take from it in order."""
+"""Colour and marker of each method in figures. Each family of methods has a palette."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ _PALETTES: Mapping[str, tuple[MethodStyle, ...]] = {
     # reds
     "episodic": (MethodStyle("#701020", (7, 1, 0)), MethodStyle("#C8102E", "h"), MethodStyle("#F0697A", (7, 0, 0))),
 }
-"""Styles of a family, given to its methods in alphabetical order."""
+"""Styles by family, assigned to its methods in alphabetical order."""
 
 _SPARE_COLORS = ("#0072B2", "#009E73", "#AA4499", "#D55E00", "#8C6D00", "#555555")
 _SPARE_MARKERS: tuple[Marker, ...] = ("8", "H", (5, 1, 36), (4, 1, 45), (3, 1, 60), (3, 1, 180), (8, 1, 0))
-"""Colours and markers of methods without a place in a palette; no palette has these markers."""
+"""Colours and markers of methods outside all palettes. No palette contains these markers."""
 
 
 def method_styles() -> Mapping[str, MethodStyle]:
@@ -97,8 +97,8 @@ def method_styles() -> Mapping[str, MethodStyle]:
 def look(method: str) -> MethodStyle:
     """Return the style of a method.
 
-    A built-in method has a style of its family. The style of any other, such as a plug-in, follows from its name alone,
-    so that it is the same on every machine.
+    A built-in method has a style of its family's palette. The style of any other method, such as a plug-in, depends on
+    its name alone, so it is the same on every machine.
     """
     return method_styles().get(method) or _style_of_name(method)
 
@@ -110,7 +110,7 @@ def _styles_of(methods: tuple[str, ...]) -> Mapping[str, MethodStyle]:
         members = sorted(name for name in methods if METHODS.get(name).entry.family == family)
         styles |= dict(zip(members, palette, strict=False))
         for i, name in enumerate(members[len(palette) :]):
-            # the family has more methods than its palette: its colours again, with spare markers
+            # a family larger than its palette repeats the colours with spare markers
             styles[name] = MethodStyle(palette[i % len(palette)].color, _SPARE_MARKERS[i % len(_SPARE_MARKERS)])
     return styles
 

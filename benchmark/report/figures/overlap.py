@@ -26,7 +26,7 @@ def overlap(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def share(protocol: str) -> int | None:
-    """Percent of classes that teacher and student have in common; None for other families of protocols."""
-    if found := re.fullmatch(r"distill-overlap(\d+)", protocol):
-        return int(found[1])
+    """Return the percentage of classes that teacher and student share; None for protocols of another family."""
+    if match := re.fullmatch(r"distill-overlap(\d+)", protocol):
+        return int(match[1])
     return {"distill-cross": 0, "distill-same": 100}.get(protocol)

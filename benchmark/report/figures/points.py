@@ -1,4 +1,4 @@
-"""Methods as points in a plane, with intervals in both directions, each named."""
+"""Methods as named points in a plane, with intervals in both directions."""
 
 from __future__ import annotations
 
@@ -17,30 +17,40 @@ from benchmark.report.figures.labels import Box, place
 from benchmark.statistics import Interval
 
 _CLEAR, _REACH = 3.5, 26.0
-"""Points that a name stands away from what it names, at the least and at the most: further off, a key reads better."""
+"""Minimum and maximum distance of a name from its point, in points. Beyond the maximum a key is easier to read."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One method in the plane, in the units of the axes; ``note`` stands behind its name in a key."""
+    """One method in the plane."""
 
     label: str
     method: str
     x: Interval
+    """Horizontal interval in units of the axis."""
     y: Interval
+    """Vertical interval in units of the axis."""
     note: str
+    """Number behind the name in a key."""
     hollow: bool = False
+    """Whether the marker is an outline."""
 
 
 def plane(count: int, title: str, head: float = 6.0) -> tuple[Figure, Axes]:
-    """A figure of two columns' width with one frame, high enough for a key of so many methods. ``head``: mm above."""
-    high = max(72.0, 3.35 * (count + 1))
-    figure = style.canvas(style.DOUBLE, high + 16 + head, title)
-    return figure, style.axes(figure, 13, 16, style.DOUBLE - 19, high)
+    """Make a figure of two columns' width with one frame, high enough for a key.
+
+    Args:
+        count: Number of methods in the key.
+        title: Title of the figure.
+        head: Space above the frame in mm.
+    """
+    height = max(72.0, 3.35 * (count + 1))
+    figure = style.canvas(style.DOUBLE, height + 16 + head, title)
+    return figure, style.axes(figure, 13, 16, style.DOUBLE - 19, height)
 
 
 def draw_dots(frame: Axes, dots: Sequence[Dot]) -> None:
-    """Markers, and bars where there is more than one seed."""
+    """Draw markers, and bars for methods with more than one seed."""
     for dot in dots:
         look = style.look(dot.method)
         frame.plot([dot.x.mean], [dot.y.mean], **look.dot(dot.hollow), linestyle="none", zorder=4)
@@ -53,9 +63,15 @@ def draw_dots(frame: Axes, dots: Sequence[Dot]) -> None:
 
 
 def name_dots(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) -> None:
-    """Each dot's name beside it where all find room there; else a key to the right, in the order of the dots.
+    """Draw each dot's name beside it if all names fit, else a key to the right of the frame.
 
-    For a key the frame gives up some of its width. Its limits are to be final.
+    The frame becomes narrower to make room for a key. Call this after the limits of the axes are final.
+
+    Args:
+        figure: The figure of ``frame``.
+        frame: Axes with the dots.
+        dots: The dots, in the order of the key.
+        heading: Heading of the notes in the key.
     """
     to_points = frame.transData + style.points(figure).inverted()
     inside = frame.get_window_extent().transformed(style.points(figure).inverted())
@@ -71,9 +87,9 @@ def name_dots(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) ->
         return
     for dot, anchor, box in zip(dots, anchors, boxes, strict=True):
         color, tip = style.look(dot.method).color, box.nearest(anchor)
-        away = math.dist(anchor, tip)
-        if away > 2 * _CLEAR:
-            start = [at + _CLEAR / away * (to - at) for at, to in zip(anchor, tip, strict=True)]
+        distance = math.dist(anchor, tip)
+        if distance > 2 * _CLEAR:
+            start = [a + _CLEAR / distance * (b - a) for a, b in zip(anchor, tip, strict=True)]
             ends = zip(start, tip, strict=True)
             figure.add_artist(Line2D(*ends, transform=style.points(figure), color=color, linewidth=0.4, alpha=0.6))
         figure.text(
@@ -83,7 +99,7 @@ def name_dots(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) ->
 
 
 def _bars(dot: Dot, anchor: Sequence[float], to_points: Transform) -> list[Box]:
-    """Where the dot's bars are, in points."""
+    """Return the rectangles of a dot's bars in points."""
     x, y = anchor
     right, up = dot.x.half_width or 0, dot.y.half_width or 0
     (x0, y0), (x1, y1) = to_points.transform([
@@ -93,12 +109,12 @@ def _bars(dot: Dot, anchor: Sequence[float], to_points: Transform) -> list[Box]:
 
 
 def _make_key(figure: Figure, frame: Axes, dots: Sequence[Dot], heading: str) -> None:
-    """Marker, name and note of each dot, below one another."""
-    names = max(style.text_width(dot.label, 7) for dot in dots)
-    notes = max(style.text_width(dot.note, 7) for dot in dots)
-    room = 34 + max(names + notes, style.text_width(heading, 7))
-    spot = frame.get_position()
-    frame.set_position((spot.x0, spot.y0, spot.width - room / (72 * figure.get_figwidth()), spot.height))
+    """Draw one line per dot with marker, name and note."""
+    names_width = max(style.text_width(dot.label, 7) for dot in dots)
+    notes_width = max(style.text_width(dot.note, 7) for dot in dots)
+    room = 34 + max(names_width + notes_width, style.text_width(heading, 7))
+    box = frame.get_position()
+    frame.set_position((box.x0, box.y0, box.width - room / (72 * figure.get_figwidth()), box.height))
     inside = frame.get_window_extent().transformed(style.points(figure).inverted())
     left, right = inside.x1 + 14, inside.x1 + room - 2
     row = min(9.5, inside.height / (len(dots) + 1))

@@ -26,11 +26,11 @@ def shots(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def _family(protocol: str) -> str | None:
-    found = _NAME.fullmatch(protocol)
-    return found and found[1]
+    match = _NAME.fullmatch(protocol)
+    return match and match[1]
 
 
 def _shots(protocol: str) -> int:
-    found = _NAME.fullmatch(protocol)
-    assert found is not None
-    return int(found[2])
+    match = _NAME.fullmatch(protocol)
+    assert match is not None
+    return int(match[2])

@@ -1,4 +1,4 @@
-"""Which methods can be told apart."""
+"""Pairwise tests of methods."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmark.report.compare import ALPHA
 from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.statistics import holm, paired_test
 
-TOLD, UNTOLD = "#BFDDF0", "#FFFFFF"
-"""Fills of pairs that differ and of those that cannot be told apart."""
+DIFFERENT, UNDECIDED = "#BFDDF0", "#FFFFFF"
+"""Fill colours of pairs with and without a significant difference."""
 
 
 @FIGURES.register("significance")
@@ -30,13 +30,15 @@ def significance(result_set: ResultSet) -> list[RenderedFigure]:
 
 
 def compare_all(group: FigureGroup) -> pd.DataFrame:
-    """A row per pair of methods with two seeds or more in common, the better first, on the seeds that both have.
+    """Compare every pair of methods with two or more common seeds on these seeds.
 
-    Difference of means and its interval in [0, 1], p of the paired t-test, the same after Holm's correction over all
-    pairs, and whether that is below ``ALPHA``. Differences that are equal in all seeds have no p.
+    Returns:
+        One row per pair, the better method first: the difference of means and its interval in [0, 1], p of the paired
+        t-test, p after Holm's correction over all pairs, and whether the latter is below ``ALPHA``. If a pair differs
+        by the same value in all seeds, it has no p.
     """
-    every = [(a, b, sorted(set(a.done) & set(b.done))) for a, b in itertools.combinations(group.ranked(), 2)]
-    pairs = [(a, b, seeds) for a, b, seeds in every if len(seeds) > 1]
+    all_pairs = [(a, b, sorted(set(a.done) & set(b.done))) for a, b in itertools.combinations(group.ranked(), 2)]
+    pairs = [(a, b, seeds) for a, b, seeds in all_pairs if len(seeds) > 1]
     tests = [paired_test([a.done[s]["value"] - b.done[s]["value"] for s in seeds]) for a, b, seeds in pairs]
     tested = [i for i, test in enumerate(tests) if test.t_p is not None]
     adjusted = dict(zip(tested, holm([p for test in tests if (p := test.t_p) is not None]), strict=True))
@@ -52,25 +54,25 @@ def compare_all(group: FigureGroup) -> pd.DataFrame:
 
 
 def _draw(group: FigureGroup, table: pd.DataFrame) -> Figure:
-    """Methods best first; above the diagonal the difference, row minus column, below it the p of the same pair."""
+    """Draw methods by methods, best first: differences above the diagonal, p-values below it."""
     paired = {*table["a"], *table["b"]}
     names = [name for result in group.ranked() if (name := group.label(result)) in paired]
     count = len(names)
-    wide = style.SINGLE if count < 7 else style.DOUBLE
+    width = style.SINGLE if count < 7 else style.DOUBLE
     margin = 3 + 25.4 / 72 * max(style.text_width(name, 7) for name in names)
-    side = min(12.0, (wide - margin - 2) / count)
-    high = min(side, 6.0)
-    figure = style.canvas(wide, high * count + margin + 17, group.title)
-    frame = style.axes(figure, margin, 12, side * count, high * count)
-    size = style.SMALL if side > 7 else 5.0
-    room = 0.9 * side * 72 / 25.4
+    cell_width = min(12.0, (width - margin - 2) / count)
+    cell_height = min(cell_width, 6.0)
+    figure = style.canvas(width, cell_height * count + margin + 17, group.title)
+    frame = style.axes(figure, margin, 12, cell_width * count, cell_height * count)
+    size = style.SMALL if cell_width > 7 else 5.0
+    room = 0.9 * cell_width * 72 / 25.4
     for row in table.to_dict("records"):
         i, j = names.index(row["a"]), names.index(row["b"])
         for x, y, text in ((j, i, _points(row["difference"])), (i, j, _p_value(row["holm_p"]))):
             frame.add_patch(
                 Rectangle(
-                    (x - 0.5, y - 0.5), 1, 1, facecolor=TOLD if row["different"] else UNTOLD, edgecolor=style.PALE,
-                    linewidth=0.4,
+                    (x - 0.5, y - 0.5), 1, 1, facecolor=DIFFERENT if row["different"] else UNDECIDED,
+                    edgecolor=style.PALE, linewidth=0.4,
                 )
             )  # fmt: skip
             frame.text(
@@ -99,13 +101,13 @@ def _draw(group: FigureGroup, table: pd.DataFrame) -> Figure:
 
 
 def _points(difference: float) -> str:
-    """Points of a percent, in four characters at the most."""
+    """Format a difference in percentage points, in at most four characters if it is below 100 points."""
     points = 100 * difference
     return (f"{points:+.1f}" if abs(points) < 9.95 else f"{points:+.0f}").replace("-", "\N{MINUS SIGN}")
 
 
 def _p_value(p: float | None) -> str:
-    """A p-value without its leading 0; a dash where there is none."""
+    """Format a p-value without its leading 0; a dash if there is none."""
     if p is None or pd.isna(p):
         return "\N{EN DASH}"
     return "<.001" if p < 0.001 else "1" if p > 0.9995 else f"{p:.3f}"[1:]

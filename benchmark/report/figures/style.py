@@ -1,4 +1,4 @@
-"""How figures look: print sizes, text, axes, and files that are the same bytes every time."""
+"""Style of figures: print sizes, text, axes, and reproducible files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SINGLE, DOUBLE = 85.0, 175.0
 
 INK, GREY, PALE = "#222222", "#6E6E6E", "#D4D4D4"
 SMALL, LEADING = 6.5, 1.1
-"""Points of remarks and of what stands within dense panels, where everything else is larger; lines of it, in sizes."""
+"""Size in points of remarks and of text in dense panels, and its line spacing in units of the size."""
 
 _FONT = "DejaVu Sans"
-"""It comes with matplotlib, so figures look alike on every machine."""
+"""This font comes with matplotlib, so figures are the same on every machine."""
 
 _RC: Mapping[str, Any] = {
     "figure.dpi": 300,
@@ -64,7 +64,7 @@ _RC: Mapping[str, Any] = {
 
 
 def legible(color: str) -> str:
-    """The colour, darkened until small text in it stands out from white: a contrast of 4.5, as WCAG asks for."""
+    """Darken a colour until its contrast with white is 4.5, the minimum of WCAG for small text."""
     red, green, blue = to_rgb(color)
     while 1.05 / (_luminance(red, green, blue) + 0.05) < 4.5:
         red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
@@ -78,17 +78,22 @@ def _luminance(*channels: float) -> float:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib as figures want it, whatever a user's own settings are."""
+    """Apply the style of figures within the context, independent of the user's matplotlib settings."""
     with matplotlib.style.context(["default", dict(_RC)]):
         yield
 
 
 def canvas(width: float, height: float, title: str = "") -> Figure:
-    """An empty figure of so many mm; along its upper edge, in small grey text, the title: what was measured.
+    """Make an empty figure with its title in small grey text along the upper edge.
 
-    A title too long for a line is broken, and the figure higher by the further lines.
+    A long title is broken into lines, and each further line increases the figure's height.
+
+    Args:
+        width: Width in mm.
+        height: Height in mm with a title of one line.
+        title: The title.
     """
-    lines = _broken(title, width * 72 / 25.4 - 8)
+    lines = _wrapped(title, width * 72 / 25.4 - 8)
     figure = Figure(figsize=(width / 25.4, height / 25.4 + LEADING * SMALL / 72 * (len(lines) - 1)))
     FigureCanvasAgg(figure)
     figure.text(
@@ -99,26 +104,26 @@ def canvas(width: float, height: float, title: str = "") -> Figure:
 
 
 def axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes whose frame stands at (left, bottom) and has such a size, in mm of the figure."""
-    wide, high = (25.4 * float(x) for x in figure.get_size_inches())
-    return figure.add_axes((left / wide, bottom / high, width / wide, height / high))
+    """Add axes to a figure. The position and size of their frame are in mm."""
+    figure_width, figure_height = (25.4 * float(x) for x in figure.get_size_inches())
+    return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
 def points(figure: Figure) -> Transform:
-    """From points, counted from the figure's lower left corner, to where they are drawn."""
+    """Return the transform from points, measured from the figure's lower left corner, to display coordinates."""
     return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
 
 
 def footnote(figure: Figure, *remarks: str) -> None:
-    """Small grey text along the figure's lower edge: the remarks that are not empty, broken into lines to fit."""
-    lines = _broken("; ".join(filter(None, remarks)), 72 * float(figure.get_figwidth()) - 8)
+    """Write the non-empty remarks in small grey text along the figure's lower edge, broken into lines."""
+    lines = _wrapped("; ".join(filter(None, remarks)), 72 * float(figure.get_figwidth()) - 8)
     figure.text(
         4, 3, "\n".join(lines), transform=points(figure), size=SMALL, color=GREY, va="bottom", linespacing=LEADING
     )
 
 
-def _broken(text: str, room: float) -> list[str]:
-    """Small text in lines of at most so many points, broken between words and before a "+", as settings have them."""
+def _wrapped(text: str, room: float) -> list[str]:
+    """Break small text into lines of at most ``room`` points, between words and before the "+" of settings."""
     lines: list[str] = []
     for piece in re.split(r"(?<= )|(?=\+)", text):
         if lines and text_width((lines[-1] + piece).rstrip(), SMALL) <= room:
@@ -129,7 +134,7 @@ def _broken(text: str, room: float) -> list[str]:
 
 
 def text_width(text: str, size: float) -> float:
-    """Of a line of text of that size, in points."""
+    """Return the width of a line of text in points."""
     width, _, _ = text_to_path.get_text_width_height_descent(
         text, FontProperties(family=_FONT, size=size), ismath=False
     )
@@ -137,17 +142,17 @@ def text_width(text: str, size: float) -> float:
 
 
 def to_pdf(figure: Figure) -> bytes:
-    """The figure as PDF with its fonts embedded, without a date."""
+    """Return the figure as PDF with embedded fonts and without a date."""
     return _encode(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
 
 
 def to_png(figure: Figure, dpi: int = 300) -> bytes:
-    """Return the figure as PNG with so many dots per inch."""
+    """Return the figure as PNG."""
     return _encode(figure, "png", {"Software": None}, dpi)
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element, text drawn as outlines, so that it looks alike everywhere."""
+    """Return the figure as an ``<svg>`` element. Text is drawn as outlines, so it does not depend on fonts."""
     text = _encode(figure, "svg", {"Date": None, "Creator": None}).decode()
     return text[text.index("<svg") :]
 

@@ -1,4 +1,4 @@
-"""The records as one HTML file."""
+"""The report: all records as one HTML file."""
 
 from __future__ import annotations
 

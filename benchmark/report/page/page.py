@@ -1,4 +1,4 @@
-"""The page itself: the leaderboard as HTML, the figures, what went wrong, and every run's data for the script."""
+"""The HTML page: leaderboard, figures, problems, and the data of every run for the page's script."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ INTERVALS = {
         "images of the same classes. Near-duplicates among the images make it too narrow."
     ),
 }
-"""What each interval covers, by its kind. All are 95 % intervals."""
+"""Explanation of each kind of interval. All are 95 % intervals."""
 
 
 class Illustration(NamedTuple):
-    """A figure for the page: ``svg`` is a whole SVG document, shown as a picture of its own."""
+    """A figure for the page."""
 
     title: str
     caption: str
     svg: str
+    """A complete SVG document, embedded as an image."""
 
 
 class RunLink(NamedTuple):
-    """A run of a row: where its page is, and whether it failed."""
+    """A link from a row to the page of one run."""
 
     seed: int
     key: str
@@ -58,7 +59,7 @@ class RunLink(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A method with the numbers of the leaderboard (NaN or None: there is none); missing: seeds it has not finished."""
+    """One method of a group. Numbers are those of the leaderboard; missing numbers are NaN."""
 
     label: str
     method: str
@@ -67,39 +68,46 @@ class Row:
     episode_ci95: float
     n_seeds: int
     rank: int | None
+    """None if the method is not ranked."""
     best: bool
     status: str
     missing: list[int]
+    """Seeds of the group that the method has not finished."""
     runs: list[RunLink]
 
 
 @dataclass(frozen=True)
 class PageGroup:
-    """A group as the page shows it: preset is the name alone, changed the settings that differ from it.
-
-    source: the publication, where the numbers are of one.
-    """
+    """A comparison group as the page shows it."""
 
     conditions: Conditions
     preset: str
+    """The preset's name alone."""
     changed: list[str]
+    """The settings that differ from the preset."""
     metric: str
     source: str
+    """The publication; empty for measured numbers."""
     rows: list[Row]
 
 
 def make_page(records: Iterable[Record], figures: Sequence[Illustration], problems: Sequence[str]) -> str:
-    """One HTML document that loads nothing: leaderboard, figures, problems and a page per run.
+    """Make one HTML document with leaderboard, figures, problems and a page per run.
 
-    problems: one line for each record that could not be read. Numbers of publications stand apart, for the protocols
-    and data sets of the records. The text is the same for the same records in any order. A content security policy in
-    the document forbids all network access and any script but its own.
+    The document loads nothing: its content security policy forbids network access and foreign scripts. Published
+    numbers for the protocols and data sets of the records have a section of their own. The order of the records does
+    not change the text.
+
+    Args:
+        records: Records of all runs.
+        figures: Figures to embed.
+        problems: One line for each record that could not be read.
     """
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
     by_key = {str(record["key"]): record for record in ordered}
-    compared = group_by_conditions(group_by_method(by_key.values()))
+    comparison_groups = group_by_conditions(group_by_method(by_key.values()))
     numbers = {tuple(row[name] for name in _IDENTITY): row for row in leaderboard(by_key.values()).to_dict("records")}
-    groups = [_group(group, numbers) for group in compared]
+    groups = [_group(group, numbers) for group in comparison_groups]
     listed = {run.key for group in groups for row in group.rows for run in row.runs}
     measured = [group for group in groups if group.conditions.provenance == "measured"]
     published = [group for group in groups if group.conditions.provenance != "measured"] + _published(measured)
@@ -127,7 +135,7 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
         runs=runs,
         shared=pages.shared,
     )
-    # a record may hold half of a surrogate pair, which no file can
+    # a record may hold a lone surrogate, which UTF-8 cannot encode
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -135,27 +143,28 @@ _IDENTITY = ("protocol", "dataset", "preset", "teacher", "backbone", "provenance
 
 
 def _group(group: ComparisonGroup, numbers: Mapping[tuple[Any, ...], Mapping[Any, Any]]) -> PageGroup:
-    where = group.conditions
+    shared = group.conditions
     rows = []
     for result in group.results:
-        identity = (where.protocol, where.dataset, result.preset, where.teacher, where.backbone, where.provenance)
+        identity = (shared.protocol, shared.dataset, result.preset, shared.teacher, shared.backbone, shared.provenance)
         runs = [RunLink(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(result.runs.items())]
         rows.append(_row(numbers[*identity, result.method], result.label, group.missing(result), runs))
     metrics = sorted({result.metric for result in group.results} - {""})
-    return PageGroup(where, *parse_label(where.preset), " or ".join(metrics), "", _in_order(rows))
+    return PageGroup(shared, *parse_label(shared.preset), " or ".join(metrics), "", _in_order(rows))
 
 
 def _published(measured: Iterable[PageGroup]) -> list[PageGroup]:
-    """What publications report under the measured protocols and data sets, by conditions and publication."""
-    wanted = {(group.conditions.protocol, group.conditions.dataset) for group in measured}
-    found: dict[tuple[Conditions, str, str], list[Row]] = defaultdict(list)
+    """Return the published numbers for the measured protocols and data sets, grouped by conditions and publication."""
+    measured_pairs = {(group.conditions.protocol, group.conditions.dataset) for group in measured}
+    rows_by_key: dict[tuple[Conditions, str, str], list[Row]] = defaultdict(list)
     for numbers in reported().to_dict("records"):
-        if (numbers["protocol"], numbers["dataset"]) in wanted:
+        if (numbers["protocol"], numbers["dataset"]) in measured_pairs:
             conditions = Conditions(*(numbers[name] for name in _IDENTITY[:-1]))
-            found[conditions, numbers["metric"], numbers["source"]].append(_row(numbers, numbers["method"], [], []))
+            key = conditions, numbers["metric"], numbers["source"]
+            rows_by_key[key].append(_row(numbers, numbers["method"], [], []))
     return [
-        PageGroup(where, where.preset, [], metric, source, _in_order(rows))
-        for (where, metric, source), rows in sorted(found.items())
+        PageGroup(conditions, conditions.preset, [], metric, source, _in_order(rows))
+        for (conditions, metric, source), rows in sorted(rows_by_key.items())
     ]
 
 
@@ -177,19 +186,19 @@ def _row(numbers: Mapping[Any, Any], label: str, missing: list[int], runs: list[
 
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:
-    """By rank, then by mean, those without any last."""
+    """Sort rows by rank, then by mean; rows without a mean are last."""
     return sorted(
         rows, key=lambda row: (row.rank or math.inf, -row.mean if math.isfinite(row.mean) else math.inf, row.label)
     )
 
 
 def _names(groups: Iterable[PageGroup]) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = {"protocol": set(), "dataset": set(), "method": set()}
+    names: dict[str, set[str]] = {"protocol": set(), "dataset": set(), "method": set()}
     for group in groups:
-        found["protocol"].add(group.conditions.protocol)
-        found["dataset"].add(group.conditions.dataset)
-        found["method"].update(row.method for row in group.rows)
-    return {name: sorted(values) for name, values in found.items()}
+        names["protocol"].add(group.conditions.protocol)
+        names["dataset"].add(group.conditions.dataset)
+        names["method"].update(row.method for row in group.rows)
+    return {kind: sorted(values) for kind, values in names.items()}
 
 
 def _percent(value: float) -> str:
@@ -201,7 +210,7 @@ def _count(things: Sized, noun: str) -> str:
 
 
 def _ranges(seeds: Sequence[int]) -> str:
-    """Ascending seeds as ``--seeds`` takes them, as 0-4,7."""
+    """Format ascending seeds as ``--seeds`` takes them, for example ``0-4,7``."""
     parts = []
     for _, pairs in itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):
         span = [seed for _, seed in pairs]
@@ -210,7 +219,7 @@ def _ranges(seeds: Sequence[int]) -> str:
 
 
 def _data_uri(svg: str) -> str:
-    """A picture of its own: its ids cannot clash with another's, and nothing in it can run."""
+    """Encode an image as a data URI: ids of several images cannot clash, and no script in them can run."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""What the page says of a single run: its record as compact JSON, drawn by the page's script when it is opened."""
+"""The page's data of single runs: records as compact JSON, which the page's script renders when a run is opened."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from benchmark.records.schema import Record
 from benchmark.registry import Registry
 from protocols import PROTOCOLS, Protocol
 
-_PLAIN = (
+_COPIED = (
     "key", "status", "provenance", "protocol", "dataset", "method", "backbone", "teacher", "seed", "error", "metric",
     "value", "intervals", "n", "references", "student_facts", "started", "seconds", "peak_memory_mb",
 )  # fmt: skip
-_REPEATED = ("teacher_facts", "facts", "environment")
+_SHARED = ("teacher_facts", "facts", "environment")
 _DIGITS = 4
-"""Significant digits of a training curve."""
+"""Significant digits of values in a training curve."""
 
 
 def rerun_command(record: Record) -> str:
-    """The shell command that asks for the run again, whatever the default backbones are by then."""
+    """Return the shell command that repeats a run. It names the backbones, so it does not depend on their defaults."""
     preset, changed = parse_label(record["preset"])
     changed += [f"student.backbone={record['backbone']}", f"teacher.backbone={record['teacher']}"]
     words = ["python", "-m", "benchmark", "run", "--protocol", record["protocol"], "--method", record["method"]]
@@ -37,10 +37,12 @@ def rerun_command(record: Record) -> str:
 
 
 def compact_history(history: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A training history by columns, to four significant digits.
+    """Convert a training history from rows to columns, with four significant digits.
 
-    stages: name and number of rows of each stage in turn; steps: one per row; terms: by name, one value or None per
-    row, in order of appearance.
+    Returns:
+        ``stages``: name and number of rows of each stage, in order.
+        ``steps``: the step of each row.
+        ``terms``: by the name of each term one value per row, None if the row does not have it.
     """
     rows = list(history)
     stages: list[tuple[str, int]] = []
@@ -57,16 +59,17 @@ def compact_history(history: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class RunPages:
-    """Runs as JSON texts that may stand in an HTML script element. What many runs have in common is kept once."""
+    """Formats runs as JSON for HTML script elements. Values that several runs share are stored once."""
 
     def __init__(self) -> None:
         self._shared: dict[str, int] = {}
+        """Index of each shared value by its JSON."""
 
     def add(self, record: Record) -> str:
-        """The JSON of one run."""
-        page = {name: record[name] for name in _PLAIN if name in record}
+        """Return the JSON of one run; shared values are replaced by their index in ``shared``."""
+        page = {name: record[name] for name in _COPIED if name in record}
         page["config"] = {name: self._share(part) for name, part in record.get("config", {}).items()}
-        page |= {name: self._share(record[name]) for name in _REPEATED if name in record}
+        page |= {name: self._share(record[name]) for name in _SHARED if name in record}
         page["preset"] = parse_label(record["preset"])
         page["curve"] = compact_history(record.get("history", ()))
         about = {
@@ -80,7 +83,7 @@ class RunPages:
 
     @property
     def shared(self) -> str:
-        """The JSON list that numbers in the texts of runs stand for."""
+        """The JSON list of shared values, which the texts of runs refer to by index."""
         return "[" + ",\n".join(self._shared) + "]"
 
     def _share(self, value: Any) -> int:
@@ -88,16 +91,16 @@ class RunPages:
 
 
 def _about(registry: Registry[Any], name: str, root: type) -> list[str]:
-    """The docstrings of an entry and of its bases below ``root``, by paragraphs; none for an entry not known here."""
+    """Return the docstrings of an entry and of its bases below ``root``, by paragraph; none for an unknown entry."""
     try:
         entry = registry.get(name).entry
     except InputError:
         return []
-    below = itertools.takewhile(lambda base: base is not root, inspect.getmro(entry))
-    texts = [inspect.cleandoc(base.__doc__) for base in below if base.__doc__]
+    bases = itertools.takewhile(lambda base: base is not root, inspect.getmro(entry))
+    texts = [inspect.cleandoc(base.__doc__) for base in bases if base.__doc__]
     return [" ".join(paragraph.split()) for text in texts for paragraph in text.split("\n\n")]
 
 
 def _script_text(value: Any) -> str:
-    """JSON in which no ``<`` can end or begin anything."""
+    """Return JSON without ``<``, which could end the script element or open another one."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

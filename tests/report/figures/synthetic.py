@@ -1,4 +1,4 @@
-"""A full set of records as runs leave them, made up: every protocol, every method that applies to it."""
+"""Synthetic records of every protocol and every method that applies to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHODS = {
 
 
 def record(protocol: str, method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
-    """A finished record, with whatever its protocol puts beside the value."""
+    """Return a finished record with the references of its protocol."""
     rng = np.random.default_rng([seed, *protocol.encode(), *method.encode()])
     frozen, grows = method in FROZEN, protocol.startswith("incremental")
     teacher = "conv4-32" if grows else "conv4-64"
@@ -50,7 +50,7 @@ def record(protocol: str, method: str, seed: int, value: float, **changes: Any) 
         }
         for i in range(20 if terms else 0)
     ]
-    made: dict[str, Any] = {
+    run: dict[str, Any] = {
         "schema": 1,
         "key": content_key([protocol, method, seed, changes]),
         "status": "done",
@@ -77,7 +77,7 @@ def record(protocol: str, method: str, seed: int, value: float, **changes: Any) 
         "facts": {},
         "history": history,
     }
-    return made | changes
+    return run | changes
 
 
 def _references(protocol: str, value: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -93,30 +93,30 @@ def _references(protocol: str, value: float, rng: np.random.Generator) -> dict[s
     return {name: {"value": value, "intervals": {}} for name, value in values.items()}
 
 
-def arrays(made: dict[str, Any]) -> dict[str, Any]:
-    """What a distill-* run keeps beside its record."""
-    protocol = made["protocol"]
+def arrays(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a distill-* record; none for other protocols."""
+    protocol = run["protocol"]
     if not protocol.startswith("distill"):
         return {}
-    rng = np.random.default_rng(made["seed"])
+    rng = np.random.default_rng(run["seed"])
     labels = np.repeat(np.arange(12), 8).astype(np.int32)
     rows = np.flatnonzero(labels < 6).astype(np.int32)
     centres = rng.normal(size=(12, 16))
-    found = {
+    projected = {
         name: (centres[labels[rows]] + noise * rng.normal(size=(len(rows), 16))).astype(np.float16)
         for name, noise in (("teacher", 0.5), ("student", 1.2))
     }
-    kept = {
+    stored = {
         "labels": labels,
         "projected": rows,
-        "projected_teacher": found["teacher"],
-        "projected_student": found["student"],
+        "projected_teacher": projected["teacher"],
+        "projected_student": projected["student"],
     }
     if "overlap" in protocol:
         known = rng.random(60) < 0.5
-        kept["train_known"] = known
-        kept["train_weights"] = np.clip(rng.normal(0.75 + 0.15 * known, 0.1), 0.54, 1).astype(np.float32)
-    return kept
+        stored["train_known"] = known
+        stored["train_weights"] = np.clip(rng.normal(0.75 + 0.15 * known, 0.1), 0.54, 1).astype(np.float32)
+    return stored
 
 
 FEW = {
@@ -131,23 +131,23 @@ FEW = {
 
 
 def records(methods: Mapping[str, Sequence[str]] = FEW, seeds: Sequence[int] = (0, 1, 2)) -> list[dict[str, Any]]:
-    """The methods of each protocol; their accuracies lie within some points, as they do."""
-    made = []
+    """Return records of the methods of each protocol, with accuracies that vary by a few points."""
+    runs = []
     for protocol, names in methods.items():
         rng = np.random.default_rng([*protocol.encode()])
         for method in names:
             level = 0.6 + 0.2 * rng.random()
-            made += [record(protocol, method, seed, level + 0.01 * rng.normal()) for seed in seeds]
-    return made
+            runs += [record(protocol, method, seed, level + 0.01 * rng.normal()) for seed in seeds]
+    return runs
 
 
 def results(records: Iterable[dict[str, Any]], root: Path) -> ResultSet:
-    """The cells of records, and a store of what those of distill-* keep beside them."""
-    store, kept = Store(root), []
+    """Return the results of records, with a store of the arrays of distill-* records."""
+    store, runs = Store(root), []
     root.mkdir(parents=True, exist_ok=True)
-    for made in records:
-        beside = arrays(made)
-        if beside:
-            made = made | {"arrays": store.save(made, beside).with_suffix(".npz").name}
-        kept.append(made)
-    return ResultSet(group_by_method(kept), store)
+    for run in records:
+        run_arrays = arrays(run)
+        if run_arrays:
+            run = run | {"arrays": store.save(run, run_arrays).with_suffix(".npz").name}
+        runs.append(run)
+    return ResultSet(group_by_method(runs), store)

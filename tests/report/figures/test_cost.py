@@ -7,22 +7,22 @@ from scipy import stats
 
 from benchmark.report.figures import RenderedFigure, drawings
 from tests.report.figures.synthetic import record
-from tests.report.figures.test_figure import made_of
+from tests.report.figures.test_figure import result_set_of
 
 
-def run(method: str, seed: int, seconds: float, **where: Any) -> dict[str, Any]:
-    made = record("distill-same", method, seed, 0.5 + seed / 50)
-    made["student_facts"]["seconds"] = seconds
-    made["environment"] |= where
-    return made
+def run(method: str, seed: int, seconds: float, **environment: Any) -> dict[str, Any]:
+    changed = record("distill-same", method, seed, 0.5 + seed / 50)
+    changed["student_facts"]["seconds"] = seconds
+    changed["environment"] |= environment
+    return changed
 
 
-def drawn(*made: dict[str, Any]) -> RenderedFigure:
-    (drawing,), _ = drawings("cost", made_of(*made))
+def drawn(*runs: dict[str, Any]) -> RenderedFigure:
+    (drawing,), _ = drawings("cost", result_set_of(*runs))
     return drawing
 
 
-def test_seconds_are_those_of_the_students_training() -> None:
+def test_cost_data_are_training_seconds_of_the_student() -> None:
     data = drawn(run("kd", 0, 10), run("kd", 1, 14), run("ce", 0, 9)).data.set_index("label")
     assert data.loc["kd", "seconds"] == pytest.approx(12)
     assert data.loc["kd", "seconds_ci95"] == pytest.approx(stats.t.ppf(0.975, 1) * stats.sem([10, 14]))
@@ -30,7 +30,7 @@ def test_seconds_are_those_of_the_students_training() -> None:
     assert data.loc["ce", ["seconds_ci95", "ci95"]].isna().all()
 
 
-def test_the_axis_is_logarithmic_where_the_range_asks_for_it() -> None:
+def test_cost_axis_is_logarithmic_for_a_wide_range() -> None:
     (near,) = drawn(run("kd", 0, 10), run("ce", 0, 20)).figure.axes
     assert near.get_xscale() == "linear"
     (far,) = drawn(run("kd", 0, 10), run("kd", 1, 30), run("ncm", 0, 0.1, gpu=None)).figure.axes
@@ -39,9 +39,9 @@ def test_the_axis_is_logarithmic_where_the_range_asks_for_it() -> None:
     assert 0.03 < far.get_xlim()[0] < 0.1
 
 
-def test_the_axis_names_the_machines() -> None:
-    def label(*made: dict[str, Any]) -> str:
-        return str(drawn(*made).figure.axes[0].get_xlabel())
+def test_cost_axis_names_the_machines() -> None:
+    def label(*runs: dict[str, Any]) -> str:
+        return str(drawn(*runs).figure.axes[0].get_xlabel())
 
     assert label(run("kd", 0, 10)) == "training of the student (s), on AMD EPYC, 2 threads"
     gpu = run("ce", 0, 2, device="cuda", gpu="NVIDIA A100")

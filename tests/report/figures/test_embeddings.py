@@ -10,7 +10,7 @@ from benchmark.report.figures.embeddings import purity
 from tests.report.figures.synthetic import arrays, record, results
 
 
-def test_purity_is_the_share_of_neighbours_with_the_same_label() -> None:
+def test_purity_equals_a_naive_share_of_neighbours() -> None:
     rng = np.random.default_rng(0)
     points, labels = rng.normal(size=(30, 4)), rng.integers(0, 3, 30)
     hits = total = 0
@@ -22,19 +22,19 @@ def test_purity_is_the_share_of_neighbours_with_the_same_label() -> None:
     assert purity(points[:3], np.array([0, 0, 1])) == pytest.approx(2 / 6)
 
 
-def test_teacher_and_students_side_by_side_with_the_same_classes(tmp_path: Path) -> None:
-    made = [
+def test_embeddings_show_teacher_and_students_with_the_same_classes(tmp_path: Path) -> None:
+    runs = [
         record("distill-cross", method, s, v) for method, v in (("ce", 0.5), ("rkd", 0.6), ("ncm", 0.7)) for s in (0, 1)
     ]
-    (drawing,), _ = drawings("embeddings", results(made, tmp_path))
+    (drawing,), _ = drawings("embeddings", results(runs, tmp_path))
     data = drawing.data
     assert data["network"].unique().tolist() == ["teacher", "rkd", "ce"]
     assert set(data["seed"]) == {0}
-    kept = arrays(made[0])
+    stored = arrays(runs[0])
     for network, rows in data.groupby("network"):
-        assert rows["class"].tolist() == kept["labels"][kept["projected"]].tolist()
-        own = kept["projected_teacher" if network == "teacher" else "projected_student"].astype(float)
-        assert rows["purity"].iloc[0] == pytest.approx(purity(own, rows["class"].to_numpy()))
+        assert rows["class"].tolist() == stored["labels"][stored["projected"]].tolist()
+        projected = stored["projected_teacher" if network == "teacher" else "projected_student"].astype(float)
+        assert rows["purity"].iloc[0] == pytest.approx(purity(projected, rows["class"].to_numpy()))
         assert np.abs(rows[["x", "y"]].to_numpy()).max() == pytest.approx(1)
     looks = [
         [(line.get_color(), line.get_marker(), len(line.get_xdata())) for line in frame.lines]
@@ -46,14 +46,14 @@ def test_teacher_and_students_side_by_side_with_the_same_classes(tmp_path: Path)
     assert [title.split()[0] for title in titles] == ["teacher", "rkd", "ce"]
 
 
-def test_classes_that_lie_apart_are_drawn_apart(tmp_path: Path) -> None:
+def test_embeddings_keep_separated_classes_apart(tmp_path: Path) -> None:
     (drawing,), _ = drawings("embeddings", results([record("distill-cross", "ce", 0, 0.5)], tmp_path))
     teacher = drawing.data[drawing.data["network"] == "teacher"]
     places = teacher[["x", "y"]].to_numpy()
     assert purity(places, teacher["class"].to_numpy()) > 0.9
 
 
-def test_older_records_without_projections_have_nothing_to_draw() -> None:
-    from tests.report.figures.test_figure import made_of
+def test_embeddings_draw_nothing_for_records_without_projections() -> None:
+    from tests.report.figures.test_figure import result_set_of
 
-    assert drawings("embeddings", made_of(record("distill-cross", "ce", 0, 0.5)))[0] == []
+    assert drawings("embeddings", result_set_of(record("distill-cross", "ce", 0, 0.5)))[0] == []

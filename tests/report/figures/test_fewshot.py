@@ -8,24 +8,24 @@ from scipy import stats
 
 from benchmark.report.figures import drawings
 from tests.report.figures.synthetic import record
-from tests.report.figures.test_figure import made_of
+from tests.report.figures.test_figure import result_set_of
 from tests.report.figures.test_lines import bars
 
-MADE = [
+RUNS = [
     record("fewshot-5way1shot", m, s, v + s / 50)
     for m, v in (("ce", 0.6), ("rkd", 0.7), ("ncm", 0.65))
     for s in (0, 1, 2)
 ]
 
 
-def test_every_interval_is_in_the_data() -> None:
-    (drawing,), _ = drawings("fewshot", made_of(*MADE))
+def test_fewshot_data_have_every_interval() -> None:
+    (drawing,), _ = drawings("fewshot", result_set_of(*RUNS))
     assert drawing.name == "fewshot-5way1shot-glyphs"
     rows = drawing.data.set_index("label")
     assert rows.index.tolist() == ["rkd", "ncm†", "ce", "teacher", "raw pixels"]
-    own = [run for run in MADE if run["method"] == "rkd"]
-    values = [run["value"] for run in own]
-    halves = {kind: [run["intervals"][kind]["half_width"] for run in own] for kind in ("episode", "class")}
+    runs = [run for run in RUNS if run["method"] == "rkd"]
+    values = [run["value"] for run in runs]
+    halves = {kind: [run["intervals"][kind]["half_width"] for run in runs] for kind in ("episode", "class")}
     row = rows.loc["rkd"]
     assert row["mean"] == pytest.approx(np.mean(values))
     assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
@@ -36,8 +36,8 @@ def test_every_interval_is_in_the_data() -> None:
     assert rows.loc[["teacher", "raw pixels"], "method"].isna().all()
 
 
-def test_dots_stand_where_the_data_say_and_bars_only_over_seeds() -> None:
-    (drawing,), _ = drawings("fewshot", made_of(*MADE, record("fewshot-5way1shot", "kd", 0, 0.68)))
+def test_fewshot_dots_show_the_data_and_bars_need_several_seeds() -> None:
+    (drawing,), _ = drawings("fewshot", result_set_of(*RUNS, record("fewshot-5way1shot", "kd", 0, 0.68)))
     (frame,) = drawing.figure.axes
     labels = [label.get_text() for label in frame.get_yticklabels()]
     assert labels == ["teacher", "rkd", "kd", "ncm†", "ce", "raw pixels"]

@@ -36,30 +36,30 @@ ONE_OF_ELSEWHERE = {
 }
 
 
-def made_of(*made: dict[str, Any]) -> ResultSet:
-    return ResultSet(group_by_method(made), Store(Path()))
+def result_set_of(*runs: dict[str, Any]) -> ResultSet:
+    return ResultSet(group_by_method(runs), Store(Path()))
 
 
-def groups_of(*made: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    return [(g.name("cost"), [g.label(result) for result in g.results]) for g in made_of(*made).groups()]
+def groups_of(*runs: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(g.name("cost"), [g.label(result) for result in g.results]) for g in result_set_of(*runs).groups()]
 
 
-def test_registry_has_these_figures() -> None:
+def test_registry_has_all_figures() -> None:
     assert set(FIGURES.names()) == set(NAMES)
 
 
 @pytest.fixture(scope="session")
-def once(full: ResultSet) -> Callable[[str], list[RenderedFigure]]:
-    """The drawings of a figure, made once for all tests."""
+def render(full: ResultSet) -> Callable[[str], list[RenderedFigure]]:
+    """Return the drawings of a figure, rendered once for all tests."""
     return functools.cache(lambda name: drawings(name, full)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_figure_has_drawings_with_names_and_data(name: str, once: Callable[[str], list[RenderedFigure]]) -> None:
+def test_figure_has_drawings_with_names_and_data(name: str, render: Callable[[str], list[RenderedFigure]]) -> None:
     assert FIGURES.help(name).endswith(".")
-    made = once(name)
-    assert len({drawing.name for drawing in made}) == len(made) > 0
-    for drawing in made:
+    rendered = render(name)
+    assert len({drawing.name for drawing in rendered}) == len(rendered) > 0
+    for drawing in rendered:
         assert drawing.name == file_name(drawing.name)
         assert drawing.name.startswith(name)
         assert isinstance(drawing.figure, Figure)
@@ -67,10 +67,10 @@ def test_figure_has_drawings_with_names_and_data(name: str, once: Callable[[str]
 
 
 @pytest.mark.parametrize("name", DRAWN_TWICE)
-def test_figure_is_the_same_for_the_same_results(
-    name: str, full: ResultSet, once: Callable[[str], list[RenderedFigure]]
+def test_figure_is_equal_for_equal_results(
+    name: str, full: ResultSet, render: Callable[[str], list[RenderedFigure]]
 ) -> None:
-    first, (second, reason) = once(name), drawings(name, full)
+    first, (second, reason) = render(name), drawings(name, full)
     assert reason is None
     for one, other in zip(first, second, strict=True):
         assert one.name == other.name
@@ -78,21 +78,21 @@ def test_figure_is_the_same_for_the_same_results(
     assert to_svg(first[0].figure) == to_svg(second[0].figure)
 
 
-def cut_off(made: list[RenderedFigure]) -> list[str]:
-    """The names of drawings that do not end within their figures."""
-    found = []
-    for drawing in made:
+def cut_off(rendered: list[RenderedFigure]) -> list[str]:
+    """Return the names of drawings that exceed their figures."""
+    names = []
+    for drawing in rendered:
         with style.styled():
-            drawn = drawing.figure.get_tightbbox()
-        wide, high = drawing.figure.get_size_inches()
-        if min(drawn.x0, drawn.y0) < 0 or drawn.x1 > wide or drawn.y1 > high:
-            found.append(drawing.name)
-    return found
+            box = drawing.figure.get_tightbbox()
+        width, height = drawing.figure.get_size_inches()
+        if min(box.x0, box.y0) < 0 or box.x1 > width or box.y1 > height:
+            names.append(drawing.name)
+    return names
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_figure_is_not_cut_off_at_its_edges(name: str, once: Callable[[str], list[RenderedFigure]]) -> None:
-    assert cut_off(once(name)) == []
+def test_figure_is_not_cut_off_at_its_edges(name: str, render: Callable[[str], list[RenderedFigure]]) -> None:
+    assert cut_off(render(name)) == []
 
 
 @pytest.mark.parametrize("name", ["fewshot", "significance"])
@@ -103,31 +103,31 @@ def test_title_with_changed_settings_is_not_cut_off(name: str, full: ResultSet) 
         dataclasses.replace(c, conditions=dataclasses.replace(c.conditions, preset=c.conditions.preset + settings))
         for c in full.results
     ]
-    made = drawings(name, ResultSet(changed, full.store))[0]
-    assert made
-    assert cut_off(made) == []
+    rendered = drawings(name, ResultSet(changed, full.store))[0]
+    assert rendered
+    assert cut_off(rendered) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figure_without_fitting_records_gives_a_reason(name: str) -> None:
-    made, reason = drawings(name, made_of())
-    assert made == []
+    rendered, reason = drawings(name, result_set_of())
+    assert rendered == []
     assert reason
     elsewhere = ONE_OF_ELSEWHERE.get(name)
     if elsewhere is not None:
-        assert drawings(name, made_of(record(elsewhere, "ce", 0, 0.5)))[0] == []
+        assert drawings(name, result_set_of(record(elsewhere, "ce", 0, 0.5)))[0] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figure_leaves_out_failed_and_published_runs(name: str) -> None:
-    made = [record(p, m, s, 0.5) for p in ("distill-same", "fewshot-5way1shot") for m in ("ce", "kd") for s in (0, 1)]
-    failed = [{**run, "status": "failed"} for run in made]
-    elsewhere = [{**run, "provenance": "reported-in-paper"} for run in made]
-    assert drawings(name, made_of(*failed, *elsewhere))[0] == []
+    runs = [record(p, m, s, 0.5) for p in ("distill-same", "fewshot-5way1shot") for m in ("ce", "kd") for s in (0, 1)]
+    failed = [{**run, "status": "failed"} for run in runs]
+    elsewhere = [{**run, "provenance": "reported-in-paper"} for run in runs]
+    assert drawings(name, result_set_of(*failed, *elsewhere))[0] == []
 
 
 def test_draw_writes_three_files_and_returns_reasons_for_the_others(full: ResultSet, tmp_path: Path) -> None:
-    few = made_of(*(run for run in records(seeds=(0,)) if run["protocol"].startswith("fewshot")))
+    few = result_set_of(*(run for run in records(seeds=(0,)) if run["protocol"].startswith("fewshot")))
     written, skipped = draw(["fewshot", "overlap"], few, tmp_path / "new" / "out")
     names = ["fewshot-5way1shot-glyphs", "fewshot-5way5shot-glyphs"]
     assert sorted(path.name for path in written) == sorted(
@@ -140,7 +140,7 @@ def test_draw_writes_three_files_and_returns_reasons_for_the_others(full: Result
 
 
 def test_draw_refuses_unknown_names_and_unwritable_folders(tmp_path: Path) -> None:
-    few = made_of(record("fewshot-5way1shot", "ce", 0, 0.5))
+    few = result_set_of(record("fewshot-5way1shot", "ce", 0, 0.5))
     with pytest.raises(InputError, match="unknown figure 'fewshots'; did you mean 'fewshot'"):
         draw(["fewshots"], few, tmp_path)
     (tmp_path / "file").write_text("")
@@ -154,13 +154,13 @@ DRAW = """
 import sys
 from pathlib import Path
 from benchmark.report.figures import draw
-from tests.report.figures.test_figure import PAIR, made_of
-draw(["fewshot"], made_of(*PAIR), Path(sys.argv[1]))
+from tests.report.figures.test_figure import PAIR, result_set_of
+draw(["fewshot"], result_set_of(*PAIR), Path(sys.argv[1]))
 """
 
 
-def test_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
-    draw(["fewshot"], made_of(*PAIR), tmp_path / "here")
+def test_draw_writes_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    draw(["fewshot"], result_set_of(*PAIR), tmp_path / "here")
     elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}
     subprocess.run([sys.executable, "-c", DRAW, str(tmp_path / "there")], check=True, env=elsewhere)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("here", "there"))
@@ -168,7 +168,7 @@ def test_files_are_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_group_names_differ_where_conditions_differ() -> None:
+def test_group_names_differ_if_conditions_differ() -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"dataset": "emoji"},
@@ -178,8 +178,8 @@ def test_group_names_differ_where_conditions_differ() -> None:
         {"teacher": "conv4-128"},
         {"preset": "paper", "backbone": "conv4-64"},
     ]
-    found = groups_of(*(record("distill-cross", "ce", 0, 0.5, **change) for change in changes))
-    assert [name for name, _ in found] == [
+    groups = groups_of(*(record("distill-cross", "ce", 0, 0.5, **change) for change in changes))
+    assert [name for name, _ in groups] == [
         "cost-distill-cross-emoji",
         "cost-distill-cross-glyphs-paper-conv4-16-from-conv4-64",
         "cost-distill-cross-glyphs-paper",
@@ -202,19 +202,19 @@ def test_file_name_is_safe_and_distinct() -> None:
     assert all(len(name) < 120 and "/" not in name and " " not in name for name in odd)
 
 
-def test_the_frozen_teacher_stands_beside_students_of_another_backbone() -> None:
-    made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "ncm", "linear-probe")]
-    assert groups_of(*made) == [("cost-distill-cross-glyphs", ["ce", "linear-probe†", "ncm†"])]
-    (group,) = made_of(*made).groups()
+def test_groups_add_the_frozen_teacher_to_students_of_another_backbone() -> None:
+    runs = [record("distill-cross", method, 0, 0.5) for method in ("ce", "ncm", "linear-probe")]
+    assert groups_of(*runs) == [("cost-distill-cross-glyphs", ["ce", "linear-probe†", "ncm†"])]
+    (group,) = result_set_of(*runs).groups()
     assert "conv4-64" in group.footnote
     assert group.only(group.results[:1]).footnote == ""
 
 
-def test_students_of_the_teachers_size_have_a_figure_of_their_own() -> None:
-    own = {"backbone": "conv4-64"}
-    made = [record("distill-cross", "ce", 0, 0.5, **change) for change in ({}, own)]
-    made.append(record("distill-cross", "ncm", 0, 0.5))
-    assert groups_of(*made) == [
+def test_groups_separate_students_with_the_teachers_backbone() -> None:
+    teacher_sized = {"backbone": "conv4-64"}
+    runs = [record("distill-cross", "ce", 0, 0.5, **change) for change in ({}, teacher_sized)]
+    runs.append(record("distill-cross", "ncm", 0, 0.5))
+    assert groups_of(*runs) == [
         ("cost-distill-cross-glyphs", ["ce", "ncm†"]),
         ("cost-distill-cross-glyphs-conv4-64-from-conv4-64", ["ce", "ncm"]),
     ]
@@ -224,8 +224,8 @@ def test_students_of_the_teachers_size_have_a_figure_of_their_own() -> None:
 
 
 def test_drawings_refuse_damaged_arrays(tmp_path: Path) -> None:
-    found = results([record("distill-overlap60", "ce", 0, 0.5)], tmp_path)
+    result_set = results([record("distill-overlap60", "ce", 0, 0.5)], tmp_path)
     (path,) = tmp_path.glob("*.npz")
     path.write_bytes(b"")
     with pytest.raises(InputError, match="damaged"):
-        drawings("weights", found)
+        drawings("weights", result_set)

@@ -10,36 +10,36 @@ from scipy import stats
 
 from benchmark.report.figures import RenderedFigure, drawings
 from tests.report.figures.synthetic import METHODS, record, records, results
-from tests.report.figures.test_figure import made_of
+from tests.report.figures.test_figure import result_set_of
 
 PROTOCOL = "incremental-1step-5exemplars"
 
 
 def at(method: str, old: float, new: float, seed: int = 0) -> dict[str, Any]:
-    made = record(PROTOCOL, method, seed, (old + new) / 2)
+    run = record(PROTOCOL, method, seed, (old + new) / 2)
     for name, value in (("old", old), ("new", new), ("harmonic", 2 * old * new / (old + new))):
-        made["references"][name]["value"] = value
-    return made
+        run["references"][name]["value"] = value
+    return run
 
 
-def drawn(*made: dict[str, Any]) -> RenderedFigure:
-    (drawing,), _ = drawings("incremental", made_of(*made))
+def drawn(*runs: dict[str, Any]) -> RenderedFigure:
+    (drawing,), _ = drawings("incremental", result_set_of(*runs))
     return drawing
 
 
-def test_data_are_means_and_intervals_over_seeds() -> None:
-    made = [at("lucir", 0.8 + s / 40, 0.9 - s / 80, s) for s in range(3)] + [at("ce", 0.6, 0.9)]
-    data = drawn(*made).data.set_index("label")
+def test_incremental_data_are_means_and_intervals_over_seeds() -> None:
+    runs = [at("lucir", 0.8 + s / 40, 0.9 - s / 80, s) for s in range(3)] + [at("ce", 0.6, 0.9)]
+    data = drawn(*runs).data.set_index("label")
     assert data.index.tolist() == ["lucir", "ce", "teacher"]
     for name in ("old", "new", "harmonic"):
-        own = [run["references"][name]["value"] for run in made[:3]]
-        assert data.loc["lucir", name] == pytest.approx(np.mean(own))
-        assert data.loc["lucir", f"{name}_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(own))
+        values = [run["references"][name]["value"] for run in runs[:3]]
+        assert data.loc["lucir", name] == pytest.approx(np.mean(values))
+        assert data.loc["lucir", f"{name}_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
     assert data.loc["ce", ["old_ci95", "new_ci95"]].isna().all()
     assert data.loc["teacher", "old"] == pytest.approx(0.93)
 
 
-def test_one_seed_has_no_bars_and_three_have_two() -> None:
+def test_incremental_dots_have_bars_for_several_seeds_only() -> None:
     def segments(drawing: RenderedFigure) -> int:
         return sum(line.get_linewidth() == 0.5 and len(line.get_xdata()) == 2 for line in drawing.figure.axes[0].lines)
 
@@ -47,7 +47,7 @@ def test_one_seed_has_no_bars_and_three_have_two() -> None:
     assert segments(drawn(at("ce", 0.6, 0.9), at("ce", 0.65, 0.85, 1))) == 2
 
 
-def test_names_of_many_methods_meet_neither_names_nor_markers(tmp_path: Path) -> None:
+def test_incremental_names_of_many_methods_do_not_overlap(tmp_path: Path) -> None:
     crowd = {PROTOCOL: METHODS[PROTOCOL]}
     drawing = drawings("incremental", results(records(crowd), tmp_path))[0][0]
     names = set(drawing.data["label"]) - {"teacher"}
@@ -61,7 +61,7 @@ def test_names_of_many_methods_meet_neither_names_nor_markers(tmp_path: Path) ->
         assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in boxes)
 
 
-def test_a_heap_of_methods_gets_a_key_with_every_name_and_number() -> None:
+def test_incremental_figure_of_crowded_methods_has_a_key() -> None:
     heap = [at(method, 0.8 + i % 5 / 1e4, 0.8 + i // 5 / 1e4) for i, method in enumerate(METHODS[PROTOCOL][1:])]
     drawing = drawn(at(METHODS[PROTOCOL][0], 0.65, 0.95), *heap)
     texts = [text.get_text() for text in drawing.figure.texts]
@@ -74,7 +74,7 @@ def test_a_heap_of_methods_gets_a_key_with_every_name_and_number() -> None:
             assert text.get_window_extent().x0 > frame.x1
 
 
-def test_contours_are_lines_of_equal_harmonic_mean() -> None:
+def test_incremental_contours_have_equal_harmonic_mean() -> None:
     (frame,) = drawn(at("ce", 0.5, 0.9), at("lucir", 0.9, 0.7), at("kd", 0.6, 0.6)).figure.axes
     curves = [line for line in frame.lines if len(line.get_xdata()) > 100]
     assert len(curves) > 3
@@ -89,7 +89,7 @@ def test_contours_are_lines_of_equal_harmonic_mean() -> None:
     assert shown <= levels
 
 
-def test_a_method_far_below_all_others_is_told_of_beside_the_frame() -> None:
+def test_incremental_footnote_names_a_method_far_below_all_others() -> None:
     near = [at(method, 0.75 + i / 50, 0.9) for i, method in enumerate(("ce", "kd", "lucir", "wa", "eeil"))]
     drawing = drawn(*near, at("finetune", 0.001, 0.92))
     assert drawing.figure.axes[0].get_xlim()[0] > 60

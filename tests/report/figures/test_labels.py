@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from benchmark.report.figures.labels import Box, place, spread
 
 
-def test_spread_is_the_nearest_arrangement_with_such_gaps() -> None:
+def test_spread_is_the_least_squares_arrangement_with_gaps() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         wanted = rng.uniform(0, 60, 7)
@@ -27,7 +27,7 @@ def test_spread_is_the_nearest_arrangement_with_such_gaps() -> None:
         np.testing.assert_allclose(places, best.x, atol=1e-2)
 
 
-def test_spread_leaves_what_is_far_apart_and_stays_within_its_limits() -> None:
+def test_spread_keeps_distant_positions_and_stays_within_limits() -> None:
     assert spread([30, 10, 50], 8, 0, 60).tolist() == [30, 10, 50]
     assert spread([99, 100], 8, 0, 100).tolist() == [92, 100]
     assert spread([], 8, 0, 100).tolist() == []
@@ -36,7 +36,7 @@ def test_spread_leaves_what_is_far_apart_and_stays_within_its_limits() -> None:
     np.testing.assert_allclose(np.diff(crowded), 10)
 
 
-def test_a_segment_cuts_a_box_where_some_point_of_it_lies_inside() -> None:
+def test_box_is_cut_by_segments_with_a_point_inside() -> None:
     rng = np.random.default_rng(0)
     box = Box(2, 2, 6, 5)
     for _ in range(300):
@@ -54,7 +54,7 @@ def crowd(count: int, side: float) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in 100 + rng.uniform(0, side, (count, 2))]
 
 
-def test_placed_boxes_meet_neither_one_another_nor_any_anchor() -> None:
+def test_place_returns_boxes_that_overlap_neither_boxes_nor_anchors() -> None:
     anchors = crowd(25, 170)
     sizes = [(20.0 + i, 7.0) for i in range(25)]
     boxes = place(anchors, sizes, Box(0, 0, 370, 370), clear=3, reach=40)
@@ -70,7 +70,7 @@ def test_placed_boxes_meet_neither_one_another_nor_any_anchor() -> None:
         assert box.within(Box(0, 0, 370, 370))
 
 
-def test_lines_to_labels_cross_no_label() -> None:
+def test_place_keeps_lines_to_boxes_free_of_other_boxes() -> None:
     anchors = crowd(25, 170)
     boxes = place(anchors, [(25.0, 7.0)] * 25, Box(0, 0, 370, 370), clear=3, reach=40)
     assert boxes is not None
@@ -78,11 +78,11 @@ def test_lines_to_labels_cross_no_label() -> None:
         assert not boxes[j].cut_by(anchors[i], boxes[i].nearest(anchors[i]))
 
 
-def test_no_placement_where_there_is_no_room() -> None:
+def test_place_returns_none_without_room() -> None:
     assert place(crowd(25, 5), [(40.0, 8.0)] * 25, Box(0, 0, 370, 370), clear=3, reach=20) is None
 
 
-def test_boxes_keep_off_what_is_to_be_avoided() -> None:
+def test_place_keeps_boxes_off_avoided_areas() -> None:
     (box,) = place([(50, 50)], [(20, 8)], Box(0, 0, 100, 100), clear=3, reach=30) or []
     assert box.left >= 53
     bar = Box(0, 49, 100, 51)

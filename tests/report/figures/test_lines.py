@@ -18,18 +18,18 @@ from benchmark.report.figures import RenderedFigure, ResultSet, drawings, style
 from tests.report.figures.synthetic import METHODS, record, records, results
 
 
-def drawn(name: str, made: list[dict[str, Any]]) -> RenderedFigure:
-    (drawing,), reason = drawings(name, ResultSet(group_by_method(made), Store(Path())))
+def drawn(name: str, runs: list[dict[str, Any]]) -> RenderedFigure:
+    (drawing,), reason = drawings(name, ResultSet(group_by_method(runs), Store(Path())))
     assert reason is None
     return drawing
 
 
 def bars(figure: Figure) -> list[Any]:
-    """Bars over seeds, as matplotlib has them."""
+    """Return the error bars over seeds."""
     return [bar for frame in figure.axes for container in frame.containers for bar in container[2]]
 
 
-MADE = [run for run in records() if run["protocol"].startswith(("distill", "middleshot"))]
+RUNS = [run for run in records() if run["protocol"].startswith(("distill", "middleshot"))]
 
 
 @pytest.mark.parametrize(
@@ -39,44 +39,44 @@ MADE = [run for run in records() if run["protocol"].startswith(("distill", "midd
         ("shots", "shots", {"middleshot-5way1shot": 1, "middleshot-5way10shot": 10}),
     ],
 )
-def test_data_are_means_and_intervals_over_seeds(name: str, column: str, places: dict[str, int]) -> None:
-    data = drawn(name, MADE).data
+def test_line_data_are_means_and_intervals_over_seeds(name: str, column: str, places: dict[str, int]) -> None:
+    data = drawn(name, RUNS).data
     methods = data.dropna(subset="method")
     for _, row in methods.iterrows():
-        own = [r["value"] for r in MADE if (r["protocol"], r["method"]) == (row["protocol"], row["method"])]
+        values = [r["value"] for r in RUNS if (r["protocol"], r["method"]) == (row["protocol"], row["method"])]
         assert row[column] == places[row["protocol"]]
-        assert row["mean"] == pytest.approx(np.mean(own))
-        assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(own))
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
         assert row["n_seeds"] == 3
-    wanted = {(r["protocol"], r["method"]) for r in MADE if r["protocol"] in places}
-    assert set(zip(methods["protocol"], methods["method"], strict=True)) == wanted
+    expected = {(r["protocol"], r["method"]) for r in RUNS if r["protocol"] in places}
+    assert set(zip(methods["protocol"], methods["method"], strict=True)) == expected
 
 
-def test_a_variant_without_all_places_of_its_method_is_left_out_and_said() -> None:
-    """A line of it would lead through places that it was not measured at."""
-    made = [
+def test_lines_omit_a_variant_that_lacks_positions_of_its_method_with_a_note() -> None:
+    """Its line would pass through positions without a measurement."""
+    runs = [
         record(protocol, "refilled", seed, 0.5 + place / 10)
         for place, protocol in enumerate(("distill-cross", "distill-overlap40", "distill-same"))
         for seed in (0, 1)
     ]
     whole, part = "quick+method.margin=0.1", "quick+method.tuples=truncate"
-    more = [{**run, "preset": whole, "key": f"w{i}"} for i, run in enumerate(made)]
-    some = [{**run, "preset": part, "key": f"p{i}"} for i, run in enumerate(made) if "overlap" not in run["protocol"]]
-    drawing = drawn("overlap", made + more + some)
+    more = [{**run, "preset": whole, "key": f"w{i}"} for i, run in enumerate(runs)]
+    some = [{**run, "preset": part, "key": f"p{i}"} for i, run in enumerate(runs) if "overlap" not in run["protocol"]]
+    drawing = drawn("overlap", runs + more + some)
     named = set(drawing.data.dropna(subset="method")["line"])
     assert named == {"refilled", "refilled (margin=0.1)"}
-    told = " ".join(text.get_text() for text in drawing.figure.texts)
-    assert "not shown: 1 variant measured at some places only" in told
-    assert "not shown" not in " ".join(text.get_text() for text in drawn("overlap", made + more).figure.texts)
+    words = " ".join(text.get_text() for text in drawing.figure.texts)
+    assert "not shown: 1 variant measured at some places only" in words
+    assert "not shown" not in " ".join(text.get_text() for text in drawn("overlap", runs + more).figure.texts)
 
 
-def test_references_are_drawn_as_lines_without_a_method() -> None:
-    made = [record("distill-cross", "ce", s, 0.5) for s in (0, 1)] + [
+def test_references_are_lines_without_a_method() -> None:
+    runs = [record("distill-cross", "ce", s, 0.5) for s in (0, 1)] + [
         record("distill-same", "ce", s, 0.6) for s in (0, 1)
     ]
-    for run, value in zip(made, (0.7, 0.8, 0.9, 0.9), strict=True):
+    for run, value in zip(runs, (0.7, 0.8, 0.9, 0.9), strict=True):
         run["references"]["teacher_ncm"]["value"] = value
-    data = drawn("overlap", made).data
+    data = drawn("overlap", runs).data
     rows = data[data["method"].isna()]
     assert rows["line"].unique().tolist() == ["teacher NCM"]
     assert rows["share_percent"].tolist() == [0, 100]
@@ -84,7 +84,7 @@ def test_references_are_drawn_as_lines_without_a_method() -> None:
     assert rows["ci95"].tolist() == pytest.approx([stats.t.ppf(0.975, 1) * stats.sem([0.7, 0.8]), 0])
 
 
-def test_one_seed_has_no_bar() -> None:
+def test_lines_of_one_seed_have_no_bars() -> None:
     one = drawn("overlap", [record(p, "ce", 0, 0.5) for p in ("distill-cross", "distill-same")])
     assert one.data["ci95"].isna().all()
     assert bars(one.figure) == []
@@ -94,20 +94,20 @@ def test_one_seed_has_no_bar() -> None:
     assert [len(bar.get_segments()) for bar in bars(both.figure)] == [2, 2]  # of the method and of the reference
 
 
-def test_a_line_needs_two_places() -> None:
-    made = [record("distill-cross", method, 0, 0.5) for method in ("ce", "kd")]
-    assert drawings("overlap", ResultSet(group_by_method(made), Store(Path())))[0] == []
-    other = [*made, record("distill-same", "ce", 0, 0.5, dataset="emoji")]
+def test_overlap_needs_two_positions_under_equal_conditions() -> None:
+    runs = [record("distill-cross", method, 0, 0.5) for method in ("ce", "kd")]
+    assert drawings("overlap", ResultSet(group_by_method(runs), Store(Path())))[0] == []
+    other = [*runs, record("distill-same", "ce", 0, 0.5, dataset="emoji")]
     assert drawings("overlap", ResultSet(group_by_method(other), Store(Path())))[0] == []
 
 
-def test_ways_and_families_are_kept_apart() -> None:
+def test_shots_separates_ways_and_families() -> None:
     names = ("fewshot-5way1shot", "fewshot-5way5shot", "fewshot-20way1shot", "middleshot-5way1shot")
-    made = [record(name, "ce", 0, 0.5) for name in names]
-    assert drawn("shots", made).name == "shots-fewshot-5way-glyphs"
+    runs = [record(name, "ce", 0, 0.5) for name in names]
+    assert drawn("shots", runs).name == "shots-fewshot-5way-glyphs"
 
 
-def test_all_is_within_the_frame_and_names_of_many_lines_do_not_meet(tmp_path: Path) -> None:
+def test_lines_stay_within_the_frame_and_many_names_do_not_overlap(tmp_path: Path) -> None:
     many = {protocol: methods for protocol, methods in METHODS.items() if protocol.startswith("distill")}
     (drawing,), _ = drawings("overlap", results(records(many), tmp_path))
     (frame,) = drawing.figure.axes
@@ -124,27 +124,27 @@ def test_all_is_within_the_frame_and_names_of_many_lines_do_not_meet(tmp_path: P
         assert upper.y0 >= lower.y1 - 1
 
 
-def test_a_variant_is_a_line_of_its_own_with_a_hollow_marker() -> None:
-    made = [
+def test_variant_has_a_line_of_its_own_with_a_hollow_marker() -> None:
+    runs = [
         record(protocol, "refilled", 0, 0.5, preset=preset)
         for protocol in ("distill-cross", "distill-same")
         for preset in ("quick", "quick+method.margin=0.1")
     ]
-    drawing = drawn("overlap", made)
+    drawing = drawn("overlap", runs)
     methods = drawing.data.dropna(subset="method")
     assert sorted(methods["line"].unique()) == ["refilled", "refilled (margin=0.1)"]
     faces = {line.get_markerfacecolor() for line in drawing.figure.axes[0].lines if line.get_marker() == "*"}
     assert faces == {"#D55E00", "white"}
 
 
-def test_csv_keeps_what_is_drawn() -> None:
-    data = drawn("overlap", MADE).data
+def test_line_data_have_all_drawn_columns() -> None:
+    data = drawn("overlap", RUNS).data
     assert pd.Index(["line", "share_percent", "mean", "ci95", "n_seeds", "protocol", "method"]).isin(data.columns).all()
 
 
-def test_a_line_that_stops_short_is_named_without_a_line_to_its_name() -> None:
-    made = [record(protocol, "ce", 0, 0.5) for protocol in ("distill-cross", "distill-same")]
-    drawing = drawn("overlap", [*made, record("distill-cross", "rkd", 0, 0.6)])
+def test_line_that_ends_early_is_not_joined_to_its_name() -> None:
+    runs = [record(protocol, "ce", 0, 0.5) for protocol in ("distill-cross", "distill-same")]
+    drawing = drawn("overlap", [*runs, record("distill-cross", "rkd", 0, 0.6)])
     joined = [line.get_color() for line in drawing.figure.artists if len(line.get_xdata()) == 3]
     assert style.look("ce").color in joined
     assert style.look("rkd").color not in joined

@@ -8,16 +8,16 @@ from matplotlib.patches import Rectangle
 from scipy import stats
 
 from benchmark.report.figures import drawings
-from benchmark.report.figures.significance import TOLD, UNTOLD
+from benchmark.report.figures.significance import DIFFERENT, UNDECIDED
 from tests.report.figures.synthetic import record
-from tests.report.figures.test_figure import made_of
+from tests.report.figures.test_figure import result_set_of
 
 VALUES = {"ce": (0.60, 0.61, 0.62), "kd": (0.65, 0.66, 0.671), "rkd": (0.60, 0.63, 0.605)}
-MADE = [record("distill-same", method, s, v) for method, values in VALUES.items() for s, v in enumerate(values)]
+RUNS = [record("distill-same", method, s, v) for method, values in VALUES.items() for s, v in enumerate(values)]
 
 
-def test_p_values_are_those_of_the_paired_test_corrected_one_by_one() -> None:
-    (drawing,), _ = drawings("significance", made_of(*MADE))
+def test_significance_p_values_are_paired_t_with_holms_correction() -> None:
+    (drawing,), _ = drawings("significance", result_set_of(*RUNS))
     rows = {(row["a"], row["b"]): row for row in drawing.data.to_dict("records")}
     assert set(rows) == {("kd", "rkd"), ("kd", "ce"), ("rkd", "ce")}
     plain = {pair: stats.ttest_rel(VALUES[pair[0]], VALUES[pair[1]]).pvalue for pair in rows}
@@ -33,8 +33,8 @@ def test_p_values_are_those_of_the_paired_test_corrected_one_by_one() -> None:
     assert not rows["rkd", "ce"]["different"]
 
 
-def test_pairs_that_differ_look_unlike_those_that_cannot_be_told_apart() -> None:
-    (drawing,), _ = drawings("significance", made_of(*MADE))
+def test_significance_fills_mark_different_pairs() -> None:
+    (drawing,), _ = drawings("significance", result_set_of(*RUNS))
     (frame,) = drawing.figure.axes
     names = [label.get_text() for label in frame.get_yticklabels()]
     fills = {}
@@ -48,15 +48,15 @@ def test_pairs_that_differ_look_unlike_those_that_cannot_be_told_apart() -> None
         assert (
             fills[i, j]
             == fills[j, i]
-            == Rectangle((0, 0), 1, 1, facecolor=TOLD if row["different"] else UNTOLD).get_facecolor()
+            == Rectangle((0, 0), 1, 1, facecolor=DIFFERENT if row["different"] else UNDECIDED).get_facecolor()
         )
         assert texts[j, i] == f"{100 * row['difference']:+.1f}"
         assert texts[i, j] == ("<.001" if row["holm_p"] < 0.001 else f"{row['holm_p']:.3f}"[1:])
 
 
-def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
+def test_significance_compares_pairs_on_common_seeds() -> None:
     extra = [record("distill-same", "kd", 3, 0.1), record("distill-same", "pkt", 0, 0.9)]
-    (drawing,), _ = drawings("significance", made_of(*MADE, *extra))
+    (drawing,), _ = drawings("significance", result_set_of(*RUNS, *extra))
     rows = {frozenset((row["a"], row["b"])): row for row in drawing.data.to_dict("records")}
     assert set(rows) == {frozenset(pair) for pair in itertools.combinations(VALUES, 2)}
     row = rows[frozenset(("kd", "ce"))]
@@ -64,28 +64,28 @@ def test_pairs_are_compared_on_the_seeds_that_both_have() -> None:
     assert abs(row["difference"]) == pytest.approx(np.mean(VALUES["kd"]) - np.mean(VALUES["ce"]))
 
 
-def test_equal_differences_in_all_seeds_give_no_verdict() -> None:
-    made = [record("distill-same", method, s, v + s / 8) for method, v in (("ce", 0.25), ("kd", 0.5)) for s in (0, 1)]
-    (drawing,), _ = drawings("significance", made_of(*made))
+def test_significance_of_equal_differences_has_no_p() -> None:
+    runs = [record("distill-same", method, s, v + s / 8) for method, v in (("ce", 0.25), ("kd", 0.5)) for s in (0, 1)]
+    (drawing,), _ = drawings("significance", result_set_of(*runs))
     (row,) = drawing.data.to_dict("records")
     assert np.isnan(row["holm_p"] if row["holm_p"] is not None else np.nan)
     assert not row["different"]
 
 
-def test_one_seed_tells_nothing() -> None:
-    made = [record("distill-same", method, 0, 0.5) for method in ("ce", "kd")]
-    assert drawings("significance", made_of(*made))[0] == []
+def test_significance_draws_nothing_for_one_seed() -> None:
+    runs = [record("distill-same", method, 0, 0.5) for method in ("ce", "kd")]
+    assert drawings("significance", result_set_of(*runs))[0] == []
 
 
-def test_no_number_is_wider_than_its_square() -> None:
-    """With as many methods as incremental learning has: p < .001 is the widest."""
+def test_significance_numbers_fit_into_their_cells() -> None:
+    """31 methods, as many as incremental learning has; p < .001 is the widest number."""
     jitter = np.random.default_rng(0).normal(0, 1e-4, (31, 5))
     many = [
         record("distill-same", f"method{m:02}", seed, 0.1 + 0.02 * m + jitter[m, seed])
         for m in range(31)
         for seed in range(5)
     ]
-    (drawing,), _ = drawings("significance", made_of(*many))
+    (drawing,), _ = drawings("significance", result_set_of(*many))
     (frame,) = drawing.figure.axes
     square = frame.get_window_extent().width / 31
     assert "<.001" in {text.get_text() for text in frame.texts}

@@ -21,11 +21,11 @@ DEFICIENT = {
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def lab(color: str, seen: str) -> npt.NDArray[np.float64]:
-    """A colour as seen, in CIELAB under D65."""
+def lab(color: str, vision: str) -> npt.NDArray[np.float64]:
+    """Return a colour as seen with deficient vision, in CIELAB under D65."""
     rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    linear = np.clip(np.array(DEFICIENT[seen]) @ linear, 0, 1)
+    linear = np.clip(np.array(DEFICIENT[vision]) @ linear, 0, 1)
     ratio = TO_XYZ @ linear / (0.9505, 1.0, 1.089)
     f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
@@ -39,14 +39,14 @@ def test_method_styles_are_unique() -> None:
     assert len({(one.color, one.marker) for one in STYLES.values()}) == len(STYLES)
 
 
-@pytest.mark.parametrize("seen", DEFICIENT)
-def test_methods_with_the_same_marker_differ_in_colour_however_it_is_seen(seen: str) -> None:
+@pytest.mark.parametrize("vision", DEFICIENT)
+def test_method_styles_with_equal_markers_differ_in_colour_for_all_vision(vision: str) -> None:
     for (a, one), (b, other) in itertools.combinations(STYLES.items(), 2):
         if one.marker == other.marker:
-            assert np.linalg.norm(lab(one.color, seen) - lab(other.color, seen)) > 40, (a, b)
+            assert np.linalg.norm(lab(one.color, vision) - lab(other.color, vision)) > 40, (a, b)
 
 
-def test_a_plug_ins_look_follows_from_its_name_and_is_no_built_in_ones() -> None:
+def test_plug_in_style_depends_on_its_name_and_differs_from_built_in_ones() -> None:
     names = [f"method-{i}" for i in range(60)]
     looks = [style.look(name) for name in names]
     assert looks == [style.look(name) for name in names]
@@ -63,12 +63,12 @@ def contrast(color: str) -> float:
 
 
 @pytest.mark.parametrize("method", STYLES)
-def test_text_in_a_methods_colour_stands_out_from_white(method: str) -> None:
+def test_legible_colours_of_methods_have_contrast_with_white(method: str) -> None:
     assert contrast(style.legible(style.look(method).color)) >= 4.4
     assert contrast(style.look(method).color) >= 1.8
 
 
-def test_files_hold_fonts_that_can_be_edited_and_nothing_of_the_day() -> None:
+def test_files_embed_editable_fonts_and_no_date() -> None:
     with style.styled():
         figure = style.canvas(60, 40, "Aé†")
         pdf, png, svg = style.to_pdf(figure), style.to_png(figure), style.to_svg(figure)
@@ -84,7 +84,7 @@ def test_files_hold_fonts_that_can_be_edited_and_nothing_of_the_day() -> None:
     assert width == pytest.approx(60 / 25.4 * 300, abs=1)
 
 
-def test_a_users_settings_change_nothing_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_styled_ignores_and_keeps_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn() -> str:
         with style.styled():
             figure = style.canvas(60, 40)
@@ -98,7 +98,7 @@ def test_a_users_settings_change_nothing_and_are_kept(monkeypatch: pytest.Monkey
     assert mpl.rcParams["lines.linewidth"] == 9
 
 
-def test_titles_and_footnotes_are_broken_into_lines_that_fit() -> None:
+def test_titles_and_footnotes_are_broken_into_lines() -> None:
     with style.styled():
         figure = style.canvas(style.SINGLE, 40, "a protocol, a data set, networks, quick" + "+protocol.episodes=20" * 5)
         style.footnote(figure, "a remark of some length " * 3, "", "and another")

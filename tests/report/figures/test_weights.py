@@ -19,7 +19,7 @@ def naive_auc(weights: np.ndarray, known: np.ndarray) -> float:
     return wins / (known.sum() * (~known).sum())
 
 
-def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+def test_auc_equals_the_naive_share_of_ordered_pairs() -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         weights = rng.integers(0, 8, 40) / 8  # with ties
@@ -30,35 +30,35 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     assert auc(np.array([0.7, 0.7, 0.7]), known) == 0.5
 
 
-def test_data_are_the_weights_of_every_seed_once(tmp_path: Path) -> None:
-    made = [record("distill-overlap60", method, s, 0.5) for method in ("ce", "kd") for s in (0, 1)]
-    (drawing,), _ = drawings("weights", results(made, tmp_path))
+def test_weights_data_count_every_seed_once(tmp_path: Path) -> None:
+    runs = [record("distill-overlap60", method, s, 0.5) for method in ("ce", "kd") for s in (0, 1)]
+    (drawing,), _ = drawings("weights", results(runs, tmp_path))
     assert drawing.name == "weights-glyphs"
-    kept = [arrays(run) for run in made[:2]]
-    weights = np.concatenate([part["train_weights"] for part in kept])
-    known = np.concatenate([part["train_known"] for part in kept])
-    for side, own in (("known", weights[known]), ("unknown", weights[~known])):
-        rows = drawing.data[drawing.data["class"] == side]
-        assert set(rows["images"]) == {len(own)}
+    stored = [arrays(run) for run in runs[:2]]
+    weights = np.concatenate([part["train_weights"] for part in stored])
+    known = np.concatenate([part["train_known"] for part in stored])
+    for name, values in (("known", weights[known]), ("unknown", weights[~known])):
+        rows = drawing.data[drawing.data["class"] == name]
+        assert set(rows["images"]) == {len(values)}
         assert rows["share"].sum() == pytest.approx(1)
         for row in rows.to_dict("records"):
             last = row["high"] == rows["high"].max()
-            inside = sum(row["low"] <= w < row["high"] or (last and w == row["high"]) for w in own.astype(float))
-            assert row["share"] == pytest.approx(inside / len(own))
-    areas = [naive_auc(part["train_weights"], part["train_known"]) for part in kept]
+            inside = sum(row["low"] <= w < row["high"] or (last and w == row["high"]) for w in values.astype(float))
+            assert row["share"] == pytest.approx(inside / len(values))
+    areas = [naive_auc(part["train_weights"], part["train_known"]) for part in stored]
     assert drawing.data["auc"].iloc[0] == pytest.approx(np.mean(areas))
     assert drawing.data["auc_ci95"].iloc[0] == pytest.approx(stats.t.ppf(0.975, 1) * stats.sem(areas))
 
 
-def test_a_panel_per_share_of_known_classes(tmp_path: Path) -> None:
-    made = [record(f"distill-overlap{share}", "ce", 0, 0.5) for share in (100, 60, 5)] + [
+def test_weights_have_a_panel_per_share_of_known_classes(tmp_path: Path) -> None:
+    runs = [record(f"distill-overlap{share}", "ce", 0, 0.5) for share in (100, 60, 5)] + [
         record("distill-same", "ce", 0, 0.5)
     ]
-    (drawing,), _ = drawings("weights", results(made, tmp_path))
+    (drawing,), _ = drawings("weights", results(runs, tmp_path))
     titles = [frame.get_title(loc="left").split("\n")[0] for frame in drawing.figure.axes]
     assert titles == ["5 % known classes", "60 % known classes", "100 % known classes"]
     assert drawing.data["auc_ci95"].isna().all()
 
 
-def test_runs_that_kept_no_weights_have_nothing_to_draw(tmp_path: Path) -> None:
+def test_weights_draw_nothing_for_runs_without_weights(tmp_path: Path) -> None:
     assert drawings("weights", results([record("distill-cross", "ce", 0, 0.5)], tmp_path))[0] == []
