@@ -187,7 +187,7 @@ def prepare_sweep(
     checkpoint_every: float = 60.0,
     progress: Progress,
 ) -> SweepPlan:
-    """Plan the runs of a grid and read their state. Nothing is trained. ``run_grid`` and the command ``sweep`` start here.
+    """Plan the runs of a grid and read their state. Nothing is trained. ``run_grid`` and ``sweep`` start here.
 
     The arguments are those of ``run_grid``.
     """

@@ -97,6 +97,7 @@ def test_list_shows_plugins_with_their_package(site: Path, tmp_path: Path, call:
         assert text in row
 
 
+@pytest.mark.slow
 def test_run_of_plugins_alone(site: Path, tmp_path: Path, call: Call) -> None:
     words = ["run", "--protocol", "acme-half", "--method", "acme-cosine", "--dataset", "acme-stripes", "--teacher"]
     words += ["acme-net-32", "--student", "acme-net-8", "--limit-steps", "4", "--set", "method.weight=5", "--json"]
@@ -122,6 +123,7 @@ def test_plugin_passes_every_check(site: Path, tmp_path: Path, call: Call, name:
     assert done.stdout.count("pass") >= 7
 
 
+@pytest.mark.slow
 def test_broken_plugin_is_one_line_and_affects_no_other_entry(site: Path, tmp_path: Path, call: Call) -> None:
     run = ["run", "--protocol", "distill-same", "--dataset", "tiny", "--limit-steps", "2", "--method"]
     broken = error_line(call(site, tmp_path, *run, "acme-broken"))
@@ -138,6 +140,7 @@ def test_broken_plugin_is_one_line_and_affects_no_other_entry(site: Path, tmp_pa
     assert "acme_missing_dependency" in swept.stdout
 
 
+@pytest.mark.slow
 def test_new_method_is_installable_and_passes_every_check(tmp_path: Path, call: Call) -> None:
     written = call(None, tmp_path, "new", "method", "my-own", "--out", "made")
     assert written.returncode == 0, written.stderr

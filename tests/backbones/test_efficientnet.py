@@ -66,6 +66,7 @@ def test_missing_package_is_one_line_of_advice(monkeypatch: pytest.MonkeyPatch, 
         PRETRAINED.get("efficientnet-lite0").entry()
 
 
+@pytest.mark.slow
 def test_optional_packages_are_not_imported_by_other_runs(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\nfrom benchmark.experiment.planning import make_plan\n"
@@ -76,6 +77,7 @@ def test_optional_packages_are_not_imported_by_other_runs(tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
+@pytest.mark.slow
 def test_loading_efficientnet_prints_nothing(teacher: Pretrained) -> None:
     program = "from benchmark.backbones import PRETRAINED\nPRETRAINED.get('efficientnet-lite0').entry().network()"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)

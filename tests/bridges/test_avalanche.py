@@ -13,8 +13,6 @@ from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from protocols import PROTOCOLS
 
-pytestmark = pytest.mark.xdist_group("avalanche")
-
 
 def contents(experience: Any) -> list[tuple[bytes, int]]:
     """Every image with its class, in an order of its own."""

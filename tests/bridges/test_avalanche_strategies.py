@@ -25,8 +25,6 @@ from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, Trainer, select_device
 from protocols.base import Result
 
-pytestmark = pytest.mark.xdist_group("avalanche")
-
 DEVICE = select_device("cpu", "float32")
 NAMES = tuple(name for name in METHODS.names() if name.startswith("avalanche/"))
 SIZES = (
@@ -407,6 +405,7 @@ def test_listing_strategies_imports_neither_torch_nor_avalanche() -> None:
     assert "avalanche/bic" not in done.stdout
 
 
+@pytest.mark.slow
 def test_run_prints_nothing_of_avalanche_and_its_record_is_found(tmp_path: Path) -> None:
     words = (
         "run", "--protocol", "incremental-1step-3exemplars", "--method", "avalanche/lwf", "--dataset", "tiny",

@@ -16,8 +16,6 @@ from benchmark.errors import InputError
 from benchmark.methods import METHODS
 from benchmark.spec import Training
 
-pytestmark = pytest.mark.xdist_group("avalanche")
-
 SHAPE = (3, 16, 16)
 OLD, ALL = 15, 30
 

@@ -32,8 +32,6 @@ from benchmark.training.episodic_loop import count_correct_answers, training_que
 from benchmark.training.trained_network import TrainedNetwork
 from protocols.base import Result
 
-pytestmark = pytest.mark.xdist_group("learn2learn")
-
 DEVICE = select_device("cpu", "float32")
 NAMES = ("maml", "anil", "protonet")
 WAY, SHOT, QUERIES = 3, 2, 4
@@ -335,6 +333,7 @@ def test_missing_learn2learn_names_the_install_command(tmp_path: Path, monkeypat
     bridge.load_learn2learn.cache_clear()
 
 
+@pytest.mark.slow
 def test_listing_does_not_import_learn2learn_and_importing_it_prints_nothing() -> None:
     listing = (
         "import sys\n"

@@ -121,7 +121,7 @@ def test_commands_name_a_damaged_record_and_keep_it(call: Call, tmp_path: Path) 
     assert call("leaderboard").returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_run_interrupted_exits_130_and_keeps_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
     environment = {**os.environ, "BENCHMARK_DATA": str(tmp_path / "data")}
     program = [sys.executable, "-m", "benchmark", *RUN, "--set", "teacher.steps=100000"]

@@ -9,6 +9,7 @@ TUNE = ["tune", "--protocol", "distill-cross", "--datasets", "tiny", "--trials",
 SMOKE = ["--limit-steps", "3", "--device", "cpu", "-j", "1"]
 
 
+@pytest.mark.slow
 def test_tune_runs_trials_saves_the_best_and_resumes(call: Call, tmp_path: Path) -> None:
     dry = call(*TUNE, *SMOKE, "--method", "ce,kd", "--dry-run")
     assert dry.returncode == 0, dry.stderr

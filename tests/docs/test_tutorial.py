@@ -81,12 +81,14 @@ def test_tutorial_commands_work_as_described(package: Path) -> None:
     assert "distill-cross tiny: " in outputs["compare cosine ce"]
 
 
+@pytest.mark.slow
 def test_tutorial_tests_pass(package: Path) -> None:
     """Of the checks one is enough here: the command ``check cosine`` runs them all."""
     tests = ["test_cosine_embedding.py", "test_checks.py", "-k", "cosine_embedding or is_documented"]
     assert "2 passed" in execute(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
+@pytest.mark.slow
 def test_library_page_examples_run(tmp_path: Path) -> None:
     outputs = [execute(tmp_path, "-c", block.text) for block in blocks(ROOT / "docs" / "library.md")]
     assert "cannot tell refilled" in outputs[0]

@@ -217,6 +217,7 @@ def test_without_exemplars_finetuning_loses_the_old_classes(teachers: Path) -> N
     assert found.references["new"].value > 0.5
 
 
+@pytest.mark.slow
 def test_joint_training_is_the_upper_bound(teachers: Path) -> None:
     joint = learnt(teachers, 4, "joint").score
     noise = 2 * (joint.intervals[0].half_width or 0)

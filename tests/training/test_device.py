@@ -48,6 +48,7 @@ def test_gradients_are_scaled_in_float16_alone() -> None:
     assert enabled == {"float32": False, "bfloat16": False, "float16": True}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is glibc's")
 def test_cpu_device_keeps_freed_memory() -> None:
     """Freed blocks of a size that malloc otherwise unmaps are used again without page faults."""

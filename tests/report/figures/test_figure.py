@@ -159,6 +159,7 @@ draw(["fewshot"], result_set_of(*PAIR), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_draw_writes_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     draw(["fewshot"], result_set_of(*PAIR), tmp_path / "here")
     elsewhere = {**os.environ, "PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}

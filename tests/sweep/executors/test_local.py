@@ -110,6 +110,7 @@ def listening_sockets(pid: int) -> list[str]:
     return sockets
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_until_retries_are_used_up(tmp_path: Path) -> None:
     """The job that killed one worker runs in the next; a job that kills every worker fails, and the other one ends."""
     unlucky, deadly = make_jobs("ce kd", 1)
@@ -206,6 +207,7 @@ class ParentGoneError(Exception):
     """Stands for the death of the parent."""
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     """A killed parent leaves no worker behind: they see their pipes closed."""
 
