@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Call
 
 TUNE = ["tune", "--protocol", "distill-cross", "--datasets", "tiny", "--trials", "3", "--out", "chosen"]
