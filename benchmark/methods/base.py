@@ -40,7 +40,7 @@ class Stage:
     share: float = 1.0
     """Share of the training steps; every method has the same number of steps."""
     reset_head: bool = False
-    """Draw the head anew at the start, unless the student keeps the head it received from the teacher."""
+    """Draw a new head at the start, unless the student keeps the head it received from the teacher."""
     lr: float = 1.0
     """Learning rate at the start, as a share of the run's rate."""
     final_lr: float | None = None

@@ -27,7 +27,7 @@ class L2SP(Method):
 
     The defaults (0.01, 0.01) and the penalty are those of Transfer-Learning-Library: w includes the parameters of batch
     normalisation. There the penalty replaces weight decay; here the run's weight decay, the same for every method,
-    remains. There the head is drawn anew; here it starts as in ``finetune``.
+    remains. There a new head is drawn; here it starts as in ``finetune``.
     """
 
     family = "weights"

@@ -19,7 +19,7 @@ class LinearProbe(Method):
 
     loss = CE(z_s, y), in the head alone
 
-    The head is drawn anew. The student is the teacher: its backbone, its statistics of batch normalisation, its input
+    A new head is drawn. The student is the teacher: its backbone, its statistics of batch normalisation, its input
     (Alain and Bengio 2016, arXiv 1610.01644). Steps and rate are those of every method.
     """
 

@@ -65,7 +65,7 @@ class Store:
     def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
         """Write a record and its arrays; an interrupted write leaves an earlier record as it was.
 
-        A signal to stop is heeded afterwards.
+        A signal to stop takes effect afterwards.
         """
         try:
             with defer_signals():
