@@ -116,8 +116,7 @@ def margin_ranking_loss(
 
     Raises:
         ValueError: Wrong dimensions or dtypes, labels out of range (checked on the CPU), no column, a repeated one, or
-        a
-            margin that is not positive.
+            a margin that is not positive.
     """
     check_batch("margin_ranking_loss", "B K", scores=scores)
     check_labels("margin_ranking_loss", labels, *scores.shape)
