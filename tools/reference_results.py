@@ -382,9 +382,9 @@ def draw_shown(result_set: ResultSet) -> None:
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture in 128 colours: a third of the size, and a line drawing looks the same."""
+    """The same picture in 256 colours: a quarter of the size. Maximum coverage keeps the colour of every method."""
     content = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     picture.save(content, "png", optimize=True)
     return content.getvalue()
 
