@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from benchmark.backbones.pretrained import Pretrained
 
 
+def shares_of_steps(setting: str, text: str) -> tuple[float, ...]:
+    """Return the milestones in a text such as ``0.25,0.5,0.75``; none in an empty one.
+
+    Args:
+        setting: name of the setting, for the message.
+        text: its value.
+
+    Raises:
+        InputError: they are not ascending shares between 0 and 1.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        shares = (math.nan,)
+    if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+        raise InputError(f"{setting} = {text!r}: not ascending shares of a stage between 0 and 1, as 0.25,0.5,0.75")
+    return shares
+
+
 @dataclass(frozen=True)
 class Training:
     """Training of a network. All methods of a protocol share these settings."""
@@ -33,7 +52,8 @@ class Training:
     """Share of a stage's steps in which the rate rises linearly from zero."""
     crop_padding: Annotated[int, Ge(0), Le(64)] = 4
     """Pixels of background added on each side before a random crop of the image's size; 0 disables cropping."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Numbers of the networks' passes; losses are in float32. The same on every processor unless it is asked for."""
     milestones: str = field(default="", metadata=ADDED_LATER)
     """Comma-separated shares of a stage at which the rate is multiplied by ``decay``. Empty: a cosine to 0."""
     decay: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED_LATER)
@@ -47,7 +67,7 @@ class Training:
     """Channel statistics: those of the training images, or those that papers on that data set use."""
 
     def __post_init__(self) -> None:
-        self.decays()
+        shares_of_steps("training.milestones", self.milestones)
 
     @property
     def balanced_classes(self) -> int | None:
@@ -55,21 +75,8 @@ class Training:
         return self.classes_per_batch if self.sampler == "balanced" else None
 
     def decays(self) -> tuple[float, ...]:
-        """Return the milestones as numbers.
-
-        Raises:
-            InputError: they are not ascending shares between 0 and 1.
-        """
-        try:
-            shares = tuple(float(part) for part in self.milestones.split(",")) if self.milestones else ()
-        except ValueError:
-            shares = (math.nan,)
-        if list(shares) != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
-            raise InputError(
-                f"training.milestones = {self.milestones!r}: not ascending shares of a stage between 0 and 1, as "
-                "0.25,0.5,0.75"
-            )
-        return shares
+        """Return the milestones as numbers."""
+        return shares_of_steps("training.milestones", self.milestones)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,16 @@ class Teacher:
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     size: Annotated[int, Ge(0)] = 0
     """Input size of a pretrained teacher in pixels; 0 uses the teacher's own size."""
+    milestones: str = field(default="training", metadata=ADDED_LATER)
+    """Shares of the steps at which the rate falls, as ``training.milestones``; ``training`` takes those."""
+    decay: Annotated[float, Ge(0), Le(1)] = field(default=0.0, metadata=ADDED_LATER)
+    """Factor of the rate at each milestone; 0 takes ``training.decay``."""
+    loss: Literal["ce", "bce"] = field(default="ce", metadata=ADDED_LATER)
+    """Cross-entropy, or ``bce``: binary cross-entropy of sigmoid outputs, as the first network of iCaRL learns."""
+
+    def __post_init__(self) -> None:
+        if self.milestones != "training":
+            shares_of_steps("teacher.milestones", self.milestones)
 
 
 @dataclass(frozen=True)

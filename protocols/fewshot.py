@@ -32,7 +32,8 @@ class FewShot(Episodic):
     A teacher learns the base classes by cross-entropy. The method distils a student on the same base classes. The
     student's embedding is evaluated on N-way K-shot episodes of classes that neither has seen. The head is the nearest
     centroid of the support embeddings, L2-normalised unless ``head`` is ``euclidean``. The episodes depend on protocol,
-    data set and seed alone. References: the teacher and raw pixels on the same episodes.
+    data set and seed alone. References: the teacher and raw pixels on the same episodes. A method that learns from
+    episodes answers them by its own head; its reference ``common_head`` is the head of all other methods.
     """
 
     @dataclass(frozen=True)
@@ -91,10 +92,7 @@ class FewShot(Episodic):
         return teacher, trainer.train_student(student_task, teacher, episode=(self.fields["way"], self.fields["shot"]))
 
     def run(self, data: ImageSet, trainer: Trainer, seed: int) -> Result:
-        """Train teacher and student, then evaluate student, teacher and pixels on the same episodes.
-
-        A student that adapts to each support set classifies the same episodes by its own method.
-        """
+        """Train teacher and student, then evaluate student, teacher and pixels on the same episodes."""
         import torch
 
         teacher, student = self.train_briefly(data, trainer)
@@ -110,8 +108,9 @@ class FewShot(Episodic):
             for sampled in (episodes, disjoint)
         )
         if student.episodic_method is not None:
-            correct["student"] = trainer.evaluate_episodes(student, episodes)
-            disjoint_correct["student"] = trainer.evaluate_episodes(student, disjoint)
+            for counts, sampled in ((correct, episodes), (disjoint_correct, disjoint)):
+                counts["common_head"] = counts["student"]
+                counts["student"] = trainer.evaluate_episodes(student, sampled)
         return self.result(episodes, correct, student, teacher, disjoint_correct)
 
     def _correct(self, features: Tensor, novel: IntArray, episodes: Episodes) -> IntArray:

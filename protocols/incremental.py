@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from benchmark.errors import DoesNotApply
 from benchmark.hashing import content_key
 from benchmark.methods import TransferContext
+from benchmark.settings import ADDED_LATER
 from protocols import PROTOCOLS, Protocol, Result, Score
 from protocols.splits import check_validation_split, class_order, images_by_class, make_task, smallest_class
 
@@ -55,6 +56,9 @@ class Incremental(Protocol):
         """How old and new classes are balanced."""
         head: Literal["method", "net", "ncm", "nme"] = "method"
         """The head that is evaluated."""
+        mirrored_means: bool = field(default=True, metadata=ADDED_LATER)
+        """Class means are over images and their mirror images, as in iCaRL's code; only if mirror images are of the
+        same class, so that training may show them too."""
         split: Literal["test", "val"] = "test"
         """Images that are evaluated."""
         test: Annotated[float, Gt(0), Lt(1)] = 0.4
@@ -179,6 +183,7 @@ class Incremental(Protocol):
             M x K.
         """
         import numpy as np
+        import torch
 
         from benchmark.training import class_means, nearest_mean_scores
 
@@ -192,7 +197,10 @@ class Incremental(Protocol):
         if head == "nme":
             images |= self.exemplars(data, trainer, student, new)
         chosen = np.concatenate(list(images.values()))
-        means = class_means(trainer.embed(student, data, chosen), task.labels(chosen), len(task.classes))
+        labels, shown = task.labels(chosen), [trainer.embed(student, data, chosen)]
+        if self.settings.mirrored_means and data.flip_invariant:
+            shown.append(trainer.embed(student, data, chosen, mirrored=True))
+        means = class_means(torch.cat(shown), np.tile(labels, len(shown)), len(task.classes))
         return nearest_mean_scores(embeddings, means).cpu().numpy()
 
     def _old_count(self, data: ImageSet) -> int:

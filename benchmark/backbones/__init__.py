@@ -54,6 +54,12 @@ BACKBONES.register_lazy(
     examples=("resnet8x4", "resnet32x4"),
 )
 BACKBONES.register_lazy(
+    "resnet{depth}-signed",
+    "benchmark.backbones.resnet:resnet_signed",
+    help="As resnet{depth}, without the last ReLU: the embedding has both signs (LUCIR's network).",
+    examples=("resnet20-signed", "resnet32-signed"),
+)
+BACKBONES.register_lazy(
     "wrn-{depth}-{width}",
     "benchmark.backbones.wide_resnet:WideResNet",
     help="Wide residual network of REFILLED's code: biases, dropout 0.3; not RepDistiller's.",

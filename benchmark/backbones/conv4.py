@@ -13,8 +13,12 @@ class Conv4(Backbone):
     """Four blocks of 3 x 3 convolution, batch norm, 2 x 2 max-pooling and ReLU, all of one width.
 
     Stages ``stage1`` to ``stage4`` are the blocks' outputs. The embedding is the last stage flattened, as usual for
-    this network: width * (size // 16)^2 numbers. Pooling precedes ReLU: the result is the same, at a quarter of ReLU's
-    cost.
+    this network: width * (size // 16)^2 numbers, 1600 for conv4-64 at 84 x 84. Pooling precedes ReLU: the result is the
+    same, at a quarter of ReLU's cost.
+
+    It is the network of Prototypical Networks' code: all weights start as PyTorch draws them. The convolutions have no
+    bias, which batch norm would remove. PyTorch drew the scales of batch norm between 0 and 1 when that code was
+    written; today they are 1. FEAT's Conv4 pools the last stage further, to 64 numbers.
 
     Args:
         channels: channels of the images.

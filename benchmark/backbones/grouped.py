@@ -76,8 +76,10 @@ class GroupedNetwork:
         training = alone.training
         expected, grouped = alone.eval()(images[-1]).logits, self(images)[-1].logits
         alone.train(training)
+        if not expected.isfinite().all():
+            return  # nothing to compare: the caller refuses logits that are not finite
         # far above rounding, even of TensorFloat-32
-        if not torch.allclose(grouped, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()), equal_nan=True):
+        if not torch.allclose(grouped, expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
             raise ValueError(f"{type(alone.backbone).__name__} mixes channels of networks that stand side by side")
 
     def reload_heads(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, run_stages
+from benchmark.backbones.network import Backbone, run_stages
 from benchmark.errors import InputError
 
 STAGES = (64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024)
@@ -12,10 +12,12 @@ STAGES = (64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024)
 
 
 class MobileNetV1(Backbone):
-    """Depthwise separable convolutions for 224 x 224 images, as in REFILLED's code.
+    """Depthwise separable convolutions for 224 x 224 images, as in REFILLED's code (njulus/GKD).
 
     Stages ``stage1`` to ``stage5`` are the outputs at 1/2, 1/4, ... 1/32 of the image's size (one pixel in ``stage5``
     for 32 x 32 images). The embedding is the spatial mean of the last stage.
+
+    All weights start as PyTorch draws them: that code defines another start and never calls it.
 
     Args:
         channels: channels of the images.
@@ -41,7 +43,6 @@ class MobileNetV1(Backbone):
                 before = out
             self.stages.append(nn.Sequential(*layers))
         self.dim = before
-        initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Map images B x C x H x W to ``(stages, embedding)``."""

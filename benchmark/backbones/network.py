@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return the values in float32 if they are in a lower precision, else as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class Outputs:
             return self.logits
         if name not in self.stages:
             raise KeyError(f"no tap {name!r}; there are {', '.join(self.stages)}, embedding, logits")
-        return self.stages[name].float()
+        return at_least_float32(self.stages[name])
 
     def float(self) -> Outputs:
-        """Return embedding and logits in float32, as relation losses need them. ``tap`` converts stages."""
-        return Outputs(self.stages, self.embedding.float(), self.logits.float())
+        """Return embedding and logits in float32 at least, as relation losses need them. ``tap`` converts stages."""
+        return Outputs(self.stages, at_least_float32(self.embedding), at_least_float32(self.logits))
 
 
 class Backbone(nn.Module):
@@ -59,6 +64,9 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         raise NotImplementedError
+
+    def initialise_head(self, head: nn.Linear) -> None:
+        """Draw the weights of a head again if the family does not start from PyTorch's own; by default it does."""
 
 
 def run_stages(features: Tensor, modules: Iterable[nn.Module]) -> dict[str, Tensor]:
@@ -78,19 +86,18 @@ def run_stages(features: Tensor, modules: Iterable[nn.Module]) -> dict[str, Tens
     return stages
 
 
-def initialise(backbone: nn.Module, slope: float = 0.0) -> None:
-    """Draw all convolutions from a normal distribution of variance 2 / ((1 + slope^2) fan-out); biases become 0.
+def initialise_he(backbone: nn.Module) -> None:
+    """Draw all convolutions from a normal distribution of variance 2 / fan-out; their biases become 0.
 
-    He et al. 2015, arXiv 1502.01852. The fan-out is that of one group. Batch norm keeps torch's initial scale of 1.
+    He et al. 2015, arXiv 1502.01852. The fan-out is that of one group. Batch norm keeps PyTorch's scale 1 and shift 0.
 
     Args:
         backbone: the module to initialise.
-        slope: negative slope of the activation; 0 is ReLU.
     """
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels // module.groups * math.prod(module.kernel_size)
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / ((1 + slope**2) * fan_out)))
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / fan_out))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -98,15 +105,22 @@ def initialise(backbone: nn.Module, slope: float = 0.0) -> None:
 class CosineHead(nn.Linear):
     """Cosines between embedding and class rows, times a learnt scale: the head of LUCIR (Hou et al., CVPR 2019).
 
+    Fixed rows get no gradient. Weight decay shortens them all the same, which changes no cosine.
+
     Args:
         rows: classes x D, initial class rows.
         scale: initial scale.
+        fixed: indices of the rows that do not learn.
     """
 
-    def __init__(self, rows: Tensor, scale: float) -> None:
+    def __init__(self, rows: Tensor, scale: float, fixed: Sequence[int] = ()) -> None:
         super().__init__(rows.shape[1], rows.shape[0], bias=False, device=rows.device)
         self.weight = nn.Parameter(rows.detach().clone())
         self.scale = nn.Parameter(torch.tensor(scale, device=rows.device))
+        if len(fixed):
+            learns = torch.ones(len(rows), 1, device=rows.device)
+            learns[list(fixed)] = 0
+            self.weight.register_hook(lambda gradient: gradient * learns)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Map embeddings B x D to logits B x classes. The cosine of a zero row is 0."""
@@ -133,7 +147,7 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head: nn.Linear = nn.Linear(backbone.dim, classes)
+        self.head = self._new_head(classes)
 
     def forward(self, images: Tensor) -> Outputs:
         stages, embedding = self.backbone(images)
@@ -152,16 +166,22 @@ class Network(nn.Module):
             seed: seed of its weights; the global generator is left unchanged.
         """
         with _drawing_from(seed):
-            self.head = nn.Linear(self.backbone.dim, classes)
+            self.head = self._new_head(classes)
 
     def reset_head(self) -> None:
         """Draw new weights for the head."""
         self.head.reset_parameters()
+        self.backbone.initialise_head(self.head)
 
     @property
     def parameter_count(self) -> int:
         """Number of parameters of backbone and head."""
         return sum(p.numel() for p in self.parameters())
+
+    def _new_head(self, classes: int) -> nn.Linear:
+        head = nn.Linear(self.backbone.dim, classes)
+        self.backbone.initialise_head(head)
+        return head
 
 
 def build_network(name: str, *, channels: int, size: int, classes: int, seed: int) -> Network:

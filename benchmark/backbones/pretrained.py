@@ -90,6 +90,10 @@ class PreprocessedBackbone(Backbone):
         stages, embedding = self.backbone((images - mean) / std)
         return stages, embedding
 
+    def initialise_head(self, head: nn.Linear) -> None:
+        """Draw the weights of a head as the backbone's family does."""
+        self.backbone.initialise_head(head)
+
 
 @dataclass(frozen=True)
 class WeightsFile:

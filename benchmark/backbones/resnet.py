@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, run_stages
+from benchmark.backbones.network import Backbone, initialise_he, run_stages
 from benchmark.errors import InputError
 
 
 class _Block(nn.Module):
     """Two 3 x 3 convolutions with batch norm and a shortcut, which is a 1 x 1 convolution if the shape changes."""
+
+    relu = True
+    """Whether the block ends in ReLU."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -24,7 +27,8 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.conv1(features)))
-        return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(features))
+        outer = self.norm2(self.conv2(inner)) + self.shortcut(features)
+        return F.relu(outer) if self.relu else outer
 
 
 class ResNet(Backbone):
@@ -34,16 +38,21 @@ class ResNet(Backbone):
     mean of the last stage. A shortcut that changes shape is a 1 x 1 convolution; the paper's CIFAR networks have none
     there, which makes them 2,752 parameters smaller.
 
+    Convolutions start normal with variance 2 / fan-out, the head as PyTorch draws it, as in RepDistiller's code
+    (models/resnet.py).
+
     Args:
         channels: channels of the images.
         size: side of the images in pixels; any size is accepted.
         depth: number of layers, 6 n + 2 for n blocks in a group.
         widths: channels of the stem and of the three groups.
+        last_relu: if False, the last block ends without ReLU, so that the embedding has both signs.
     """
 
     def __init__(
-        self, *, channels: int, size: int, depth: int, widths: tuple[int, int, int, int] = (16, 16, 32, 64)
-    ) -> None:
+        self, *, channels: int, size: int, depth: int, widths: tuple[int, int, int, int] = (16, 16, 32, 64),
+        last_relu: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         blocks, remainder = divmod(depth - 2, 6)
         if remainder or blocks < 1:
@@ -57,13 +66,22 @@ class ResNet(Backbone):
             strides = [2 if number else 1] + [1] * (blocks - 1)
             inputs = [widths[number]] + [width] * (blocks - 1)
             self.groups.append(nn.Sequential(*map(_Block, inputs, [width] * blocks, strides)))
+        self.groups[-1][-1].relu = last_relu  # type: ignore[index]
         self.dim = widths[-1]
-        initialise(self)
+        initialise_he(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Map images B x C x H x W to ``(stages, embedding)``."""
         stages = run_stages(self.stem(images), self.groups)
         return stages, stages["stage3"].mean((2, 3))
+
+
+def resnet_signed(*, channels: int, size: int, depth: int) -> ResNet:
+    """Build the network of LUCIR's cosine methods: the last block has no ReLU, the embedding has both signs.
+
+    iCaRL's network has no last ReLU either, but shortcuts without parameters.
+    """
+    return ResNet(channels=channels, size=size, depth=depth, last_relu=False)
 
 
 def resnet_x4(*, channels: int, size: int, depth: int) -> ResNet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, run_stages
+from benchmark.backbones.network import Backbone, initialise_he, run_stages
 from benchmark.errors import InputError
 
 WIDTHS = 64, 160, 320, 640
@@ -32,7 +32,11 @@ class ResNet12(Backbone):
     """Four residual blocks of 64, 160, 320 and 640 channels for 84 x 84 images, as in MetaOptNet and FEAT.
 
     Stages ``stage1`` to ``stage4`` are the blocks' outputs. The embedding is the spatial mean of the last stage, 640
-    numbers. There is no DropBlock, as in Meta-Baseline (arXiv 2003.04390).
+    numbers, as in FEAT; MetaOptNet flattens the stage to 16,000 numbers. Both regularise by DropBlock and dropout 0.1;
+    here is neither, as in Meta-Baseline (arXiv 2003.04390).
+
+    Convolutions start normal with variance 2 / fan-out, as in the code of MetaOptNet and FEAT; the head starts as
+    PyTorch draws it.
 
     Args:
         channels: channels of the images.
@@ -45,7 +49,7 @@ class ResNet12(Backbone):
             raise InputError(f"resnet12 takes images of at least 16 x 16, got {size} x {size}")
         self.blocks = nn.ModuleList(map(_Block, (channels, *WIDTHS[:-1]), WIDTHS))
         self.dim = WIDTHS[-1]
-        initialise(self, SLOPE)
+        initialise_he(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Map images B x C x H x W to ``(stages, embedding)``."""

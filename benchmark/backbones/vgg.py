@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, run_stages
+from benchmark.backbones.network import Backbone, initialise_he, run_stages
 from benchmark.errors import InputError
 
 WIDTHS = 64, 128, 256, 512, 512
@@ -16,6 +16,9 @@ class VGG(Backbone):
     Max-pooling halves the size after each of the first three blocks; the last two blocks share a size. The first block
     is the stem. Stages ``stage1`` to ``stage4`` are the outputs of the others, numbered as in RepDistiller. The
     embedding is the spatial mean of the last stage. One linear head replaces the paper's three layers.
+
+    Convolutions start normal with variance 2 / fan-out and bias 0, the head normal with deviation 0.01 and bias 0, as
+    in RepDistiller's code (models/vgg.py).
 
     Args:
         channels: channels of the images.
@@ -38,10 +41,15 @@ class VGG(Backbone):
                 before = width
             self.blocks.append(nn.Sequential(*layers))
         self.dim = before
-        initialise(self)
+        initialise_he(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Map images B x C x H x W to ``(stages, embedding)``."""
         stem, *blocks = self.blocks
         stages = run_stages(stem(images), blocks)
         return stages, stages["stage4"].mean((2, 3))
+
+    def initialise_head(self, head: nn.Linear) -> None:
+        """Draw the weights normal with deviation 0.01; the bias becomes 0."""
+        nn.init.normal_(head.weight, 0.0, 0.01)
+        nn.init.zeros_(head.bias)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.backbones.network import Backbone, initialise, run_stages
+from benchmark.backbones.network import Backbone, initialise_he, run_stages
 from benchmark.errors import InputError
 
 DROPOUT = 0.3
@@ -59,6 +59,8 @@ class WideResNet(Backbone):
     Stages ``stage1`` to ``stage3`` are the groups' outputs before the next batch norm, as in RepDistiller. The
     embedding is the spatial mean of the last stage after batch norm and ReLU.
 
+    All weights start as PyTorch draws them: that code (njulus/GKD) defines another start and never calls it.
+
     Args:
         channels: channels of the images.
         size: side of the images in pixels; any size is accepted.
@@ -86,7 +88,6 @@ class WideResNet(Backbone):
             before = out
         self.norm = nn.BatchNorm2d(before, momentum=self.last_momentum)
         self.dim = before
-        initialise(self)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Map images B x C x H x W to ``(stages, embedding)``."""
@@ -95,8 +96,19 @@ class WideResNet(Backbone):
 
 
 class WideResNetRD(WideResNet):
-    """The family of RepDistiller: convolutions without bias, no dropout, torch's batch norm. Stages are the same."""
+    """The family of RepDistiller: convolutions without bias, no dropout, torch's batch norm. Stages are the same.
+
+    Convolutions start normal with variance 2 / fan-out, the head as PyTorch draws it with bias 0 (models/wrn.py).
+    """
 
     block = _BlockRD
     bias = False
     last_momentum = 0.1
+
+    def __init__(self, *, channels: int, size: int, depth: int, width: int) -> None:
+        super().__init__(channels=channels, size=size, depth=depth, width=width)
+        initialise_he(self)
+
+    def initialise_head(self, head: nn.Linear) -> None:
+        """Set the bias to 0."""
+        nn.init.zeros_(head.bias)

@@ -27,7 +27,7 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
     if not rows:
         print("no verified published number, and none measured here")  # noqa: T201
         return
-    sources = list(dict.fromkeys(row.published.source for row in rows if row.published))
+    sources = list(dict.fromkeys(number.source for row in rows for number in row.published))
     marks = {source: f" [{number}]" if len(sources) > 1 else "" for number, source in enumerate(sources, 1)}
     protocols = {row.key[0] for row in rows}
     first = len(protocols) == 1
@@ -41,23 +41,23 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
 
 
 def print_published(records: list[Record]) -> None:
-    """Print the published number for the runs of a recipe, and the settings in which they differ from it."""
+    """Print the published numbers for the runs of a recipe, and the settings in which they differ from it."""
     from benchmark.report.published_numbers import published_for
 
     name = str(records[0]["preset"]).partition("+")[0]
     if name not in recipe_names():
         return
-    number, changed = published_for(records[0])
-    if number is None:
+    numbers, changed = published_for(records[0])
+    if not numbers:
         print(f"published: no verified number for this run of {name}")  # noqa: T201
-    else:
+    for number in numbers:
         print(f"published: {100 * number.value:.2f} % ({number.source})")  # noqa: T201
     if changed:
         print(f"settings that differ from the recipe: {', '.join(changed)}")  # noqa: T201
 
 
 def _row(row: PublishedComparison, marks: Mapping[str, str]) -> list[str]:
-    paper = f"{100 * row.published.value:.2f}{marks[row.published.source]}" if row.published else ""
+    paper = ", ".join(f"{100 * number.value:.2f}{marks[number.source]}" for number in row.published)
     if row.measured is None:
         return [*row.key, paper, "", "", ""]
     half = "" if row.measured.half_width is None else f"± {100 * row.measured.half_width:.2f}"

@@ -43,7 +43,7 @@ def run(
         str | None,
         typer.Option(
             autocompletion=completion.recipes,
-            help="Published experiment, as refilled-cifar100; see `list recipes`. --protocol, --method, --teacher and "
+            help="Published experiment, as gkd-cifar100; see `list recipes`. --protocol, --method, --teacher and "
             "--student choose within it [default: its first].",
         ),
     ] = None,
@@ -102,7 +102,7 @@ def run(
     Examples:
       python -m benchmark run --protocol fewshot-5way1shot --method refilled --seeds 0-4
       python -m benchmark run --protocol distill-cross --method kd --set method.temperature=2 --dry-run
-      python -m benchmark run --recipe refilled-cifar100 --student wrn-16-2
+      python -m benchmark run --recipe refilled-cvpr20-cifar100 --student wrn-16-2
     """
     protocol, method, preset = _resolve_names(recipe, protocol, method, preset)
     if seed is not None and seeds is not None:

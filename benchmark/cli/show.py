@@ -41,7 +41,7 @@ def show(
     \b
     Examples:
       python -m benchmark show method refilled
-      python -m benchmark show recipe refilled-cifar100
+      python -m benchmark show recipe refilled-cvpr20-cifar100
       python -m benchmark show f7dc95105cbe --results results/reference
     """
     from benchmark.records.store import Store

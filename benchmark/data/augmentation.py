@@ -169,6 +169,10 @@ class ImageLoader:
         pixels, rows = self._padded(positions)
         return self._normalised(pixels[rows, top : top + height, left : left + width])
 
+    def mirrored(self, positions: Tensor) -> Tensor:
+        """Load the mirror images of the centre crops: argument and result as ``plain``."""
+        return self.plain(positions).flip(3)
+
     def augmented(self, positions: Tensor, generator: torch.Generator) -> Tensor:
         """Load a random crop of each image: arguments as ``sample_crops``, result as ``plain``."""
         return self.crop(positions, self.sample_crops(len(positions), generator))

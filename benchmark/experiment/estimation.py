@@ -137,7 +137,7 @@ def estimate(plan: Plan, seeds: Sequence[int], *, store: Store, data_root: Path,
     missing = [seed for seed in seeds if (store.find(plan.spec(seed).key) or {}).get("status") != "done"]
     workload = _workload(plan, seeds, missing, trainer, teacher, student)
     training = workload.teacher_steps_to_train * times.teacher_step + workload.student_steps * times.student_step
-    adaptation = _adaptation_seconds(plan.protocol, trainer, times.student)
+    adaptation = _answering_seconds(plan.protocol, trainer, times.student)
     return {
         "key": spec.key,
         "settings": _settings(spec),
@@ -192,8 +192,8 @@ def _memory(plan: Plan, spec: RunSpec, device: Device, teacher: Cost, student: C
     )
 
 
-def _adaptation_seconds(protocol: Protocol, trainer: Trainer, student: TrainedNetwork) -> float | None:
-    """Return the seconds in which a student adapts to all support sets; None if it does not adapt.
+def _answering_seconds(protocol: Protocol, trainer: Trainer, student: TrainedNetwork) -> float | None:
+    """Return the seconds in which a method's own head answers all episodes; None if it has none.
 
     The first episode is timed, repeated, so the cost that all episodes share is left out.
     """

@@ -16,6 +16,7 @@ from .incremental import subset_cross_entropy as subset_cross_entropy
 from .local_classifier import adaptive_weights as adaptive_weights
 from .local_classifier import class_centers as class_centers
 from .local_classifier import local_classifier_loss as local_classifier_loss
+from .logits import binary_cross_entropy as binary_cross_entropy
 from .logits import ce_loss as ce_loss
 from .logits import dist_loss as dist_loss
 from .logits import dkd_loss as dkd_loss

@@ -36,6 +36,26 @@ def ce_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @full_precision
+def binary_cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over all outputs of the binary cross-entropy of sigmoid(z), with target 1 for the sample's class, else 0.
+
+    Args:
+        student_logits: Student logits (B, K).
+        labels: Labels (B,), integers in [0, K).
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: Wrong dimensions or dtypes, or labels out of range (checked on the CPU).
+    """
+    check_batch("binary_cross_entropy", "B K", student_logits=student_logits)
+    check_labels("binary_cross_entropy", labels, *student_logits.shape)
+    target = F.one_hot(labels.long(), student_logits.shape[1]).to(student_logits)
+    return F.binary_cross_entropy_with_logits(student_logits, target)
+
+
+@full_precision
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
     """Knowledge distillation: T^2 / B sum_i KL(softmax(z_t / T) || softmax(z_s / T)).
 

@@ -26,8 +26,8 @@ class AttentionTransfer(Method):
     The larger of two maps is average-pooled to the size of the smaller.
 
     The defaults (1000 on the sum of three stages) are those of RepDistiller and mdistiller. The loss equals theirs and
-    that of the authors' code; the paper's formula differs from its code. Of conv4's four stages the first three are the
-    default.
+    that of the authors' code; the paper's formula differs from its code. Of the four stages of conv4 and VGG the
+    first three are the default; RepDistiller matches all four of VGG (``taps`` = stage1,stage2,stage3,stage4).
     """
 
     family = "feature maps"

@@ -186,6 +186,11 @@ class Method:
         """Whether ``prepare`` uses the teacher's embeddings with these settings."""
         return self.needs.train_embeddings
 
+    @property
+    def augments_train_embeddings(self) -> bool:
+        """Whether these embeddings are of random crops, as training shows the images, not of the images themselves."""
+        return False
+
     @classmethod
     def stages_for(cls, settings: Any) -> list[Stage]:
         """Return the stages for given settings; no network is needed."""

@@ -51,7 +51,7 @@ def settings_rows(settings: type) -> Rows:
     hints = get_type_hints(settings, include_extras=True)
     rows = [[f.name, type_text(hints[f.name]), f"{f.default}"] for f in dataclasses.fields(settings)]
     for row in rows:
-        row[2] = f"{float(row[2]):.6g}" if row[1].startswith("float") else row[2]
+        row[2] = f"{float(row[2]):.6g}" if row[1].split()[0] == "float" else row[2]
     return rows
 
 

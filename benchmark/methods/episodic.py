@@ -36,10 +36,8 @@ class EpisodicMethod(Method):
 
     family = "episodic"
     needs = Needs(start="fresh", learns="episodes")
-    adapts: ClassVar[bool] = True
-    """The method answers queries after adapting to the support set; otherwise its embedding is evaluated."""
     head_alone: ClassVar[bool] = False
-    """The method adapts the head alone; an image is then embedded once for all episodes of an evaluation."""
+    """The support set changes the head alone; an image is then embedded once for all episodes of an evaluation."""
 
     @property
     def tasks(self) -> int:

@@ -26,7 +26,13 @@ class ICaRL(Incremental):
     The targets are the teacher's sigmoids for old classes and the label for new ones. The classifier is the nearest
     mean of exemplars, chosen by herding. Rebuffi et al., CVPR 2017.
 
-    The default weight 20 stands for the authors' learning rate of 2, twenty times that of every method here.
+    The default weight 20 stands for the authors' learning rate of 2, twenty times that of every method here; per rate
+    of 0.1 their weight decay is 4e-4. In their code the old network learns by binary cross-entropy too; here all
+    methods share one teacher, which learns by cross-entropy unless ``teacher.loss`` is bce. There the mean is over all
+    outputs of all steps from the start, so that new outputs first learn to be 0; here it is over the classes seen so
+    far. Their means are over the exemplars and their mirror images, as here (``protocol.mirrored_means``). Their
+    network has no last ReLU, as ``resnet32-signed``, but shortcuts without parameters. PyCIL's icarl is another loss:
+    CE and KD.
     """
 
     equation = r"""

@@ -7,7 +7,7 @@
 | icarl  | teacher | all, sigmoid                 | old sigmoids              | none       | nme     |
 | eeil   | teacher | all                          | old outputs, T = 2        | balanced   | network |
 | wa     | teacher | all                          | old outputs, by old share | align      | network |
-| lucir  | teacher | all, cosines, imprinted rows | embedding                 | by margin  | network |
+| lucir  | teacher | all, cosines, new rows learn | embedding                 | by margin  | network |
 | joint  | fresh   | all, all data                | none                      | none       | network |
 
 ``finetune`` is the lower bound. Any other method that applies takes its start from ``student.start`` and the last two
@@ -44,6 +44,6 @@ class Incremental(Method):
         return index_tensor(tuple(outputs), batch.labels.device)
 
     def distillation_loss(self, student: Outputs, teacher: Outputs | None, temperature: float) -> Tensor:
-        """Return the tempered divergence on the old outputs."""
+        """Return T^2 KL(softmax(z_t / T) || softmax(z_s / T)) over the old outputs, mean over the batch."""
         assert teacher is not None
         return losses.kd_loss(*self.shared_logits(student, teacher), temperature)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -12,6 +12,7 @@ from benchmark import losses
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Batch, Needs, Shapes
 from benchmark.methods.incremental import Incremental
+from benchmark.settings import ADDED_LATER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
 class LUCIR(Incremental):
     """LUCIR: cosine head with imprinted rows, embedding distillation, a margin. Hou et al., CVPR 2019.
 
-    loss = CE(z_s, y) + features * sqrt(n_new / n_old) * mean (1 - cos(e_s, e_t)) + ranking * margin ranking of
+    loss = CE(z_s, y) + features * sqrt(n_old / n_new) * mean (1 - cos(e_s, e_t)) + ranking * margin ranking of
     exemplars against the ``rivals`` nearest new classes
 
-    Logits are a learnt scale times cosines. The rows of old classes are the teacher's; those of new classes start as
-    the mean of the teacher's normalised embeddings. No arXiv number: Learning a Unified Classifier Incrementally via
-    Rebalancing.
+    Logits are a learnt scale times cosines. The rows of old classes are the teacher's and stay fixed (``old_rows``);
+    those of new classes start as the mean of the teacher's normalised embeddings. No arXiv number: Learning a Unified
+    Classifier Incrementally via Rebalancing.
 
-    The defaults (5, 1, margin 0.5, two rivals) are the paper's for CIFAR-100. In the paper the first model has a cosine
-    head too, and learns the scale. Here the teacher is that of every method, and the scale starts at ``scale``.
+    The defaults (5, 1, margin 0.5, two rivals, fixed rows) are those of the authors' code for CIFAR-100. There the
+    first model has a cosine head too, and learns the scale. Here the teacher is that of every method, with a linear
+    head whose rows were not learnt as cosine rows, and the scale starts at ``scale``. All rows start with length 1;
+    there new rows have the old ones' mean length. Their network has no last ReLU, so that cosines have both signs:
+    ``resnet32-signed``. Their optional class-balanced fine-tuning is left out.
     """
 
     equation = r"""
     \mathcal{L} = \mathrm{CE}(z_s, y)
-      + \texttt{features} \sqrt{\frac{n_{\text{new}}}{n_{\text{old}}}}\ \mathrm{mean}\left(1 - \cos(e_s, e_t)\right)
+      + \texttt{features} \sqrt{\frac{n_{\text{old}}}{n_{\text{new}}}}\ \mathrm{mean}\left(1 - \cos(e_s, e_t)\right)
       + \texttt{ranking}\ \underset{y\ \text{old},\ k \in R}{\mathrm{mean}}
         \max\left(0,\ \texttt{margin} - \cos_y + \cos_k\right)
 
@@ -52,6 +56,8 @@ class LUCIR(Incremental):
         margin: Annotated[float, Gt(0)] = 0.5
         rivals: Annotated[int, Ge(1)] = 2
         scale: Annotated[float, Gt(0)] = 10.0
+        old_rows: Literal["fixed", "learn"] = field(default="fixed", metadata=ADDED_LATER)
+        """Whether training changes the head's rows of old classes."""
 
     tunable = ("features", "ranking")
     needs = Needs(teacher=True, weights=True, labels="extended", start="teacher", train_embeddings=True)
@@ -75,7 +81,8 @@ class LUCIR(Incremental):
         means = losses.class_centers(normalize(embeddings, dim=1), labels, len(self.labels.student))
         rows = normalize(student.head.weight.detach(), dim=1)
         rows[self.new] = means[self.new]
-        student.head = self._head = CosineHead(rows, self.settings.scale)
+        fixed = self.old if self.settings.old_rows == "fixed" else []
+        student.head = self._head = CosineHead(rows, self.settings.scale, fixed)
 
     def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None) -> dict[str, Tensor]:
         """Return cross-entropy, the embedding term and the margin term."""
@@ -83,7 +90,7 @@ class LUCIR(Incremental):
         s = self.settings
         terms = {"ce": losses.ce_loss(student.logits, batch.labels)}
         if s.features:
-            weight = s.features * math.sqrt(len(self.new) / len(self.old))
+            weight = s.features * math.sqrt(len(self.old) / len(self.new))
             terms["features"] = weight * losses.feature_distillation_loss(student.embedding, teacher.embedding)
         if s.ranking:
             cosines = student.logits / self._head.scale

@@ -26,7 +26,8 @@ class LwF(Incremental):
 
     Exemplars, if any, enter the second term only.
 
-    The defaults (T = 2, weight 1) are the paper's; the factor T^2 is that of Hinton et al. Some public codes use
+    The defaults (T = 2, weight 1) are the paper's; the factor T^2 is that of Hinton et al. PyCIL's weight is 3 without
+    T^2, 0.75 here. The paper first trains the new head alone, which is not done here. Some public codes use
     cross-entropy over all outputs; the accuracy on old classes then collapses for every weight.
     """
 

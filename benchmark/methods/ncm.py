@@ -22,8 +22,8 @@ class NearestClassMean(Method):
 
     The student is the teacher. The means are over the training images, without augmentation. With ``normalised``, the
     embeddings and their means have unit length; the length of e_t does not change the order of the logits. This is the
-    nearest class mean of iCaRL (arXiv 1611.07725) and of REFILLED's first stage (arXiv 2205.01915). With ``euclidean``,
-    the logit of the nearest mean is the largest.
+    nearest class mean of iCaRL (arXiv 1611.07725). REFILLED's code judges its first stage by means of embeddings that
+    are not normalised before (arXiv 2205.01915). With ``euclidean``, the logit of the nearest mean is the largest.
     """
 
     family = "weights"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from benchmark import losses
 from benchmark.methods import METHODS, Batch, Method, Needs, Stage
+from benchmark.settings import ADDED_LATER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,12 +32,13 @@ class Refilled(Method):
 
     Stage 2 starts from the weights of stage 1 with a fresh head. Both distributions are over the classes of the batch.
     The centres c_k are unit class means of the teacher's embeddings, over all training images of the student or over
-    the batch (``centers``). With ``adaptive``, the weight w falls with the uncertainty of the teacher's own head. With
-    ``local_mean`` = elements, the sum is also divided by the number of classes in the batch.
+    the batch (``centers``). Over all images they are computed once, from a random crop of each image or from the image
+    itself (``center_images``). With ``adaptive``, the weight w falls with the uncertainty of the teacher's own head.
+    With ``local_mean`` = elements, the sum is also divided by the number of classes in the batch.
 
     Neither stage needs common classes: the teacher compares instances. The defaults are those of the TPAMI paper's
     code: margin 0.2, temperatures 4 and 1, weights 1000 and 1, stages of equal length, and a rate that falls to a tenth
-    in stage 1. The adaptive weights are its ``wgkd``; without them the loss is its ``gkd``.
+    in stage 1 (``embedding_final_lr``). The adaptive weights are its ``wgkd``; without them the loss is its ``gkd``.
 
     Known differences from that code: (1) its tuples are ``truncate`` with an arbitrary order of negatives; ``mask`` is
     the paper's intent. (2) Its rate in stage 2 falls to a fifth three times; here it follows a cosine to 0 unless the
@@ -90,6 +92,10 @@ class Refilled(Method):
         student_temperature: Annotated[float, Gt(0)] = 1.0
         centers: Literal["global", "batch"] = "global"
         adaptive: bool = True
+        center_images: Literal["augmented", "plain"] = field(default="augmented", metadata=ADDED_LATER)
+        """Images of global centres. Where many students train together, ``augmented`` is all crops of an image."""
+        embedding_final_lr: Annotated[float, Gt(0), Le(1)] = field(default=0.1, metadata=ADDED_LATER)
+        """Learning rate at the end of stage 1, as a share of that at its start, reached by a cosine."""
 
     needs = Needs(teacher=True, train_embeddings=True)
     tunable = ("tuple_weight", "local")
@@ -98,7 +104,7 @@ class Refilled(Method):
         """Return the embedding stage and the classifier stage."""
         share = self.settings.embedding_share
         stages = [
-            Stage("embedding", share, final_lr=0.1, head=False),
+            Stage("embedding", share, final_lr=self.settings.embedding_final_lr, head=False),
             Stage("classifier", 1 - share, reset_head=share > 0, teacher=self.settings.local > 0),
         ]
         return [stage for stage in stages if stage.share > 0]
@@ -108,6 +114,11 @@ class Refilled(Method):
         """True for global centres, if a stage has a local term."""
         s = self.settings
         return s.centers == "global" and s.local > 0 and s.embedding_share < 1
+
+    @property
+    def augments_train_embeddings(self) -> bool:
+        """True for centres of augmented images."""
+        return self.settings.center_images == "augmented"
 
     def prepare(self, student: Network, labels: Tensor, embeddings: Tensor | None) -> None:
         """Compute the class centres from the teacher's embeddings of the training images."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from benchmark.methods import METHODS
 from benchmark.methods.refilled import Refilled
+from benchmark.settings import ADDED_LATER
 
 
 @METHODS.register("refilled-cvpr20")
@@ -26,8 +27,10 @@ class RefilledCVPR20(Refilled):
     farther than the positive. The factor 1/2 is that of the released code, whose mean divides by twice the number of
     triplets. In stage 2 the centres are those of the batch, and there are no adaptive weights.
 
-    Stage 2 stands for 200 epochs: exp(-0.05 epoch) = exp(-10 progress), falling by the step. 200 epochs is the length
-    of stage 2 in the later paper's code; that of the first paper's code was not available.
+    Stage 2 stands for 200 epochs: exp(-0.05 epoch) = exp(-10 progress), falling by the step. The rate is constant in
+    stage 1, as in the released code. In stage 2 it falls there to a tenth after epoch 100 and to a hundredth after
+    epoch 140; here it follows a cosine to 0 unless the run has milestones (``training.milestones``). That code starts
+    its networks by Xavier's rule; here they start as every student does.
     """
 
     equation = r"""
@@ -58,3 +61,4 @@ class RefilledCVPR20(Refilled):
         student_temperature: Annotated[float, Gt(0)] = 2.0
         centers: Literal["global", "batch"] = "batch"
         adaptive: bool = False
+        embedding_final_lr: Annotated[float, Gt(0), Le(1)] = field(default=1.0, metadata=ADDED_LATER)

@@ -3,7 +3,8 @@
 A file names what it covers: ``protocols``, ``methods`` and ``pairs`` of teacher and student; the first of each is the
 default. It names the ``dataset`` and its import settings (``[import]``), and holds values of settings by section
 (``[protocol]``, ``[student]``, ``[teacher]``, ``[training]``). ``[for.METHOD.SECTION]`` holds values for one method
-alone. Each value stands beside its source.
+alone, ``[[for.METHOD.pair]]`` those for one pair of networks: ``teacher``, ``student`` and the sections, as
+``method.beta = 6``. Each value stands beside its source.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmark.errors import DoesNotApply, InputError, did_you_mean
 from benchmark.settings import SECTIONS, validation_message
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, Mapping[str, Any]]
 """Values of settings by section and name."""
-
-Section = Literal["protocol", "method", "student", "teacher", "training"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Recipe:
     """Values for all methods."""
     by_method: Mapping[str, Values]
     """Values for one method, which replace the shared ones."""
+    by_pair: Mapping[tuple[str, str, str], Values]
+    """Values for one method, teacher and student, which replace those of the method."""
 
     def values(
         self, protocol: str, method: str, dataset: str, teacher: str | None = None, student: str | None = None
@@ -75,10 +76,38 @@ class Recipe:
             requested = f"{student or 'any student'} from {teacher or 'any teacher'}"
             covered_pairs = ", ".join(f"{s} from {t}" for t, s in self.pairs)
             raise DoesNotApply(f"recipe {self.name} is not for {requested}; it covers {covered_pairs}")
-        own = self.by_method.get(method, {})
-        values = {section: {**self.shared.get(section, {}), **own.get(section, {})} for section in SECTIONS}
+        layers = self.shared, self.by_method.get(method, {}), self.by_pair.get((method, *pairs[0]), {})
+        values = {
+            section: {k: v for layer in layers for k, v in layer.get(section, {}).items()} for section in SECTIONS
+        }
         values["teacher"]["backbone"], values["student"]["backbone"] = pairs[0]
         return values
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Values for one pair of networks."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid"}
+
+    teacher: str
+    student: str
+    method: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """Values for one method."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid"}
+
+    protocol: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+    student: dict[str, Any] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    pair: tuple[_Pair, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ class _File:
     student: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    for_: dict[str, dict[Section, dict[str, Any]]] = field(default_factory=dict)
+    for_: dict[str, _Method] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("protocols", "pairs", "methods"):
@@ -110,9 +139,12 @@ class _File:
                 raise InputError(f"{key} is empty")
             if len(set(entries)) < len(entries):
                 raise InputError(f"{key} names an entry twice")
-        for method in self.for_:
+        for method, values in self.for_.items():
             if method not in self.methods:
                 raise InputError(f"[for.{method}]: no such method in the recipe; {did_you_mean(method, self.methods)}")
+            for pair in values.pair:
+                if (pair.teacher, pair.student) not in self.pairs:
+                    raise InputError(f"[[for.{method}.pair]]: the recipe has no {pair.student} from {pair.teacher}")
 
 
 def recipe_names() -> list[str]:
@@ -148,7 +180,8 @@ def parse_recipe(name: str, text: str) -> Recipe:
     try:
         file: _File = _adapter().validate_python(table)
     except ValidationError as error:
-        keys = [key.removesuffix("_") for key in _File.__dataclass_fields__]
+        tables = _File, _Method, _Pair
+        keys = [key.removesuffix("_") for table in tables for key in table.__dataclass_fields__]
         raise InputError(f"recipe {name}: {validation_message(error, keys)}") from None
     return Recipe(
         name=name,
@@ -161,7 +194,14 @@ def parse_recipe(name: str, text: str) -> Recipe:
         methods=file.methods,
         imported=file.import_,
         shared={section: getattr(file, section) for section in SECTIONS if section != "method"},
-        by_method=file.for_,  # type: ignore[arg-type]
+        by_method={
+            method: {section: getattr(values, section) for section in SECTIONS} for method, values in file.for_.items()
+        },
+        by_pair={
+            (method, pair.teacher, pair.student): {"method": pair.method, "training": pair.training}
+            for method, values in file.for_.items()
+            for pair in values.pair
+        },
     )
 
 

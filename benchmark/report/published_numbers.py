@@ -30,20 +30,20 @@ class PublishedComparison:
     """The published and the measured accuracy of one method."""
 
     key: NumberKey
-    published: PublishedNumber | None
-    """None if the recipe has no published number for the method."""
+    published: tuple[PublishedNumber, ...]
+    """Several if sources differ; empty if the recipe has no published number for the method."""
     measured: Interval | None
     """Mean and interval over seeds; None if no run has finished."""
 
 
-def published_numbers(recipe: str) -> dict[NumberKey, PublishedNumber]:
+def published_numbers(recipe: str) -> dict[NumberKey, tuple[PublishedNumber, ...]]:
     """Return the published numbers of a recipe, in the order of ``reported()``."""
     table = reported()
-    rows = table[table["recipe"] == recipe].to_dict("records")
-    return {
-        (row["protocol"], row["teacher"], row["backbone"], row["method"]): PublishedNumber(row["mean"], row["source"])
-        for row in rows
-    }
+    numbers: dict[NumberKey, tuple[PublishedNumber, ...]] = {}
+    for row in table[table["recipe"] == recipe].to_dict("records"):
+        key = row["protocol"], row["teacher"], row["backbone"], row["method"]
+        numbers[key] = (*numbers.get(key, ()), PublishedNumber(row["mean"], row["source"]))
+    return numbers
 
 
 def beside_measured(recipe: str, records: Iterable[Record]) -> list[PublishedComparison]:
@@ -59,11 +59,11 @@ def beside_measured(recipe: str, records: Iterable[Record]) -> list[PublishedCom
             key = conditions.protocol, conditions.teacher, conditions.backbone, result.method
             measured[key] = result.interval()
     keys = dict.fromkeys([*numbers, *measured])
-    return [PublishedComparison(key, numbers.get(key), measured.get(key)) for key in keys]
+    return [PublishedComparison(key, numbers.get(key, ()), measured.get(key)) for key in keys]
 
 
-def published_for(record: Record) -> tuple[PublishedNumber | None, list[str]]:
-    """Return the published number for a record of a recipe, and the settings in which the record differs from it."""
+def published_for(record: Record) -> tuple[tuple[PublishedNumber, ...], list[str]]:
+    """Return the published numbers for a record of a recipe, and the settings in which the record differs from it."""
     recipe, changed = parse_label(str(record["preset"]))
     key = record["protocol"], record["teacher"], record["backbone"], record["method"]
-    return published_numbers(recipe).get(key), changed
+    return published_numbers(recipe).get(key, ()), changed

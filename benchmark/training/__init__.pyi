@@ -1,6 +1,7 @@
 from .checkpoints import Checkpoints as Checkpoints
 from .device import Device as Device
 from .device import select_device as select_device
+from .finite import DivergedError as DivergedError
 from .inference import accuracy as accuracy
 from .inference import embed as embed
 from .loop import fit as fit
@@ -10,7 +11,6 @@ from .nearest_centroid import nearest_mean_scores as nearest_mean_scores
 from .output_cache import TeacherOutputCache as TeacherOutputCache
 from .projection import principal_components as principal_components
 from .teacher_store import TeacherStore as TeacherStore
-from .term_log import DivergedError as DivergedError
 from .term_log import TrainingResult as TrainingResult
 from .trained_network import TrainedNetwork as TrainedNetwork
 from .trainer import Trainer as Trainer

@@ -15,13 +15,15 @@ from torch.amp.grad_scaler import GradScaler
 
 from benchmark.errors import InputError
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class Device:
     """A torch device, the precision of forward passes on it, and whether they are compiled."""
 
     torch: torch.device
-    precision: Literal["float32", "bfloat16", "float16"]
+    precision: Precision
     compiled: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -59,15 +61,15 @@ class Device:
             torch.cuda.set_rng_state(state["cuda"], self.torch)
 
 
-def select_device(name: str = "auto", precision: str = "auto", *, compiled: bool = False) -> Device:
-    """Choose device and precision; the choice depends on the machine, not on timings.
+def select_device(name: str = "auto", precision: Precision = "float32", *, compiled: bool = False) -> Device:
+    """Choose the device; the choice depends on the machine, not on timings.
 
-    On a CPU this also sets the memory allocator: see ``_keep_freed_memory``.
+    On a CPU this also sets the memory allocator: see ``_keep_freed_memory``. On a GPU, float32 means float32: the
+    shorter TF32, PyTorch's own choice for convolutions, is turned off.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``. ``auto`` is bfloat16 if the hardware computes in
-            it; CPUs need AVX-512 bfloat16 or AMX instructions, because emulation is slower than float32.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
         compiled: Whether to use torch.compile, which starts slowly and changes results by rounding.
 
     Raises:
@@ -82,19 +84,10 @@ def select_device(name: str = "auto", precision: str = "auto", *, compiled: bool
         raise InputError(f"device {name!r} is not available on this machine; use --device auto or cpu")
     if name == "cpu":
         _keep_freed_memory()
-    if precision == "float16":
-        return Device(torch.device(name), "float16", compiled)
-    if precision == "bfloat16" or (precision == "auto" and _computes_in_bfloat16(name)):
-        return Device(torch.device(name), "bfloat16", compiled)
-    return Device(torch.device(name), "float32", compiled)
-
-
-def _computes_in_bfloat16(name: str) -> bool:
     if name == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return Device(torch.device(name), precision, compiled)
 
 
 def _keep_freed_memory() -> None:

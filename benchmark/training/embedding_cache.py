@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from benchmark.backbones.network import Network, Outputs
+from benchmark.backbones.network import Network, Outputs, at_least_float32
 from benchmark.data.augmentation import Crops, ImageLoader, Normalisation
 from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.errors import InputError, os_reason
@@ -175,7 +175,7 @@ class EmbeddingCache:
 
     def _forward(self, pixels: Tensor) -> Tensor:
         with torch.no_grad(), self._device.autocast():
-            return self._network.embed(pixels).float()
+            return at_least_float32(self._network.embed(pixels))
 
     def _batching_is_exact(self) -> bool:
         """Return whether neither the position in a batch nor the other images change an embedding."""

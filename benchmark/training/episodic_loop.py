@@ -22,6 +22,7 @@ from benchmark.system.interrupts import defer_signals, stop_requested
 from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, TrainingState
 from benchmark.training.device import Device
+from benchmark.training.finite import check_outputs
 from benchmark.training.inference import embed
 from benchmark.training.optimisation import build_optimiser, share_steps
 from benchmark.training.term_log import TermLog, TrainingResult
@@ -130,7 +131,7 @@ def fit_episodes(
             if stop_requested():
                 raise KeyboardInterrupt
     student.eval()
-    return log.finish()
+    return log.end(student)
 
 
 def count_correct_answers(
@@ -173,7 +174,7 @@ def count_correct_answers(
             rows = np.searchsorted(used, np.concatenate([support.ravel(), query.ravel()]))
             episode = _episode(read(torch.from_numpy(rows).to(device.torch)), *support.shape)
             with device.autocast():
-                logits = answer(student, episode)
+                logits = check_outputs(answer(student, episode), "the logits of the queries")
             counts[number] = int((logits.argmax(1) == episode.query_labels).sum())
             if number % 50 == 49:
                 progress.advance(number + 1, "episodes")

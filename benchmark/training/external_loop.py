@@ -109,4 +109,4 @@ def fit_experiences(
             ),
         )  # fmt: skip
     student.eval()
-    return log.finish()
+    return log.end(student)

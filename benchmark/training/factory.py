@@ -11,10 +11,11 @@ import torch
 
 from benchmark.backbones.grouped import GroupedNetwork
 from benchmark.backbones.network import Network, build_network
-from benchmark.data.augmentation import PUBLISHED, Normalisation
+from benchmark.data.augmentation import PUBLISHED, Crops, ImageLoader, Normalisation
 from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.data.task import Task
 from benchmark.errors import InputError
+from benchmark.hashing import derive_seed
 from benchmark.methods import LabelSpaces, Method
 from benchmark.methods.external_loop import ExperienceMethod
 from benchmark.spec import RunSpec
@@ -22,6 +23,7 @@ from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.device import Device
 from benchmark.training.external_loop import check_external
+from benchmark.training.finite import check_outputs
 from benchmark.training.frozen_teacher import FrozenTeacher
 from benchmark.training.inference import accuracy, embed
 from benchmark.training.initialisation import build_method
@@ -114,22 +116,55 @@ class Factory:
         size = self.spec.training.input_size
         return accuracy(network, task, task.held_out, normalisation, self.device, size=size)
 
-    def embed(self, trained: TrainedNetwork, data: ImageSet, indices: IntArray) -> torch.Tensor:
-        """Return the embeddings of the images at ``indices``: len(indices) x D float32."""
+    def embed(
+        self, trained: TrainedNetwork, data: ImageSet, indices: IntArray, *, mirrored: bool = False
+    ) -> torch.Tensor:
+        """Return the embeddings of the images at ``indices``, or of their mirror images: len(indices) x D float32.
+
+        Raises:
+            DivergedError: An embedding is not finite.
+        """
         cache = trained.embedding_cache
         if cache is not None and cache.data is data:
-            embeddings = cache.embed(indices)
+            crops = Crops.plain(len(indices))
+            embeddings = cache.embed(indices, crops._replace(mirrored=torch.full((len(indices),), mirrored)))
             cache.save()
-            return embeddings
+            return check_outputs(embeddings, f"embeddings by teacher {trained.metadata['backbone']}")
 
         def compute() -> torch.Tensor:
             size = self.spec.training.input_size
-            return embed(trained.network, data, indices, trained.normalisation, self.device, size=size)
+            return embed(
+                trained.network, data, indices, trained.normalisation, self.device, size=size, mirrored=mirrored
+            )
 
         if "key" not in trained.metadata:
             return compute()
-        what = ["embeddings", self._cache_identity(trained, data), dataclasses.asdict(trained.normalisation)]
+        what = ["embeddings", self._cache_identity(trained, data), dataclasses.asdict(trained.normalisation), mirrored]
         return self.teachers.output_cache.get(self.device, what, (indices,), lambda: (compute(),))[0]
+
+    def train_embeddings(self, teacher: TrainedNetwork, task: Task, *, augmented: bool) -> torch.Tensor:
+        """Return the teacher's embeddings of the training images of ``task``: N x D float32.
+
+        Args:
+            teacher: Teacher, in eval mode.
+            task: Task of the student.
+            augmented: Whether to embed one random crop of each image, as training shows them, or the image itself.
+        """
+        if not augmented:
+            return self.embed(teacher, task.data, task.train).clone()
+        training = self.spec.training
+        images = ImageLoader(
+            task.data, task.train, teacher.normalisation,
+            padding=training.crop_padding, size=training.input_size, crop=training.crop, device=self.device.torch,
+        )  # fmt: skip
+        generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "embedded crops"))
+        frozen = self.frozen_teacher(teacher, task.data, teacher.normalisation)
+        parts = []
+        for positions in torch.arange(len(task.train)).split(64):
+            crops = images.sample_crops(len(positions), generator)
+            pixels = images.crop(positions.to(self.device.torch), crops)
+            parts.append(frozen(task.train[positions.numpy()], crops, pixels, stages=False).embedding)
+        return check_outputs(torch.cat(parts), f"embeddings by teacher {teacher.metadata['backbone']}")
 
     def validate_networks(self, data: ImageSet, *, parallel: bool) -> None:
         """Build both networks and the method once, without training.

@@ -21,12 +21,13 @@ from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, TrainingState
 from benchmark.training.cost_clock import CostClock
 from benchmark.training.device import Device
+from benchmark.training.finite import DivergedError, check_outputs
 from benchmark.training.frozen_teacher import FrozenTeacher
 from benchmark.training.initialisation import draw_head
 from benchmark.training.optimisation import build_optimiser, share_steps
 from benchmark.training.term_log import TermLog, TrainingResult
 
-VERSION = 1
+VERSION = 2
 """Rises when the same settings train other weights than before; part of every key."""
 
 
@@ -46,6 +47,7 @@ def fit(
     reset_heads: bool = True,
     rows: int = 20,
     checkpoint: Checkpoint | None = None,
+    rate: str = "training.lr",
 ) -> TrainingResult:
     """Train ``student`` in place by ``method`` on the training images of ``task``.
 
@@ -67,12 +69,14 @@ def fit(
         reset_heads: If False, a stage that asks for a new head keeps the old one.
         rows: Number of history rows.
         checkpoint: Place from which an interrupted training resumes, bit for bit.
+        rate: Setting of the learning rate, for the message of a training that diverges.
 
     Raises:
         InputError: If the weights of all terms are 0.
-        DivergedError: If the loss is not finite.
+        DivergedError: If a term, a weight or an output of the teacher is not finite.
     """
-    log = TermLog(progress, title, training.steps, rows=rows, clock=teacher.clock if teacher else CostClock())
+    clock = teacher.clock if teacher else CostClock()
+    log = TermLog(progress, title, training.steps, rows=rows, clock=clock, rate=rate)
     labels = task.labels(task.train)
     images = ImageLoader(
         task.data, task.train, normalisation,
@@ -129,14 +133,19 @@ def fit(
                 scheduler.step()
                 last = step + 1 == steps
                 log.add(terms)
-                log.end_step(stage.name, images=len(index), last=last)
+                try:
+                    log.end_step(stage.name, images=len(index), last=last)
+                except DivergedError:
+                    if teacher_outputs is not None:
+                        check_outputs(teacher_outputs.embedding, f"{title}, step {step + 1}: the teacher's embeddings")
+                    raise
                 if checkpoint and (stop_requested() or checkpoint.due() or last):
                     checkpoint.save(state.snapshot(stage=number, step=step + 1))
                 log.report(last=last)
                 if stop_requested():
                     raise KeyboardInterrupt
     student.eval()
-    return log.finish()
+    return log.end(student)
 
 
 def _skip(order: Iterator[IntArray], steps: int) -> None:

@@ -26,6 +26,7 @@ from benchmark.spec import Training
 from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, Snapshot
 from benchmark.training.device import Device
+from benchmark.training.finite import check_outputs
 from benchmark.training.initialisation import draw_head
 from benchmark.training.optimisation import build_optimiser, share_steps
 from benchmark.training.term_log import TermLog, TrainingResult
@@ -119,7 +120,7 @@ def predict_parallel(students: Sequence[Network], images: Tensor, *, device: Dev
         with torch.inference_mode(), device.autocast():
             outputs = [torch.stack([output.logits for output in grouped(piece)]) for piece in pieces]
         logits.append(torch.cat(outputs, dim=1))
-    return torch.cat(logits)
+    return check_outputs(torch.cat(logits), "the logits of the students")
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,11 @@ class _GroupLog(TermLog):
         ]
         return super().finish()
 
+    def check_students(self, students: Sequence[Network]) -> None:
+        """Raise ``DivergedError`` if a weight of a student of the group is not finite."""
+        for number, student in enumerate(students):
+            self._check_weights(student, f"student {self._first + number}, ")
+
     def resume(self, students: int, seconds: float, training: Training) -> None:
         """Count students that an interrupted attempt has trained."""
         self._started -= seconds
@@ -207,7 +213,7 @@ class _GroupLog(TermLog):
         self._latest = dict(zip(self._sums, means.mean(0).tolist(), strict=True))
 
 
-def _train_group(tasks: _Tasks, training: Training, device: Device, reset_heads: bool, log: TermLog) -> None:
+def _train_group(tasks: _Tasks, training: Training, device: Device, reset_heads: bool, log: _GroupLog) -> None:
     """Train the students of ``tasks`` as one grouped network."""
     grouped = GroupedNetwork(tasks.students)
     for student in tasks.students:
@@ -266,6 +272,7 @@ def _train_group(tasks: _Tasks, training: Training, device: Device, reset_heads:
             log.end_step(stage.name, images=len(orders) * training.batch_size, last=last)
             log.report(last=last)
     grouped.copy_back()
+    log.check_students(tasks.students)
     for student in tasks.students:
         student.eval()
 

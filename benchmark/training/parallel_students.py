@@ -17,6 +17,7 @@ from benchmark.data.task import Task
 from benchmark.hashing import derive_seed
 from benchmark.methods import METHODS, LabelSpaces, Method, Needs
 from benchmark.training.factory import Factory
+from benchmark.training.finite import check_outputs
 from benchmark.training.initialisation import start_from
 from benchmark.training.parallel_loop import fit_parallel, predict_parallel
 from benchmark.training.teacher import get_teacher
@@ -127,6 +128,20 @@ class SupportSet:
         labels = torch.arange(ways, device=device).repeat_interleave(shots)
         return cls(indices, positions.reshape(indices.shape), crops, labels, pixels, outputs, embeddings)
 
+    def prepared(self, task: int, *, augmented: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the labels of a task's images and the teacher's embeddings of them, if the method reads them.
+
+        Args:
+            task: Number of the task.
+            augmented: Whether all crops of the images are meant, not the images themselves.
+        """
+        positions = self.positions[task]
+        if self.embeddings is not None and augmented:
+            assert self.teacher_outputs is not None
+            every_crop = self.teacher_outputs.embedding[positions].flatten(0, 1)
+            return self.labels.repeat_interleave(self.crops), every_crop
+        return self.labels, None if self.embeddings is None else self.embeddings[positions]
+
     @property
     def pixels_per_task(self) -> int:
         """Numbers of pixels of one task."""
@@ -148,8 +163,7 @@ def _build_students(
         method = factory.run_method(labels, network, teacher.network, base.data, seed)
         if start_network is not None:
             start_from(start_network.network, network, labels)
-        embeddings = support.embeddings
-        method.prepare(network, support.labels, None if embeddings is None else embeddings[support.positions[t]])
+        method.prepare(network, *support.prepared(t, augmented=method.augments_train_embeddings))
         networks.append(network)
         methods.append(method)
     return networks, methods
@@ -182,4 +196,5 @@ def _logits(
     if needs.trains == "all":
         return predict_parallel(networks, pixels, device=factory.device)
     with torch.inference_mode(), factory.device.autocast():
-        return torch.stack([network.eval()(x).logits.float() for network, x in zip(networks, pixels, strict=True)])
+        logits = [network.eval()(x).float().logits for network, x in zip(networks, pixels, strict=True)]
+    return check_outputs(torch.stack(logits), "the logits of the students")

@@ -59,9 +59,12 @@ class _TimingFactory(Factory):
     def accuracy(self, network: Network, task: Task, normalisation: Normalisation) -> float | None:
         return None
 
-    def embed(self, trained: TrainedNetwork, data: ImageSet, indices: IntArray) -> Tensor:
+    def embed(self, trained: TrainedNetwork, data: ImageSet, indices: IntArray, *, mirrored: bool = False) -> Tensor:
         embeddings = torch.randn(len(indices), trained.network.backbone.dim, generator=torch.Generator().manual_seed(0))
         return embeddings.to(self.device.torch)
+
+    def train_embeddings(self, teacher: TrainedNetwork, task: Task, *, augmented: bool) -> Tensor:
+        return self.embed(teacher, task.data, task.train)
 
 
 class _TimingTrainer(Trainer):

@@ -19,7 +19,7 @@ from benchmark.training.episodic_loop import fit_episodes
 from benchmark.training.external_loop import fit_experiences
 from benchmark.training.factory import Factory
 from benchmark.training.initialisation import align_head, start_from, with_balance
-from benchmark.training.term_log import DivergedError, TrainingResult
+from benchmark.training.term_log import TrainingResult
 from benchmark.training.trained_network import TrainedNetwork
 
 
@@ -58,7 +58,7 @@ def train_student(
     started = clock.now()
     embeddings = None
     if method.reads_train_embeddings:
-        embeddings = factory.embed(teacher, task.data, task.train).clone()
+        embeddings = factory.train_embeddings(teacher, task, augmented=method.augments_train_embeddings)
     method.prepare(network, torch.from_numpy(task.labels(task.train)).to(factory.device.torch), embeddings)
     title, result = f"{spec.method} seed {spec.seed}", TrainingResult()
     if isinstance(method, ExperienceMethod):
@@ -86,9 +86,9 @@ def train_student(
 def fit_batches(
     factory: Factory, network: Network, method: Method, task: Task, training: Training, normalisation: Normalisation,
     teacher: TrainedNetwork | None, seed: int, title: str, checkpoint: Checkpoint | None,
-    stages: list[Stage] | None = None, reset_heads: bool = True,
+    stages: list[Stage] | None = None, reset_heads: bool = True, rate: str = "training.lr",
 ) -> TrainingResult:  # fmt: skip
-    """Call ``loop.fit``; save the teacher's embedding cache, and remove the checkpoint of a diverged training."""
+    """Call ``loop.fit``, and save the teacher's embedding cache."""
     if method.connector is not None:
         method.connector.to(factory.device.torch).train()
     try:
@@ -96,12 +96,8 @@ def fit_batches(
             network, method, task, training, normalisation,
             teacher=factory.frozen_teacher(teacher, task.data, normalisation) if teacher else None,
             seed=seed, device=factory.device, progress=factory.progress, title=title,
-            stages=stages, reset_heads=reset_heads, checkpoint=checkpoint,
+            stages=stages, reset_heads=reset_heads, checkpoint=checkpoint, rate=rate,
         )  # fmt: skip
-    except DivergedError:
-        if checkpoint:
-            checkpoint.clear()  # it may hold numbers that are not finite
-        raise
     finally:
         if teacher is not None and teacher.embedding_cache is not None:
             teacher.embedding_cache.save()
@@ -122,4 +118,4 @@ def _train_episodic(
     )  # fmt: skip
     metadata = factory.student_metadata(network, "fresh", result, result.seconds)
     metadata["accuracy"] = None
-    return TrainedNetwork(network, task, normalisation, metadata, episodic_method=method if method.adapts else None)
+    return TrainedNetwork(network, task, normalisation, metadata, episodic_method=method)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from benchmark.backbones.network import Network
 from benchmark.backbones.pretrained import Pretrained
 from benchmark.data.augmentation import Normalisation
 from benchmark.data.task import Task
+from benchmark.errors import InputError
 from benchmark.hashing import content_key, derive_seed
 from benchmark.methods import LabelSpaces
+from benchmark.methods.ce import CrossEntropy
 from benchmark.settings import to_config
 from benchmark.spec import RunSpec, Training
 from benchmark.training import loop
 from benchmark.training.embedding_cache import EmbeddingCache
 from benchmark.training.factory import Factory
+from benchmark.training.finite import DivergedError, tensor_that_is_not_finite
 from benchmark.training.student import fit_batches
 from benchmark.training.trained_network import TrainedNetwork
 
@@ -48,10 +52,11 @@ def _stored_teacher(factory: Factory, task: Task, backbone: str) -> TrainedNetwo
     normalisation = factory.normalisation(task.data, task.train)
 
     def train() -> dict[str, Any]:
-        method = factory.method("ce", None, LabelSpaces(task.classes, ()), network, None, task.data, seed)
+        settings = CrossEntropy.Settings(factory.spec.teacher.loss)
+        method = factory.method("ce", settings, LabelSpaces(task.classes, ()), network, None, task.data, seed)
         result = fit_batches(
             factory, network, method, task, _training(factory.spec), normalisation, None, seed, f"teacher {backbone}",
-            factory.checkpoint(key, "teacher"),
+            factory.checkpoint(key, "teacher"), rate="teacher.lr",
         )  # fmt: skip
         return {
             "recipe": recipe,
@@ -68,7 +73,13 @@ def _stored_teacher(factory: Factory, task: Task, backbone: str) -> TrainedNetwo
         }
 
     was_stored = factory.teachers.has(key)
-    facts = factory.teachers.get(key, network, train)
+    try:
+        facts = factory.teachers.get(key, network, train)
+    except DivergedError:
+        if factory.checkpoints:
+            factory.checkpoints.clear(key)  # of numbers that are not finite
+        raise
+    _check_weights(network, f"teacher {backbone} in {factory.teachers.root / key}", "remove that folder")
     if factory.checkpoints:
         factory.checkpoints.clear(key)
     network.eval().requires_grad_(False)
@@ -87,6 +98,7 @@ def _stored_teacher(factory: Factory, task: Task, backbone: str) -> TrainedNetwo
 def _pretrained_teacher(factory: Factory, pretrained: Pretrained, task: Task) -> TrainedNetwork:
     """Build a teacher with weights and classes of its own; it replaces a teacher trained on ``task``."""
     network = pretrained.network().to(factory.device.torch).eval().requires_grad_(False)
+    _check_weights(network, f"teacher {pretrained.name} in {pretrained.weights}", "take other weights")
     channels = task.data.images.shape[3]
     normalisation = Normalisation((0.0,) * channels, (1.0,) * channels)
     identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
@@ -108,12 +120,20 @@ def _pretrained_teacher(factory: Factory, pretrained: Pretrained, task: Task) ->
     return TrainedNetwork(network, task, normalisation, metadata, cache)
 
 
+def _check_weights(network: Network, name: str, remedy: str) -> None:
+    tensor = tensor_that_is_not_finite(network)
+    if tensor:
+        raise InputError(f"{name}: its weights are not finite, the first in {tensor}; {remedy}")
+
+
 def _training(spec: RunSpec) -> Training:
     """Return the training settings of the teacher."""
+    teacher, training = spec.teacher, spec.training
     return dataclasses.replace(
-        spec.training,
-        steps=spec.teacher.steps, batch_size=spec.teacher.batch_size, lr=spec.teacher.lr,
-        weight_decay=spec.teacher.weight_decay, sampler="uniform",
+        training,
+        steps=teacher.steps, batch_size=teacher.batch_size, lr=teacher.lr, weight_decay=teacher.weight_decay,
+        milestones=training.milestones if teacher.milestones == "training" else teacher.milestones,
+        decay=teacher.decay or training.decay, sampler="uniform",
     )  # fmt: skip
 
 
@@ -125,4 +145,5 @@ def _recipe(spec: RunSpec, task: Task, backbone: str) -> dict[str, Any]:
         "training": to_config(_training(spec)),
         "task": task.key,
         "version": loop.VERSION,
+        **({} if spec.teacher.loss == "ce" else {"loss": spec.teacher.loss}),
     }

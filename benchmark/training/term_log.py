@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.system.progress import Progress
 from benchmark.training.cost_clock import CostClock
+from benchmark.training.finite import DivergedError, tensor_that_is_not_finite
 
 _REPORT_SECONDS = 0.5
-
-
-class DivergedError(RuntimeError):
-    """A loss is not a finite number; the message names the stage, the step and the terms."""
 
 
 @dataclass
@@ -73,7 +70,7 @@ class TermLog:
 
     def __init__(
         self, progress: Progress, title: str, steps: int, *, rows: int = 20, students: int = 1,
-        clock: CostClock | None = None,
+        clock: CostClock | None = None, rate: str = "training.lr",
     ) -> None:  # fmt: skip
         """Start the clock of the training.
 
@@ -84,10 +81,12 @@ class TermLog:
             rows: Number of history rows; the last step of each stage adds one.
             students: Number of students.
             clock: Clock of the recorded seconds; by default one of its own.
+            rate: Setting of the learning rate, for the message of a training that diverges.
         """
         self.result = TrainingResult()
         self._progress = progress
         self._title = title
+        self._rate = rate
         self._steps = steps
         self._total = steps * students
         self._every = max(1, steps // rows)
@@ -143,8 +142,20 @@ class TermLog:
             rate = self.result.steps / self._seconds()
             self._progress.advance(self.result.steps, f"{self._stage} {terms} {rate:.0f} steps/s")
 
+    def end(self, network: nn.Module) -> TrainingResult:
+        """Stop the clock and return the result of a training.
+
+        Args:
+            network: The trained network.
+
+        Raises:
+            DivergedError: If a weight of the network is not finite.
+        """
+        self._check_weights(network)
+        return self.finish()
+
     def finish(self) -> TrainingResult:
-        """Stop the clock and return the result."""
+        """Stop the clock and return the result so far."""
         self.result.seconds = self._seconds()
         return self.result
 
@@ -175,6 +186,16 @@ class TermLog:
     def _check_finite(self, finite: Mapping[str, bool], student: str = "") -> None:
         diverged = ", ".join(repr(name) for name, is_finite in finite.items() if not is_finite)
         if diverged:
+            raise DivergedError(f"{self._place(student)}: term {diverged} is not finite; lower {self._rate}")
+
+    def _check_weights(self, network: nn.Module, student: str = "") -> None:
+        name = tensor_that_is_not_finite(network)
+        if name:
+            terms = ", ".join(repr(term) for term in self._latest)
             raise DivergedError(
-                f"{student}stage {self._stage!r}, step {self._step}: term {diverged} is not finite; lower training.lr"
+                f"{self._place(student)}: {name} of the network is not finite after a step on term {terms}; "
+                f"lower {self._rate}"
             )
+
+    def _place(self, student: str) -> str:
+        return f"{self._title}, {student}stage {self._stage!r}, step {self._step}"

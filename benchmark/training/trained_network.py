@@ -22,7 +22,7 @@ class TrainedNetwork:
         normalisation: Its input statistics.
         metadata: What the record says about it.
         embedding_cache: Cached embeddings of a pretrained teacher; None for networks trained here.
-        episodic_method: Method that adapts the network to each episode; None if its embedding is evaluated.
+        episodic_method: Method whose own head answers episodes; None if its embedding is evaluated.
     """
 
     network: Network

@@ -62,16 +62,18 @@ class Trainer:
         return train_students(self._factory, episodes, base, teacher, crops)
 
     def evaluate_episodes(self, trained: TrainedNetwork, episodes: Episodes) -> IntArray:
-        """Count the correct queries of each of E episodes, for a student that adapts to each support set."""
+        """Count the correct queries of each of E episodes, for a student whose method has its own head."""
         assert trained.episodic_method is not None
         return count_correct_answers(
             trained.network, trained.episodic_method, trained.task.data, episodes, trained.normalisation, self.device,
             self._factory.progress, size=self._factory.spec.training.input_size,
         )  # fmt: skip
 
-    def embed(self, trained: TrainedNetwork, data: ImageSet, indices: IntArray) -> torch.Tensor:
-        """Return the embeddings of the images at ``indices``: len(indices) x D float32."""
-        return self._factory.embed(trained, data, indices)
+    def embed(
+        self, trained: TrainedNetwork, data: ImageSet, indices: IntArray, *, mirrored: bool = False
+    ) -> torch.Tensor:
+        """Return the embeddings of the images at ``indices``, or of their mirror images: len(indices) x D float32."""
+        return self._factory.embed(trained, data, indices, mirrored=mirrored)
 
     def validate_networks(self, data: ImageSet, *, parallel: bool) -> None:
         """Raise ``InputError`` if the settings do not fit the networks; see ``Factory.validate_networks``."""

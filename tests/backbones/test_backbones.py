@@ -20,7 +20,7 @@ CHECKS = suite_of("backbone").checks
 
 
 NAMES = (
-    "conv4-16", "resnet12", "resnet20", "resnet110", "resnet8x4",
+    "conv4-16", "resnet12", "resnet20", "resnet110", "resnet8x4", "resnet8-signed",
     "wrn-16-1", "wrn-16-1-rd", "mobilenetv1-x0.25", "vgg8",
 )  # fmt: skip
 """The smallest network of each registration, and the deepest of all."""

@@ -230,17 +230,14 @@ def test_counted_answers_of_anil_equal_a_loop(tiny: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("name", ["anil", "protonet"])
-def test_estimate_includes_the_answers_of_adapting_methods(tmp_path: Path, name: str) -> None:
+def test_estimate_includes_the_answers_of_a_methods_own_head(tmp_path: Path, name: str) -> None:
     def work(episodes: int) -> dict[str, float]:
         small = ("protocol.queries=5", f"protocol.episodes={episodes}")
         plan = make_plan(Request("fewshot-5way1shot", name, "tiny", overrides=small), tmp_path)
         return estimate(plan, [0], store=Store(tmp_path), data_root=tmp_path, device=DEVICE)["work"]
 
     few, many = work(100), work(10_000)
-    if name == "protonet":
-        assert "answering_seconds_per_seed" not in few
-    else:
-        assert 10 < many["answering_seconds_per_seed"] / few["answering_seconds_per_seed"] < 1000
+    assert 10 < many["answering_seconds_per_seed"] / few["answering_seconds_per_seed"] < 1000
 
 
 def untuned(name: str) -> tuple[str, ...]:
@@ -273,7 +270,10 @@ def test_method_learns_and_is_evaluated_on_the_episodes_of_every_method(
     episodes = plan.protocol.episodes(plan.data, 0)  # type: ignore[attr-defined]
     assert found.facts["episodes_hash"] == episodes.hash
     assert found.arrays["disjoint_correct_student"].shape == found.arrays["disjoint_correct_teacher"].shape
-    assert (found.student.episodic_method is None) == (name == "protonet")
+    assert found.student.episodic_method is not None
+    assert found.references["common_head"].value > 0.3
+    assert found.arrays["correct_common_head"].shape == found.arrays["correct_student"].shape
+    assert found.arrays["disjoint_correct_common_head"].shape == found.arrays["disjoint_correct_student"].shape
     facts = found.student.metadata
     assert facts["steps"] == 150
     assert facts["images"] == 150 * (60 + (5 if name == "maml" else 0))  # 60 of 64: what 5 ways divide
@@ -297,6 +297,15 @@ def test_trained_student_is_at_chance_on_shuffled_query_labels(learnt: dict[str,
         student.normalisation, DEVICE, Silent(),
     )  # fmt: skip
     assert counts.mean() / 25 == pytest.approx(0.2, abs=0.02)
+
+
+def test_protonet_answers_by_its_own_prototypes(learnt: dict[str, tuple[Plan, Result]], tmp_path: Path) -> None:
+    """The nearest mean of raw embeddings, which is the common head without normalisation."""
+    _, found = learnt["protonet"]
+    euclidean = go(tmp_path, "protonet", "protocol.head=euclidean")[1]
+    assert np.array_equal(found.arrays["correct_student"], euclidean.arrays["correct_student"])
+    assert np.mean(euclidean.arrays["correct_student"] == euclidean.arrays["correct_common_head"]) > 0.99
+    assert not np.array_equal(found.arrays["correct_student"], found.arrays["correct_common_head"])
 
 
 def test_training_episodes_hold_training_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

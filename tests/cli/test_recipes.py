@@ -21,6 +21,7 @@ from benchmark.experiment.request import Request
 from benchmark.experiment.verification import plan_from_record
 from benchmark.recipes.recipe import load_recipe, recipe_names
 from benchmark.system.progress import Silent
+from benchmark.training.teacher import _training as training_of_teacher
 from tests.data import layouts
 
 from .conftest import Call
@@ -30,6 +31,8 @@ SMALLER = {
     "refilled-cifar100": ("--set", "protocol.images_per_class=1"),
     "gkd-cifar100": ("--set", "protocol.images_per_class=1"),
     "refilled-cub": ("--set", "training.input_size=64"),
+    "refilled-cvpr20-cifar100": ("--set", "protocol.images_per_class=1"),
+    "refilled-cvpr20-cub": ("--set", "training.input_size=64"),
     "gkd-cub": ("--set", "training.input_size=64"),
     "incremental-cub": ("--set", "training.input_size=64", "--protocol", "incremental-1step-0exemplars"),
     "incremental-cifar100": ("--protocol", "incremental-1step-0exemplars"),
@@ -101,7 +104,7 @@ def test_recipes_plan_every_combination(root: Path, monkeypatch: pytest.MonkeyPa
         )
     monkeypatch.setattr(planning, "data_set", lambda name: lambda root: sets[name])
     refused = set()
-    teachers: dict[tuple[str, str, str], set[object]] = {}
+    teachers: dict[tuple[str, str, str, str], set[object]] = {}
     for name, protocol, method, (teacher, student) in combinations():
         fresh = ("student.start=fresh",) if name.startswith("incremental") and teacher != student else ()
         names = (f"teacher.backbone={teacher}", f"student.backbone={student}", *fresh)
@@ -115,8 +118,9 @@ def test_recipes_plan_every_combination(root: Path, monkeypatch: pytest.MonkeyPa
             continue
         assert spec.preset == "+".join([name, *fresh])
         assert (spec.teacher.backbone, spec.student.backbone) == (teacher, student)
-        guide = dataclasses.replace(spec.training, steps=1)
-        teachers.setdefault((name, protocol, teacher), set()).add((spec.teacher, guide))
+        loss = spec.teacher.loss
+        assert loss == ("bce" if name.startswith("incremental") and method == "icarl" else "ce")
+        teachers.setdefault((name, protocol, teacher, loss), set()).add((spec.teacher, training_of_teacher(spec)))
     assert all(len(own) == 1 for own in teachers.values()), "a recipe's methods share their teacher"
     starts = {"finetune", "replay", "lwf", "icarl", "eeil", "wa", "lucir"}
     assert {(name, method) for name, protocol, method, _ in refused if name.startswith(("refilled", "gkd"))} == {
@@ -144,10 +148,10 @@ def test_list_and_show_print_recipes(call: Call) -> None:
     listed = call("list", "recipes")
     assert listed.returncode == 0
     assert all(name in listed.stdout for name in recipe_names())
-    shown = call("show", "recipe", "refilled-cifar100").stdout
-    assert load_recipe("refilled-cifar100").text in shown
-    assert "77.49" in shown
-    assert "arXiv 2205.01915; standard KD table" in shown
+    shown = call("show", "recipe", "refilled-cvpr20-cifar100").stdout
+    assert load_recipe("refilled-cvpr20-cifar100").text in shown
+    assert "74.44 [1], 76.04 [2]" in shown
+    assert "CVPR 2020 (later arXiv 2205.01915); standard KD table" in shown
     assert "no verified published number, and none measured here" in call("show", "recipe", "gkd-cub").stdout
 
 

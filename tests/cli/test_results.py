@@ -63,7 +63,7 @@ def test_leaderboard_output_has_the_format_of_its_ending(call: Call, runs: Store
     with (tmp_path / "b.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["provenance"] for row in rows} == {"measured", "reported-in-paper"}
-    assert [row["rank"] for row in rows if row["provenance"] == "reported-in-paper"].count("") == 80
+    assert [row["rank"] for row in rows if row["provenance"] == "reported-in-paper"].count("") == 92
 
 
 def test_leaderboard_names_methods_that_lack_a_seed(call: Call, runs: Store) -> None:

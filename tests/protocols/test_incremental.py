@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,60 @@ def test_nearest_mean_heads_equal_a_plain_loop(teachers: Path) -> None:
         expected = (unit(task.held_out) @ np.stack(means).T).argmax(1)
         assert np.mean(expected == found.arrays["predicted_student"]) > 0.99
     assert run_plan(teachers, plan(teachers, 3, "icarl", limit_steps=2)).facts["head"] == "nme"
+
+
+def test_class_means_include_mirror_images_where_they_are_of_the_class(teachers: Path) -> None:
+    made = plan(teachers, 3, "replay", "protocol.head=nme", limit_steps=4)
+    assert not made.data.flip_invariant
+    mirrored = dataclasses.replace(made, data=dataclasses.replace(made.data, flip_invariant=True))
+    off = plan(teachers, 3, "replay", "protocol.head=nme", "protocol.mirrored_means=false", limit_steps=4)
+    without = dataclasses.replace(off, data=mirrored.data)
+    trainer, found = make_trainer(teachers, mirrored), run_plan(teachers, mirrored)
+    scores = {
+        name: p.protocol.scores(p.data, trainer, found.student, "nme", {})  # type: ignore[attr-defined]
+        for name, p in {"plain": made, "mirrored": mirrored, "off": without}.items()
+    }
+    assert np.array_equal(scores["plain"], scores["off"], equal_nan=True)
+    assert not np.array_equal(scores["plain"], scores["mirrored"], equal_nan=True)
+
+    task, data = found.student.task, mirrored.data
+    pool = task.train[data.labels[task.train] == task.classes[-1]]
+
+    def unit(images: Any, **how: bool) -> Any:
+        rows = trainer.embed(found.student, data, images, **how).double().numpy()
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    chosen = pool[herd(unit(pool).astype(np.float32), 3)]
+    flipped = dataclasses.replace(data, images=np.ascontiguousarray(data.images[:, :, ::-1]), flip_invariant=False)
+    assert np.allclose(
+        trainer.embed(found.student, data, chosen, mirrored=True).numpy(),
+        trainer.embed(found.student, flipped, chosen).numpy(), atol=1e-5,
+    )  # fmt: skip
+    mean = (unit(chosen).mean(0) + unit(chosen, mirrored=True).mean(0)) / 2
+    expected = unit(task.held_out) @ (mean / np.linalg.norm(mean))
+    assert np.allclose(scores["mirrored"][:, -1], expected, atol=1e-5)
+
+
+def test_a_teacher_may_learn_by_binary_cross_entropy(teachers: Path) -> None:
+    made = {loss: plan(teachers, 3, "icarl", f"teacher.loss={loss}", limit_steps=3) for loss in ("ce", "bce")}
+    assert "loss" not in made["ce"].spec(0).config()["teacher"]
+    assert made["bce"].spec(0).config()["teacher"]["loss"] == "bce"
+    found = {loss: run_plan(teachers, p).teacher for loss, p in made.items()}
+    assert found["ce"].metadata["key"] != found["bce"].metadata["key"]
+    facts = json.loads((teachers / "teachers" / found["bce"].metadata["key"] / "teacher.json").read_text())
+    assert set(facts["history"][0]) == {"stage", "step", "bce"}
+
+
+def test_a_teacher_may_have_milestones_of_its_own(teachers: Path) -> None:
+    shared = plan(teachers, 3, "ce", "training.milestones=0.5", limit_steps=3)
+    own = plan(teachers, 3, "ce", "training.milestones=0.5", "teacher.milestones=0.3,0.6", "teacher.decay=0.2")
+    task = shared.protocol.tasks(shared.data, 0)[0]
+    from benchmark.training.teacher import _recipe
+
+    recipes = [_recipe(p.spec(0), task, "conv4-16")["training"] for p in (shared, own)]
+    assert [(r["milestones"], r.get("decay", 0.1)) for r in recipes] == [("0.5", 0.1), ("0.3,0.6", 0.2)]
+    with pytest.raises(InputError, match=r"teacher\.milestones = '0\.6,0\.3': not ascending"):
+        plan(teachers, 3, "ce", "teacher.milestones=0.6,0.3")
 
 
 def test_lucir_starts_from_the_teachers_rows_and_imprints_the_new(teachers: Path) -> None:

@@ -31,7 +31,7 @@ weight = 3
 def test_recipe_names_lists_all_published_experiments() -> None:
     assert recipe_names() == [
         "fewshot-cub", "fewshot-miniimagenet", "gkd-cifar100", "gkd-cub", "incremental-cifar100", "incremental-cub",
-        "refilled-cifar100", "refilled-cub", "repdistiller-cifar100",
+        "refilled-cifar100", "refilled-cub", "refilled-cvpr20-cifar100", "refilled-cvpr20-cub", "repdistiller-cifar100",
     ]  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def test_recipes_do_not_mix_families_of_wide_resnets(name: str) -> None:
     [
         ("refilled-cifar100", 50_000, 256, 200, 2), ("gkd-cifar100", 25_000, 256, 200, 2),
         ("refilled-cub", 5_994, 256, 200, 2), ("gkd-cub", 2_997, 256, 200, 2),
+        ("refilled-cvpr20-cifar100", 50_000, 512, 200, 2), ("refilled-cvpr20-cub", 5_994, 512, 200, 2),
         ("repdistiller-cifar100", 50_000, 64, 240, 1),
     ],
 )  # fmt: skip
@@ -66,7 +67,8 @@ def test_recipe_steps_equal_published_epochs(name: str, images: int, batch: int,
     steps = epochs * -(-images // batch)
     assert recipe.shared["training"]["batch_size"] == batch
     assert recipe.shared["training"]["steps"] == steps
-    assert recipe.by_method.get("refilled", {}).get("training", {}).get("steps", steps) == stages * steps
+    own = next((values for method, values in recipe.by_method.items() if method.startswith("refilled")), {})
+    assert own.get("training", {}).get("steps", steps) == stages * steps
     teacher = recipe.shared["teacher"]
     assert teacher["steps"] == epochs * -(-images // teacher["batch_size"])
 
@@ -75,7 +77,8 @@ def test_recipe_steps_equal_published_epochs(name: str, images: int, batch: int,
 def test_published_numbers_belong_to_covered_runs(name: str) -> None:
     recipe = load_recipe(name)
     numbers = published_numbers(name)
-    assert len(numbers) == {"refilled-cifar100": 36, "refilled-cub": 8, "repdistiller-cifar100": 36}.get(name, 0)
+    counts = {"refilled-cvpr20-cifar100": 36, "refilled-cvpr20-cub": 8, "repdistiller-cifar100": 44}
+    assert len(numbers) == counts.get(name, 0)
     for protocol, teacher, student, method in numbers:
         assert protocol in recipe.protocols
         assert (teacher, student) in recipe.pairs
@@ -124,7 +127,7 @@ def test_recipe_values_refuse_runs_outside_the_recipe(requested: tuple[str, ...]
         (
             "[for.n.method]",
             "[for.n.metod]",
-            r"for\.n\.metod = 'metod': input should be 'protocol', 'method'",
+            r"unknown key 'for\.n\.metod'; did you mean 'method'",
         ),
         ("weight = 3", "weight", "recipe r is not TOML"),
     ],
@@ -149,3 +152,41 @@ def test_recipe_weights_equal_those_of_the_sources() -> None:
                "rkd": ("distance", 25), "pkt": ("pkt", 30000), "crd": ("crd", 0.8), "nst": ("nst", 50),
                "vid": ("vid", 1), "dkd": ("beta", 8)}  # fmt: skip
     assert {method: (name, by_method[method]["method"][name]) for method, (name, _) in weights.items()} == weights
+
+
+def test_recipe_values_of_a_pair_replace_those_of_the_method() -> None:
+    own = '[[for.n.pair]]\nteacher = "big"\nstudent = "tiny"\nmethod.weight = 5\ntraining.lr = 0.2\n'
+    recipe = parse_recipe("r", SMALL + own)
+    assert recipe.values("p", "n", "d")["method"] == {"weight": 3}
+    values = recipe.values("p", "n", "d", "big", "tiny")
+    assert (values["method"], values["training"]) == ({"weight": 5}, {"steps": 20, "lr": 0.2})
+    assert recipe.values("p", "m", "d", "big", "tiny")["method"] == {}
+    with pytest.raises(InputError, match=r"\[\[for.n.pair\]\]: the recipe has no tiny from other"):
+        parse_recipe("r", SMALL + own.replace("big", "other"))
+    with pytest.raises(InputError, match=r"unknown key 'for\.n\.pair\.0\.metod'; did you mean 'method'"):
+        parse_recipe("r", SMALL + own.replace("method.weight", "metod.weight"))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "beta"),
+    [
+        ("wrn-40-2-rd", "wrn-16-2-rd", 6), ("wrn-40-2-rd", "wrn-40-1-rd", 6), ("resnet56", "resnet20", 2),
+        ("resnet32x4", "resnet8x4", 8),
+    ],
+)  # fmt: skip
+def test_dkd_has_the_beta_of_the_authors_configuration_of_each_pair(teacher: str, student: str, beta: int) -> None:
+    values = load_recipe("repdistiller-cifar100").values("distill-same", "dkd", "cifar100", teacher, student)
+    assert values["method"]["beta"] == beta
+    assert values["method"]["temperature"] == 4
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_name_the_precision_and_the_kind_of_momentum(name: str) -> None:
+    training = load_recipe(name).shared["training"]
+    assert training["precision"] == "float32"
+    assert training["nesterov"] == (not name.startswith(("incremental", "repdistiller")))
+
+
+@pytest.mark.parametrize("name", ["gkd-cifar100", "gkd-cub"])
+def test_kd_of_the_gkd_recipes_is_that_of_the_released_code(name: str) -> None:
+    assert load_recipe(name).by_method["kd"]["method"] == {"ce": 1, "kd": 1, "temperature": 1}

@@ -108,14 +108,14 @@ def test_reported_numbers_have_a_source_and_no_rank() -> None:
     published = reported()
     assert published["source"].str.contains("arXiv").all()
     assert published["mean"].between(0.6, 0.9).all()
-    assert not published.duplicated(["protocol", "dataset", "teacher", "backbone", "method"]).any()
+    assert not published.duplicated(["protocol", "dataset", "teacher", "backbone", "method", "source"]).any()
     frame = with_reported(leaderboard([record("kd", 0, 0.5), record("ce", 0, 0.4)]))
     added = frame[frame["provenance"] == "reported-in-paper"]
     assert tuple(frame.columns) == COLUMNS
-    assert len(added) == len(published) == 80
+    assert len(added) == len(published) == 92
     assert added[["rank", "best", "n_seeds", "ci95"]].isna().all().all()
     assert frame["rank"].dropna().tolist() == [2, 1]
-    here = added["backbone"].eq("wrn-16-2") & added["method"].eq("refilled")
+    here = added["backbone"].eq("wrn-16-2") & added["method"].eq("refilled-cvpr20")
     assert added[here]["mean"].tolist() == pytest.approx([0.7401])
 
 

@@ -192,8 +192,7 @@ class ProtoNet(EpisodicMethod):
     loss = CE(-d(e, c_k), y) of the queries, c_k the mean embedding of the support images of class k
 
     Snell et al., NeurIPS 2017, arXiv 1703.05175. The distance is squared ``euclidean`` or ``cosine``. There is no
-    teacher. The embedding is evaluated by ``protocol.head``, as for every method; ``--set protocol.head=euclidean`` is
-    the paper's choice.
+    teacher. Queries are answered by the nearest prototype in the same distance, as in the paper.
     """
 
     equation = r"""
@@ -208,7 +207,7 @@ class ProtoNet(EpisodicMethod):
         distance: Literal["euclidean", "cosine"] = "euclidean"
         tasks: Annotated[int, Ge(1)] = 1
 
-    adapts = False
+    head_alone = True
 
     def stages(self) -> list[Stage]:
         """Return one stage, which does not use the head."""
@@ -221,7 +220,16 @@ class ProtoNet(EpisodicMethod):
 
         embedding = _full(student.embed(torch.cat([episode.support, episode.queries])))
         support, queries = embedding.split([len(episode.support), len(episode.queries)])
+        embedded = Episode(support, episode.support_labels, queries, episode.query_labels)
+        return {"ce": cross_entropy(self._logits(embedded), episode.query_labels)}
+
+    def answer_embedded(self, student: Network, episode: Episode) -> Tensor:
+        """Return the negative distances of embedded queries to the prototypes, without gradients."""
+        return self._logits(episode).detach()
+
+    def _logits(self, embedded: Episode) -> Tensor:
         classifier = load_learn2learn().nn.PrototypicalClassifier(
-            support, episode.support_labels, distance=self.settings.distance
+            embedded.support, embedded.support_labels, distance=self.settings.distance
         )
-        return {"ce": cross_entropy(classifier(queries), episode.query_labels)}
+        logits: Tensor = classifier(embedded.queries)
+        return logits
