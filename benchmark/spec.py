@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -144,7 +145,7 @@ class RunSpec:
         """Return everything that determines the result as JSON values; devices, paths and workers are no part of it."""
         return {
             "protocol": {"name": self.protocol, **to_config(self.protocol_settings)},
-            "dataset": {"name": self.dataset, "fingerprint": self.fingerprint},
+            "dataset": {"name": content_name(self.dataset), "fingerprint": self.fingerprint},
             "method": {"name": self.method, **to_config(self.method_settings)},
             "student": to_config(self.student),
             **self._teacher(),
@@ -165,3 +166,8 @@ class RunSpec:
     def key(self) -> str:
         """The sha256 of the canonical JSON of ``config`` in hexadecimal."""
         return content_key(self.config())
+
+
+def content_name(dataset: str) -> str:
+    """Return a data set's label without a user's name of a folder, which cannot matter: ``folder:8c1115ce+size=32``."""
+    return re.sub(r"^folder:.*\+([0-9a-f]{8}(\+[a-z_]+=[^+]*)*)$", r"folder:\1", dataset, flags=re.DOTALL)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from benchmark.data import ImageSet, Task
+    from benchmark.data.image_set import IntArray
     from benchmark.methods.requirements import Start, TransferContext
     from benchmark.statistics import Interval
     from benchmark.training import TrainedNetwork, Trainer
@@ -52,6 +53,27 @@ class Result:
     references: Mapping[str, Score] = field(default_factory=dict)
     arrays: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def unequal_class_scores(labels: IntArray, predicted: IntArray) -> dict[str, Score]:
+    """Return two references to read an accuracy by, if the judged classes are strongly unequal; else none.
+
+    ``class_mean`` is the mean of the accuracies of all classes, of which ``chance`` is one over their number.
+    ``largest_class`` is the accuracy of the answer that is always the largest class.
+
+    Args:
+        labels: Labels of M judged images.
+        predicted: Predicted labels.
+    """
+    import numpy as np
+
+    from benchmark.data.remarks import is_unequal
+
+    _, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if not is_unequal(counts):
+        return {}
+    accuracies = np.bincount(label, predicted == labels) / counts
+    return {"class_mean": Score(float(accuracies.mean())), "largest_class": Score(float(counts.max() / len(labels)))}
 
 
 class Protocol:

@@ -13,6 +13,7 @@ from benchmark.hashing import content_key, derive_seed
 from benchmark.methods import TransferContext
 from benchmark.settings import ADDED_LATER
 from protocols import PROTOCOLS, Protocol, Result, Score
+from protocols.base import unequal_class_scores
 from protocols.splits import check_validation_split, class_order, images_by_class, make_task, smallest_class
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Distillation(Protocol):
     classes, drawn by the run's seed. Evaluated images are in no training and no class mean.
 
     References: chance, and ``teacher_ncm``, the nearest mean of the student's training images in the teacher's
-    embedding.
+    embedding. If classes are strongly unequal, also the mean over classes and the share of the largest class.
     """
 
     percent: ClassVar[int] = 100
@@ -131,7 +132,7 @@ class Distillation(Protocol):
         def draw(c: int, images: IntArray) -> IntArray:
             if not self.settings.images_per_class:
                 return images
-            rng = np.random.default_rng(derive_seed(seed, "training images", data.name, c))
+            rng = np.random.default_rng(derive_seed(seed, "training images", data.seed_name, c))
             return np.sort(rng.permutation(images)[: self.settings.images_per_class])
 
         teacher, student = self.classes(data)
@@ -166,7 +167,11 @@ class Distillation(Protocol):
             n=len(labels),
             student=student,
             teacher=teacher,
-            references={**scores, "chance": Score(1 / len(task.classes))},
+            references={
+                **scores,
+                "chance": Score(1 / len(task.classes)),
+                **unequal_class_scores(labels, predicted["student"]),
+            },
             arrays={
                 "classes": np.asarray(task.classes, np.int32),
                 "images": task.held_out.astype(np.int32),

@@ -38,7 +38,7 @@ class Episodic(Protocol):
         return sample_episodes(
             data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
             query=self.settings.queries, episodes=self.count,
-            seed=derive_seed(seed, "episodes", self.name, data.name),
+            seed=derive_seed(seed, "episodes", self.name, data.seed_name),
         )  # fmt: skip
 
     def disjoint_episodes(self, data: ImageSet, seed: int) -> Episodes:
@@ -47,7 +47,7 @@ class Episodic(Protocol):
 
         return sample_disjoint_episodes(
             data, data.split(self.settings.split), way=self.fields["way"], shot=self.fields["shot"],
-            query=self.settings.queries, seed=derive_seed(seed, "disjoint episodes", self.name, data.name),
+            query=self.settings.queries, seed=derive_seed(seed, "disjoint episodes", self.name, data.seed_name),
         )  # fmt: skip
 
     def result(

@@ -14,6 +14,7 @@ from benchmark.hashing import content_key
 from benchmark.methods import TransferContext
 from benchmark.settings import ADDED_LATER
 from protocols import PROTOCOLS, Protocol, Result, Score
+from protocols.base import unequal_class_scores
 from protocols.splits import check_validation_split, class_order, images_by_class, make_task, smallest_class
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ def _evaluate(
     intervals["old_within_old"] = image_interval(scores[is_old, :old].argmax(1) == labels[is_old])
     references = {name: Score(interval.mean, (interval,)) for name, interval in intervals.items()}
     references["harmonic"] = Score(harmonic_mean(references["old"].value, references["new"].value))
+    references |= unequal_class_scores(labels, predicted)
     interval = image_interval(correct)
     return Evaluation(Score(interval.mean, (interval,)), references, arrays)
 

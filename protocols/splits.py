@@ -23,7 +23,7 @@ def class_order(data: ImageSet, purpose: str) -> tuple[int, ...]:
 
     if purpose in data.orders:
         return data.orders[purpose]
-    order = np.random.default_rng(derive_seed(0, "class order", data.name)).permutation(len(data.classes))
+    order = np.random.default_rng(derive_seed(0, "class order", data.seed_name)).permutation(len(data.classes))
     return tuple(order.tolist())
 
 

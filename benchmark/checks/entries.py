@@ -19,6 +19,7 @@ from benchmark.data import DATASETS
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
 from benchmark.registry import Registry
+from benchmark.system.files import expand_user
 from protocols import PROTOCOLS, Protocol
 
 REGISTRIES: dict[Kind, Registry[Any]] = {
@@ -60,7 +61,7 @@ def candidate(name: str, kind: Kind | None, root: Path, overrides: tuple[str, ..
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="check-")))
         if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
-            path = Path(match[1]).expanduser()
+            path = expand_user(match[1])
             kind, entry = _entry_of_file(path, match[2], kind)
             stack.enter_context(REGISTRIES[kind].override(path.stem, entry))
             yield Candidate(kind, path.stem, entry, root, scratch, file=path.resolve(), overrides=overrides)

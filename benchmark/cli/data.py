@@ -39,8 +39,8 @@ def list_(data: Data = None) -> None:
       python -m benchmark data list
     """
     from benchmark.data import DATASETS
-    from benchmark.data.dataset_store import list_imports
     from benchmark.data.published import PublishedDataset, data_set
+    from benchmark.data.sets.folder import describe_own_imports
     from benchmark.display.tables import print_table
 
     root = data_root(data)
@@ -49,8 +49,7 @@ def list_(data: Data = None) -> None:
         loader = data_set(name) if DATASETS.usable(name) else None
         state = "embedded" if loader else "cannot be used"
         rows.append([name, loader.state(root) if isinstance(loader, PublishedDataset) else state, DATASETS.help(name)])
-    names = {row[0] for row in rows}
-    rows += [[path.name, "imported", "from a folder"] for path in list_imports(root) if path.name not in names]
+    rows += map(list, describe_own_imports(root))
     print_table(f"data sets, imported ones in {root / 'sets'}", ["name", "state", "what it is"], rows)
 
 
@@ -71,10 +70,11 @@ def show(
     """
     import numpy as np
 
-    from benchmark.data.published import data_set, open_data_set
+    from benchmark.data.published import PublishedDataset, data_set, open_data_set
     from benchmark.display.tables import print_table
 
-    images = open_data_set(data_set(dataset), data_root(data), _progress())
+    loader, root = data_set(dataset), data_root(data)
+    images = open_data_set(loader, root, _progress())
     rows = []
     for split, classes in images.splits.items():
         counts = [len(images.indices_of([c])) for c in classes]
@@ -92,6 +92,9 @@ def show(
         f"{images.label}: {height} x {width} x {channels}, fingerprint {images.fingerprint[:12]}", columns, rows
     )
     print_table("\nfor the record", ["what", "value"], [[k, _short(v)] for k, v in images.describe().items()])
+    if isinstance(loader, PublishedDataset):
+        for line in loader.remarks(loader.require_import(root, _progress())):
+            tell(line)
 
 
 @enter(app, "download")
@@ -175,12 +178,12 @@ def verify(
       python -m benchmark data verify cub
     """
     from benchmark.data.dataset_store import list_imports
-    from benchmark.data.memory_map import verify_checksums
+    from benchmark.data.memory_map import check_pixels
 
     root = data_root(data)
     folders = [_published(name).require_import(root, _progress()) for name in datasets or ()] or list_imports(root)
     for folder in dict.fromkeys(folders):
-        index = verify_checksums(folder, _progress())
+        index = check_pixels(folder, _progress(), again=True)
         tell(f"{index.name}: {index.shape[0]:,} images, all as recorded")
 
 

@@ -30,6 +30,13 @@ def verify(
             help="Weights file of a pretrained teacher: a record holds its hash, not its path.",
         ),
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.datasets,
+            help="Data set, as folder:PATH, if the images of your own folder are not imported here.",
+        ),
+    ] = None,
     fresh_teacher: Annotated[
         bool, typer.Option("--fresh-teacher", help="Train the teacher again instead of loading the stored one.")
     ] = False,
@@ -45,6 +52,7 @@ def verify(
     Examples:
       python -m benchmark verify f7dc95105cbe --results results/reference
       python -m benchmark verify f7dc95105cbe --results results/reference --fresh-teacher
+      python -m benchmark verify 4be61a02 --dataset folder:/scratch/photos
     """
     from benchmark.display.progress_bar import Bar
     from benchmark.experiment.verification import reproduce
@@ -55,8 +63,9 @@ def verify(
     record = store.resolve(run)
     progress = InterruptibleProgress(Bar(), stopped=interrupts.stop_requested)
     reproduction = reproduce(
-        record, store.arrays(record), data_root(data), device, progress, teacher=teacher, fresh_teacher=fresh_teacher
-    )
+        record, store.arrays(record), data_root(data), device, progress, teacher=teacher, dataset=dataset,
+        fresh_teacher=fresh_teacher,
+    )  # fmt: skip
     for line in reproduction.lines:
         print(line)  # noqa: T201
     if not reproduction.equal:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,10 +16,20 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmark.errors import InputError, os_reason
+from benchmark.system.files import open_plain
 from benchmark.system.progress import Progress
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".zip")
 _BLOCK = 1 << 20
+_HEADER = 1 << 16
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Members that say something of the next one. ``tarfile`` reads them whole, so their size is limited."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,14 @@ def _extract(archive: Path, folder: Path, progress: Progress, limits: Limits) ->
         total = archive.stat().st_size
         progress.begin(f"unpack {archive.name}", max(1, total >> 20))
         _Unpacking(archive, folder, limits, max(limits.small, limits.ratio * total)).run(progress)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        raise InputError(f"archive {archive} is damaged or cut off ({_reason(error)}); get it again") from None
-    except RuntimeError as error:  # zipfile: a member needs a password
-        raise InputError(f"archive {archive} cannot be unpacked ({_reason(error)})") from None
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot unpack {archive} to {folder.parent} ({os_reason(error)})") from None
+    except RuntimeError as error:  # zipfile: a member needs a password
+        raise InputError(f"archive {archive} cannot be unpacked ({_reason(error)})") from None
+    except Exception as error:  # a damaged archive can raise anything
+        raise InputError(f"archive {archive} is damaged or cut off ({_reason(error)}); get it again") from None
     finally:
         progress.end()
 
@@ -133,15 +143,19 @@ class _Unpacking:
         return path
 
     def _tar(self) -> Generator[_Member]:
-        with self._archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
-            for info in tar:
-                if not (info.isreg() or info.isdir()):
-                    raise self._refused(f"its member {info.name!r} is a link or a device")
-                yield _Member(info.name, info.isdir(), partial(_open, tar, info), raw.tell())
+        try:
+            with open_plain(self._archive) as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Header) as tar:
+                while (info := tar.next()) is not None:
+                    tar.members.clear()  # type: ignore[attr-defined]  # it keeps them all
+                    if not (info.isreg() or info.isdir()):
+                        raise self._refused(f"its member {info.name!r} is a link or a device")
+                    yield _Member(info.name, info.isdir(), partial(_open, tar, info), raw.tell())
+        except _HeaderRefused as error:
+            raise self._refused(str(error)) from None
 
     def _zip(self) -> Generator[_Member]:
         position = 0
-        with zipfile.ZipFile(self._archive) as archive:
+        with open_plain(self._archive) as raw, zipfile.ZipFile(raw) as archive:
             for info in archive.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -153,6 +167,29 @@ class _Unpacking:
         return InputError(
             f"archive {self._archive} is not unpacked: {reason}; if you trust it, unpack it and name its folder"
         )
+
+
+class _HeaderRefused(Exception):
+    """A header that is refused before it is read."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose size is limited before it is read; ``_proc_member`` is what tarfile has subclasses override."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > _HEADER:
+            raise _HeaderRefused(f"one of its headers has {self.size >> 10:,} KiB")
+        if self.type == tarfile.XGLTYPE:  # what they say is kept to the end
+            tar.pax_size = getattr(tar, "pax_size", 0) + self.size  # type: ignore[attr-defined]
+            if tar.pax_size > _HEADER:  # type: ignore[attr-defined]
+                raise _HeaderRefused(f"its global headers have more than {_HEADER >> 10:,} KiB")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _HeaderRefused(f"its member {self.name!r} is a sparse file")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise _HeaderRefused("one of its members is a sparse file")
 
 
 def _open(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

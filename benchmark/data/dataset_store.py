@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.data.published import PublishedDataset, text_of, unfinished_folder
+from benchmark.data.published import PublishedDataset, default_data_root, text_of, unfinished_folder
 from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
 from benchmark.settings import build_settings
@@ -105,11 +105,13 @@ def import_dataset(
         elif {**dataclasses.asdict(dataset.Settings()), **index.settings} != values:
             raise InputError(
                 f"data set {dataset.name} is imported with {_listed(index.settings)}; to import it with "
-                f"{_listed(values)}, first: python -m benchmark data remove {shlex.quote(dataset.name)}"
+                f"{_listed(values)}, first: {_removal(dataset, root)}"
             )
         else:
             progress.say(f"{dataset.name} is imported already")
         shutil.rmtree(unfinished, ignore_errors=True)
+        for line in dataset.remarks(target):
+            progress.say(line)
         return index
 
 
@@ -194,6 +196,12 @@ def _delete(folder: Path) -> int:
     folder.rename(scratch / folder.name)
     shutil.rmtree(scratch)
     return size
+
+
+def _removal(dataset: PublishedDataset, root: Path) -> str:
+    """Return the command that removes a set's import."""
+    words = ["python", "-m", "benchmark", "data", "remove", dataset.typed_name]
+    return shlex.join(words if root == default_data_root() else [*words, "--data", str(root)])
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -18,8 +18,11 @@ class ImageFormat:
         resize: how other shapes become square. ``squash`` changes the aspect ratio. ``centre`` scales the shorter side
             to 8/7 of ``size`` (as 256 to 224) and crops the centre. ``cover`` scales it to ``size`` and crops the
             centre.
+        upright: turn photographs as their EXIF orientation says. Of published sets the stored pixels count, for which
+            their boxes are given.
     """
 
     size: int
     channels: int = 3
     resize: Resize = "squash"
+    upright: bool = False

@@ -25,11 +25,13 @@ class ImportInfo:
         pixels: hash of all images, so that a fingerprint does not read them.
         variant: import settings that are not the defaults, such as ``size=224``.
         facts: crop, resize policy and source files, for the record.
+        own: True if the set is a folder of the user.
     """
 
     pixels: str
     variant: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    own: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +95,19 @@ class ImageSet:
 
     @property
     def label(self) -> str:
-        """The name in records: the set's name and, after ``+``, the variant of its import."""
-        variant = self.import_info.variant if self.import_info is not None else ""
-        return f"{self.name}+{variant}" if variant else self.name
+        """The name in records: the set's name and, after ``+``, the variant of its import.
+
+        A folder of the user has the first digits of its fingerprint between the two.
+        """
+        info = self.import_info
+        if info is None:
+            return self.name
+        return "+".join(filter(None, (self.name, self.fingerprint[:8] if info.own else "", info.variant)))
+
+    @property
+    def seed_name(self) -> str:
+        """The name that random streams depend on. Folders of the user share one: what they are called cannot matter."""
+        return "folder" if self.import_info is not None and self.import_info.own else self.name
 
     @cached_property
     def fingerprint(self) -> str:

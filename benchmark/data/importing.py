@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import warnings
 from collections import deque
@@ -11,19 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.data.decoding import RawImage, Undecodable, decode
 from benchmark.data.image_format import ImageFormat
 from benchmark.data.memory_map import MapIndex, MapWriter, chunk_rows
 from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
 from benchmark.system.progress import Progress
-
-RawImage = Path | bytes | npt.NDArray[np.uint8]
-"""An image file, an encoded image, or pixels H x W x C."""
 
 
 class ImageSource(Protocol):
@@ -48,6 +46,8 @@ class ImageList:
         rotations: N, quarter turns against the clock, applied after resizing; None is no rotation.
         official_test: N flags of the published test images; None if there are none.
         facts: further facts for records.
+        own: of a folder of the user, its ``path`` and its class split, for the index. Copies of an image then share a
+            group, and count as test images if one of them is one.
 
     Raises:
         InputError: the numbers of images and labels differ, or a class has no image.
@@ -62,6 +62,7 @@ class ImageList:
     rotations: npt.NDArray[np.int64] | None = None
     official_test: npt.NDArray[np.bool_] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self.labels):
@@ -151,7 +152,8 @@ def import_images(
     spans = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
     writer = MapWriter(folder, shape)
     progress.begin(f"import {name}", count)
-    pool = ThreadPoolExecutor(max(1, workers))
+    pool, stopped = ThreadPoolExecutor(max(1, workers)), Event()
+    failures: list[Undecodable] = []
     try:
         keys = _chunk_keys(image_list, spans)
         done = writer.resume(keys)
@@ -161,105 +163,83 @@ def import_images(
             from PIL import Image
 
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for span, key, pixels in _decoded_chunks(pool, image_list, spans[done:], keys[done:], 2 * workers):
-                writer.append(pixels, key)
+            chunks = _decoded_chunks(pool, stopped, image_list, spans[done:], keys[done:], 2 * workers)
+            for span, key, pixels, failed in chunks:
+                failures += failed
+                if not failures:
+                    writer.append(pixels, key)
                 progress.advance(span.stop, "images")
+        if failures:
+            raise _undecodable(failures)
+        groups, official_test = np.arange(count), image_list.official_test
+        if image_list.own is not None:
+            from benchmark.data.copies import group_copies
+
+            groups = group_copies(writer.pixels())
+            if official_test is not None:
+                official_test = np.isin(groups, groups[official_test])
         return writer.finish(
-            target, name=name, classes=image_list.classes, labels=image_list.labels, groups=np.arange(count),
-            official_test=image_list.official_test, settings=settings, facts=image_list.facts,
+            target, name=name, classes=image_list.classes, labels=image_list.labels, groups=groups,
+            official_test=official_test, settings=settings, facts=image_list.facts, own=image_list.own,
         )  # fmt: skip
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)
         progress.end()
 
 
+_Decoded = tuple[npt.NDArray[np.uint8], list[Undecodable]]
+"""The pixels of a chunk, and the errors of its images that do not decode."""
+
+
 def _decoded_chunks(
-    pool: ThreadPoolExecutor, image_list: ImageList, spans: Sequence[slice], keys: Sequence[str], ahead: int
-) -> Iterator[tuple[slice, str, npt.NDArray[np.uint8]]]:
+    pool: ThreadPoolExecutor,
+    stopped: Event,
+    image_list: ImageList,
+    spans: Sequence[slice],
+    keys: Sequence[str],
+    ahead: int,
+) -> Iterator[tuple[slice, str, npt.NDArray[np.uint8], list[Undecodable]]]:
     """Yield decoded chunks in order, with up to ``ahead`` further chunks in the pool."""
-    waiting: deque[tuple[slice, str, Future[npt.NDArray[np.uint8]]]] = deque()
+    waiting: deque[tuple[slice, str, Future[_Decoded]]] = deque()
     for span, key in zip(spans, keys, strict=True):
-        waiting.append((span, key, pool.submit(_decode_chunk, image_list, image_list.images[span], span)))
+        waiting.append((span, key, pool.submit(_decode_chunk, image_list, image_list.images[span], span, stopped)))
         if len(waiting) > ahead:
-            first, first_key, pixels = waiting.popleft()
-            yield first, first_key, pixels.result()
-    for first, first_key, pixels in waiting:
-        yield first, first_key, pixels.result()
+            first, first_key, decoded = waiting.popleft()
+            yield first, first_key, *decoded.result()
+    for first, first_key, decoded in waiting:
+        yield first, first_key, *decoded.result()
 
 
 def _decode_chunk(
-    image_list: ImageList, images: Sequence[RawImage] | npt.NDArray[np.uint8], span: slice
-) -> npt.NDArray[np.uint8]:
-    decoded = []
+    image_list: ImageList, images: Sequence[RawImage] | npt.NDArray[np.uint8], span: slice, stopped: Event
+) -> _Decoded:
+    """Decode the images of a chunk; one that does not decode stays black. Nothing more is decoded once stopped."""
+    form = image_list.image_format
+    decoded = np.zeros((span.stop - span.start, form.size, form.size, form.channels), np.uint8)
+    failed = []
     for i, image in enumerate(images, span.start):
+        if stopped.is_set():
+            break
         box = image_list.boxes[i] if image_list.boxes is not None else None
-        pixels = decode(image, image_list.image_format, box, f"number {i}")
-        decoded.append(pixels if image_list.rotations is None else np.rot90(pixels, image_list.rotations[i]))
-    return np.stack(decoded)
+        try:
+            pixels = decode(image, form, box, f"number {i}")
+        except Undecodable as error:
+            failed.append(error)
+            continue
+        decoded[i - span.start] = pixels if image_list.rotations is None else np.rot90(pixels, image_list.rotations[i])
+    return decoded, failed
 
 
-def decode(
-    raw: RawImage, image_format: ImageFormat, box: npt.NDArray[np.float64] | None = None, name: str = ""
-) -> npt.NDArray[np.uint8]:
-    """Decode one image.
-
-    Args:
-        raw: an image file, an encoded image, or pixels H x W x C.
-        image_format: format of the result.
-        box: left, top, right and bottom of the part to keep, in pixels; None keeps all.
-        name: name of an image without a file, for the message.
-
-    Returns:
-        uint8 pixels, size x size x channels.
-
-    Raises:
-        InputError: the image does not decode.
-    """
-    from PIL import Image
-
-    shape = (image_format.size, image_format.size, image_format.channels)
-    if isinstance(raw, np.ndarray) and raw.shape == shape and box is None:
-        return raw
-    try:
-        if isinstance(raw, np.ndarray):
-            opened = Image.fromarray(raw.squeeze())
-        else:
-            opened = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
-        with opened:
-            image = opened.convert("RGB" if image_format.channels == 3 else "L")
-        if box is not None:
-            image = _cropped(image, box)
-        return np.asarray(_resized(image, image_format)).reshape(shape)
-    except Exception as error:  # every decoder has its own errors
-        source = f"file {raw}" if isinstance(raw, Path) else name
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise InputError(
-            f"image {source} does not decode ({reason}); replace or remove it, then repeat the command"
-        ) from None
-
-
-def _cropped(image: Any, box: npt.NDArray[np.float64]) -> Any:
-    left, top, right, bottom = (round(float(edge)) for edge in box)
-    left, top = max(0, left), max(0, top)
-    right, bottom = min(image.width, right), min(image.height, bottom)
-    if right <= left or bottom <= top:
-        raise ValueError(f"the bounding box {box.tolist()} lies outside its {image.width} x {image.height} pixels")
-    return image.crop((left, top, right, bottom))
-
-
-def _resized(image: Any, image_format: ImageFormat) -> Any:
-    from PIL import Image
-
-    if image.size == (image_format.size, image_format.size):
-        return image
-    if image_format.resize == "squash":
-        return image.resize((image_format.size, image_format.size), Image.Resampling.LANCZOS)
-    side = round(image_format.size * 8 / 7) if image_format.resize == "centre" else image_format.size
-    scale = side / min(image.size)
-    width, height = (max(side, round(length * scale)) for length in image.size)
-    left, top = (width - image_format.size) // 2, (height - image_format.size) // 2
-    image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return image.crop((left, top, left + image_format.size, top + image_format.size))
+def _undecodable(failures: Sequence[Undecodable]) -> InputError:
+    """Return one error that names the images that do not decode, at most ten of them."""
+    if len(failures) == 1:
+        return failures[0]
+    named = ", ".join(f"{failure.source} ({failure.reason})" for failure in failures[:10])
+    more = f" and {len(failures) - 10:,} more" if len(failures) > 10 else ""
+    return InputError(
+        f"{len(failures):,} images do not decode: {named}{more}; replace or remove them, then repeat the command"
+    )
 
 
 def _chunk_keys(image_list: ImageList, spans: Sequence[slice]) -> list[str]:

@@ -1,7 +1,8 @@
 """The stored form of an imported set: a folder with memory-mapped pixels, annotations, an index and checksums.
 
 ``images.npy`` holds uint8 pixels, N x H x W x C. ``annotations.npz`` holds labels, groups and official test flags.
-``index.json`` holds the rest. The folder is built under another name and renamed when it is complete on disk.
+``index.json`` holds the rest, with checksums of everything and of itself. The folder is built under another name and
+renamed when it is complete on disk.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
-import zipfile
+import shlex
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import InputError
 from benchmark.hashing import content_key
+from benchmark.system.files import open_plain, write_atomically
 from benchmark.system.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-FORMAT = 1
+FORMAT = 2
 _CHUNK_BYTES = 4 << 20
 
 
@@ -39,9 +44,11 @@ class MapIndex:
         classes: names of the classes.
         rows: images of a chunk.
         chunks: sha256 of each chunk of pixels, in order.
+        header: sha256 of what stands before the pixels in ``images.npy``.
         annotations: sha256 of ``annotations.npz``.
         settings: import settings.
         facts: further facts for records.
+        own: of a folder of the user, its ``path`` and the class split, ``split`` and ``classes``; None for other sets.
         format: version of the stored form.
     """
 
@@ -50,9 +57,11 @@ class MapIndex:
     classes: tuple[str, ...]
     rows: int
     chunks: tuple[str, ...]
+    header: str
     annotations: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Any] | None = None
     format: int = FORMAT
 
     @property
@@ -106,26 +115,23 @@ def read_index(folder: Path) -> MapIndex | None:
     if not folder.exists():
         return None
     try:
-        values = json.loads(path.read_bytes())
-        if values.pop("format") != FORMAT:
-            raise ValueError("it is of another version of the suite")
+        with open_plain(path) as file:
+            values = json.loads(file.read())
+        if values["format"] != FORMAT:
+            raise _OtherVersion
+        if values.pop("sha256") != content_key(values):
+            raise ValueError("its checksum is not the recorded one")
         for name in ("shape", "classes", "chunks"):
             values[name] = tuple(values[name])
-        index = MapIndex(**values)
-        sizes = (*index.shape, index.rows)
-        if len(index.shape) != 4 or not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(f"images of shape {index.shape} in chunks of {index.rows!r}")
-        if len(index.chunks) != -(-index.shape[0] // index.rows):
-            raise ValueError(
-                f"it has the checksums of {len(index.chunks)} chunks of {index.rows} for {index.shape[0]} images"
-            )
-        return index
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, str(error)) from None
+        return MapIndex(**values)
+    except _OtherVersion:
+        raise _unusable(path, "is of another version of the suite") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unusable(path, f"is damaged ({error})") from None
 
 
 def open_mapped(folder: Path) -> MappedImages:
-    """Open an import without reading its pixels.
+    """Open an import without reading its pixels. ``check_pixels`` compares these with their checksums.
 
     Args:
         folder: the folder of the import.
@@ -140,29 +146,33 @@ def open_mapped(folder: Path) -> MappedImages:
         raise InputError(f"there is no imported data set {folder}")
     path = folder / "annotations.npz"
     try:
-        content = path.read_bytes()
+        with open_plain(path) as file:
+            content = file.read()
         if hashlib.sha256(content).hexdigest() != index.annotations:
             raise ValueError("its checksum is not the recorded one")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            annotations = dict(file)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            annotations = dict(arrays)
         path = folder / "images.npy"
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-        if images.shape != index.shape or images.dtype != np.uint8:
-            raise ValueError(f"it holds {images.dtype} {images.shape}, the index says {index.shape}")
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise _damaged(path, str(error)) from None
+        with open_plain(path) as file:
+            start = os.fstat(file.fileno()).st_size - math.prod(index.shape)
+            if start <= 0 or _sha256(file.read(start)) != index.header:
+                raise ValueError("its header or its size is not the recorded one")
+        images = np.memmap(path, np.uint8, "r", start, index.shape)
+    except (OSError, ValueError) as error:
+        raise _unusable(path, f"is damaged ({error})") from None
     official = annotations.get("official_test")
     return MappedImages(
         index, images, annotations["labels"].astype(np.int64), annotations["groups"].astype(np.int64), official
     )
 
 
-def verify_checksums(folder: Path, progress: Progress) -> MapIndex:
-    """Read every pixel of an import and compare the chunks with their recorded checksums.
+def check_pixels(folder: Path, progress: Progress, *, again: bool = False) -> MapIndex:
+    """Compare the pixels of an import with their recorded checksums, once for each process and state of the file.
 
     Args:
         folder: the folder of the import.
         progress: reports the work.
+        again: compare them even if this process has done so.
 
     Returns:
         The index of the import.
@@ -170,21 +180,37 @@ def verify_checksums(folder: Path, progress: Progress) -> MapIndex:
     Raises:
         InputError: a chunk or a file differs.
     """
-    import numpy as np
-
     mapped = open_mapped(folder)
     index = mapped.index
-    progress.begin(f"verify {index.name}", index.shape[0])
+    path = folder / "images.npy"
+    facts = os.stat(path)
+    state = (str(path.resolve()), facts.st_ino, facts.st_size, facts.st_mtime_ns, index.pixels)
+    if state in _CHECKED and not again:
+        return index
+    spans = [slice(n * index.rows, min((n + 1) * index.rows, index.shape[0])) for n in range(len(index.chunks))]
+    progress.begin(f"check {index.name}", index.shape[0])
+    started = time.perf_counter()
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))  # hashing releases the interpreter's lock
     try:
-        for number, checksum in enumerate(index.chunks):
-            rows = slice(number * index.rows, (number + 1) * index.rows)
-            if _sha256(np.ascontiguousarray(mapped.images[rows])) != checksum:
-                last = min(rows.stop, index.shape[0]) - 1
-                raise _damaged(folder / "images.npy", f"images {rows.start} to {last} are not those recorded")
-            progress.advance(min(rows.stop, index.shape[0]), "images")
+        found = pool.map(lambda span: _sha256(mapped.images[span]), spans)
+        for span, checksum, recorded in zip(spans, found, index.chunks, strict=True):
+            if checksum != recorded:
+                raise _unusable(path, f"is damaged (images {span.start} to {span.stop - 1} are not those recorded)")
+            progress.advance(span.stop, "images")
     finally:
+        pool.shutdown(cancel_futures=True)
         progress.end()
+    seconds = time.perf_counter() - started
+    if seconds >= 1:
+        progress.say(
+            f"{index.name}: {math.prod(index.shape) / 1e9:.1f} GB compared with their checksums, {seconds:.0f} s"
+        )
+    _CHECKED.add(state)
     return index
+
+
+_CHECKED: set[tuple[str, int, int, int, str]] = set()
+"""Files of pixels that this process has compared with their checksums: path, inode, size, time, checksum."""
 
 
 class MapWriter:
@@ -220,15 +246,14 @@ class MapWriter:
         """
         import numpy as np
 
-        from benchmark.system.files import write_atomically
-
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": self._shape})
-        self._start = len(header.getvalue())
+        self._header = header.getvalue()
+        self._start = len(self._header)
         lines: list[str] = []
         if self._journal.exists() and self._path.exists():
             with self._path.open("rb") as file:
-                if file.read(self._start) == header.getvalue():
+                if file.read(self._start) == self._header:
                     for line, key in zip(self._journal.read_text("ascii", "replace").splitlines(), keys, strict=False):
                         size = min(self._rows, self._shape[0] - len(lines) * self._rows) * self._bytes
                         if line != f"{key} {_sha256(file.read(size))}":
@@ -237,7 +262,7 @@ class MapWriter:
         self._checksums = [line.split()[1] for line in lines]
         write_atomically(self._journal, "".join(f"{line}\n" for line in lines).encode())
         with self._path.open("r+b" if self._path.exists() else "w+b") as file:
-            file.write(header.getvalue())
+            file.write(self._header)
             file.truncate(self._start + self._done * self._bytes)
         return len(lines)
 
@@ -269,6 +294,7 @@ class MapWriter:
         official_test: npt.NDArray[np.bool_] | None,
         settings: Mapping[str, Any],
         facts: Mapping[str, Any],
+        own: Mapping[str, Any] | None = None,
     ) -> MapIndex:
         """Write annotations and index, flush everything to disk and rename the folder.
 
@@ -281,13 +307,12 @@ class MapWriter:
             official_test: N flags of the published test images; None if there are none.
             settings: import settings.
             facts: further facts for records.
+            own: of a folder of the user, its path and class split.
 
         Returns:
             The index of the import.
         """
         import numpy as np
-
-        from benchmark.system.files import write_atomically
 
         if self._done != self._shape[0]:
             raise ValueError(f"{self._done} of {self._shape[0]} images are written")
@@ -297,16 +322,25 @@ class MapWriter:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         index = MapIndex(
-            name, self._shape, tuple(classes), self._rows, tuple(self._checksums),
-            hashlib.sha256(buffer.getvalue()).hexdigest(), dict(settings), dict(facts),
+            name, self._shape, tuple(classes), self._rows, tuple(self._checksums), _sha256(self._header),
+            _sha256(buffer.getvalue()), dict(settings), dict(facts), own,
         )  # fmt: skip
+        values = dataclasses.asdict(index)
         write_atomically(self._folder / "annotations.npz", buffer.getvalue())
         with self._path.open("r+b") as file:
             os.fsync(file.fileno())
-        write_atomically(self._folder / "index.json", (json.dumps(dataclasses.asdict(index)) + "\n").encode())
+        write_atomically(
+            self._folder / "index.json", (json.dumps({**values, "sha256": content_key(values)}) + "\n").encode()
+        )
         self._journal.unlink()
         self._folder.rename(target)
         return index
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Return the pixels that are written, mapped from disk."""
+        import numpy as np
+
+        return np.memmap(self._path, np.uint8, "r", self._start, (self._done, *self._shape[1:]))
 
     @property
     def _done(self) -> int:
@@ -317,9 +351,13 @@ def _sha256(content: Any) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _damaged(path: Path, reason: str) -> InputError:
-    name = path.parent.name
-    return InputError(
-        f"imported data file {path} is damaged ({reason}); remove it with "
-        f"`python -m benchmark data remove {name}` and import it again"
-    )
+class _OtherVersion(Exception):
+    """The index is of another version of the stored form."""
+
+
+def _unusable(path: Path, reason: str) -> InputError:
+    folder = path.parent
+    words = ["python", "-m", "benchmark", "data", "remove", folder.name]
+    if folder.parent.name == "sets":
+        words += ["--data", str(folder.parent.parent)]
+    return InputError(f"imported data file {path} {reason}; remove it with `{shlex.join(words)}` and import it again")

@@ -15,13 +15,14 @@ from annotated_types import Ge, Le
 from benchmark.data.download import Download
 from benchmark.data.image_format import Resize
 from benchmark.errors import InputError
+from benchmark.system.files import expand_user
 from benchmark.system.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from benchmark.data import ImageSet
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.importing import ImageList
-    from benchmark.data.memory_map import MapIndex
+    from benchmark.data.memory_map import MapIndex, MappedImages
     from benchmark.registry import Resolved
 
 
@@ -100,17 +101,24 @@ class PublishedDataset:
             root: the data root.
 
         Raises:
-            InputError: the set is not imported; the message is the command that imports it.
+            InputError: the set is not imported, and the message is the command that imports it; or its pixels are not
+                those recorded.
         """
-        from benchmark.data.image_set import ImageSet, ImportInfo
-        from benchmark.data.memory_map import open_mapped
+        from benchmark.data.memory_map import check_pixels, open_mapped
 
-        mapped = open_mapped(self.require_import(root, Silent()))
+        folder = self.require_import(root, Silent())
+        check_pixels(folder, Silent())
+        return self.image_set(open_mapped(folder))
+
+    def image_set(self, mapped: MappedImages) -> ImageSet:
+        """Return the image set of an opened import."""
+        from benchmark.data.image_set import ImageSet, ImportInfo
+
         index = mapped.index
         split = self.split(index)
         facts = {"import": dict(index.settings), **index.facts}
         return ImageSet(
-            name=self.name,
+            name=self.name if index.own is None else index.name,
             images=mapped.images,
             labels=mapped.labels,
             groups=mapped.groups,
@@ -121,8 +129,17 @@ class PublishedDataset:
             orders=self.orders(index),
             official_test=mapped.official_test,
             split_name=split.name,
-            import_info=ImportInfo(index.pixels, self.variant(index), facts),
+            import_info=ImportInfo(index.pixels, self.variant(index), facts, own=index.own is not None),
         )
+
+    @property
+    def typed_name(self) -> str:
+        """The name as it is typed in any working directory."""
+        return self.name
+
+    def remarks(self, import_folder: Path) -> list[str]:
+        """Return what a user should know of an import, one line each; nothing of a published set."""
+        return []
 
     def variant(self, index: MapIndex) -> str:
         """Return the settings of an import that are not the defaults, such as ``crop=true+size=224``."""
@@ -205,7 +222,7 @@ class PublishedDataset:
             if not self.is_downloaded(root):
                 raise InputError(f"the files of {self.name} are not there; type: {self.import_command(root)}")
             return self.download_folder(root)
-        path = from_path.expanduser()
+        path = expand_user(from_path)
         if not path.exists():
             raise InputError(f"{path} does not exist; --from names {self.path}")
         return path
@@ -246,11 +263,22 @@ def open_data_set(loader: Callable[[Path], ImageSet], root: Path, progress: Prog
     Args:
         loader: a loader, as ``data_set`` returns it.
         root: the data root.
-        progress: reports the work of a set that is imported on first use.
+        progress: reports the work: the import on first use, and the check of all pixels, once for each process.
     """
     if isinstance(loader, PublishedDataset):
-        loader.require_import(root, progress)
+        from benchmark.data.memory_map import check_pixels
+
+        check_pixels(loader.require_import(root, progress), progress)
     return loader(root)
+
+
+def absolute_name(name: str) -> str:
+    """Return the name of a data set with the whole path in place of one that depends on the working directory."""
+    try:
+        loader = data_set(name)
+    except InputError:  # it is named where the data set is opened
+        return name
+    return loader.typed_name if isinstance(loader, PublishedDataset) else name
 
 
 def unfinished_folder(import_folder: Path) -> Path:

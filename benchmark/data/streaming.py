@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.data.importing import RawImage
+from benchmark.data.decoding import RawImage
 from benchmark.errors import InputError
+from benchmark.system.files import open_plain
 
 
 class LazyImages:
@@ -90,7 +90,7 @@ class NpzImages:
         size = rows * height * width * channels
         try:
             content = self._file.read(size)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        except Exception as error:  # a damaged archive can raise anything
             raise self._damaged(str(error)) from None
         if len(content) < size:
             raise self._damaged("it is short")
@@ -99,13 +99,15 @@ class NpzImages:
 
     def _open(self) -> tuple[int, int, int, int]:
         try:
+            open_plain(self._path).close()  # a FIFO would be waited for
             archive = self._open_files.enter_context(zipfile.ZipFile(self._path))
             self._file = self._open_files.enter_context(archive.open(f"{self._name}.npy"))
             self._next = 0
             version = np.lib.format.read_magic(self._file)
-            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = reader[version](self._file)
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if version != (1, 0):  # the others are for longer headers, which are read whole
+                raise ValueError(f"an array in version {version} of the format")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(self._file)
+        except Exception as error:  # a damaged archive can raise anything
             self._close()
             raise self._damaged(str(error)) from None
         if len(shape) != 4 or fortran or dtype != np.uint8:
@@ -118,4 +120,6 @@ class NpzImages:
         self._file = None
 
     def _damaged(self, reason: str) -> InputError:
-        return InputError(f"file {self._path} is damaged ({reason}); get it again")
+        return InputError(
+            f"file {self._path} is damaged ({reason.splitlines()[0] if reason else 'cut off'}); get it again"
+        )

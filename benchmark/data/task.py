@@ -52,6 +52,8 @@ class Task:
 def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
     """Hold out a share of each class's groups. The result does not depend on a seed.
 
+    Copies of held-out images, and of images of other classes of the set, are left out of training.
+
     Args:
         data: the image set.
         classes: class indices of the task.
@@ -60,16 +62,20 @@ def hold_out(data: ImageSet, classes: tuple[int, ...], fraction: float) -> Task:
     Raises:
         DoesNotApply: a class keeps no training image.
     """
-    rng = np.random.default_rng(derive_seed(0, "hold out", data.name))
+    rng = np.random.default_rng(derive_seed(0, "hold out", data.seed_name))
     train, held_out = [], []
     for c in classes:
         images = data.indices_of([c])
         groups = rng.permutation(np.unique(data.groups[images]))
         is_held_out = np.isin(data.groups[images], groups[: round(fraction * len(groups))])
-        if is_held_out.all():
-            raise DoesNotApply(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
         train.append(images[~is_held_out])
         held_out.append(images[is_held_out])
+    others = np.flatnonzero(~np.isin(data.labels, classes))
+    judged = np.unique(data.groups[np.concatenate([*held_out, others])])
+    train = [images[~np.isin(data.groups[images], judged)] for images in train]
+    for c, images in zip(classes, train, strict=True):
+        if not len(images):
+            raise DoesNotApply(f"data set {data.name}: class {data.classes[c]!r} has no image left to train on")
     return Task(data, classes, np.concatenate(train), np.concatenate(held_out))
 
 
@@ -98,7 +104,7 @@ def split_by_group(data: ImageSet, *, test: float, val: float) -> Mapping[Split,
         split_of[group[official]] = names.index("test")
     for c in range(len(data.classes)):
         class_groups = np.unique(group[data.labels == c])
-        rng = np.random.default_rng(derive_seed(0, "three sides", data.name, c))
+        rng = np.random.default_rng(derive_seed(0, "three sides", data.seed_name, c))
         free = rng.permutation(class_groups[split_of[class_groups] < 0])
         tested = round(test * len(free)) if official is None else 0
         parts = np.split(free, [tested, tested + round(val * (len(free) - tested))])

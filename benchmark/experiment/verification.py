@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.data.published import PublishedDataset, data_set, open_data_set
 from benchmark.errors import InputError
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan, make_plan
@@ -19,7 +21,7 @@ from benchmark.experiment.request import Request
 from benchmark.records.run_label import parse_label
 from benchmark.records.schema import Record, determined
 from benchmark.settings import SECTIONS
-from benchmark.system.progress import Progress
+from benchmark.system.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class Reproduction:
     """The result in words, with a line for each difference."""
 
 
-def plan_from_record(record: Record, data_root: Path, teacher: str | None = None) -> Plan:
+def plan_from_record(record: Record, data_root: Path, teacher: str | None = None, dataset: str | None = None) -> Plan:
     """Return the plan of a recorded run.
 
     Args:
         record: the record.
         data_root: the folder of data sets.
         teacher: the weights file of a pretrained teacher; a record holds its name and hash only.
+        dataset: the data set, such as ``folder:PATH``; None is that of the record. The images of a user's folder are
+            found in the data root by their fingerprint.
 
     Raises:
         InputError: this version would run something else; the message lists the differences.
@@ -52,10 +56,21 @@ def plan_from_record(record: Record, data_root: Path, teacher: str | None = None
         if not (name == "name" and section in ("protocol", "method"))
     ]
     preset, _ = parse_label(str(record["preset"]))
-    dataset = record.get("data", {}).get("name", record["dataset"])
-    request = Request(record["protocol"], record["method"], dataset, preset, tuple(overrides), complete=True)
-    plan = make_plan(request, data_root)
+    facts = record.get("data", {})
+    is_own = record["dataset"].startswith("folder:")
+    name = dataset or (record["dataset"] if is_own else facts.get("name", record["dataset"]))
+    request = Request(record["protocol"], record["method"], name, preset, tuple(overrides), complete=True)
+    loader = data_set(name)
+    if is_own and isinstance(loader, PublishedDataset):
+        loader = dataclasses.replace(loader, needs=facts.get("import", {}))
+    plan = make_plan(request, data_root, opened={name: open_data_set(loader, data_root, Silent())} if is_own else None)
     spec = plan.spec(record["seed"])
+    recorded = config["dataset"]["fingerprint"]
+    if dataset is not None and plan.data.fingerprint != recorded:
+        raise InputError(
+            f"{dataset} is not the data set that {record['key'][:12]} records: its fingerprint is "
+            f"{plan.data.fingerprint[:8]}, the recorded one {recorded[:8]}"
+        )
     if spec.key != record["key"]:
         differences = "; ".join(_differences("", config, spec.config()))
         raise InputError(f"this version would not run what {record['key'][:12]} records: {differences}")
@@ -70,6 +85,7 @@ def reproduce(
     progress: Progress,
     *,
     teacher: str | None = None,
+    dataset: str | None = None,
     fresh_teacher: bool,
 ) -> Reproduction:
     """Measure a recorded run again and compare the results bit for bit. Nothing is saved.
@@ -81,6 +97,7 @@ def reproduce(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: shows the work.
         teacher: the weights file of a pretrained teacher.
+        dataset: the data set, such as ``folder:PATH``; None is that of the record.
         fresh_teacher: whether to train the teacher again even if a trained one is stored.
 
     Raises:
@@ -88,7 +105,7 @@ def reproduce(
     """
     from benchmark.training import TeacherStore, select_device
 
-    plan = plan_from_record(record, data_root, teacher)
+    plan = plan_from_record(record, data_root, teacher, dataset)
     spec = plan.spec(record["seed"])
     with tempfile.TemporaryDirectory() as scratch:
         teachers = TeacherStore(Path(scratch) if fresh_teacher else data_root / "teachers")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmark.errors import InputError, os_reason
 from benchmark.methods import METHODS
+from benchmark.system.files import expand_user
 
 
 def write_method(name: str, folder: Path) -> Path:
@@ -36,7 +37,7 @@ def write_method(name: str, folder: Path) -> Path:
         raise InputError(f"there is a method {name!r} already; choose another name")
     if importlib.util.find_spec(module) is not None:
         raise InputError(f"there is a Python module {module} already; choose another name")
-    folder = folder.expanduser()
+    folder = expand_user(folder)
     replacements = {
         "my-method": name,
         "my_method": module,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from benchmark.data.published import absolute_name
 from benchmark.errors import InputError
 from benchmark.records.store import Store
 from benchmark.sweep.executors.base import Executor, Observer, Outcome, SweepConfig
@@ -85,7 +87,8 @@ def run_sweep(
     if not plan.selected:
         return []
     plan.store.check_writable()
-    write_grid(plan.config.results / _LAST_GRID, plan.blocks)
+    located = [dataclasses.replace(b, datasets=tuple(map(absolute_name, b.datasets))) for b in plan.blocks]
+    write_grid(plan.config.results / _LAST_GRID, located)
     return run_jobs(plan.selected, make_executor(plan, executor), observe)
 
 

@@ -1,12 +1,15 @@
-"""Atomic writes, and names for damaged files."""
+"""Atomic writes, names for damaged files, and files of users."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,3 +36,21 @@ def set_aside(path: Path) -> Path:
     aside = next(name for name in names if not name.exists())
     path.rename(aside)
     return aside
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file of the user for reading, without waiting for what is no plain file.
+
+    Raises:
+        OSError: the file cannot be opened, or is a folder, FIFO, device or socket.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise OSError(errno.EINVAL, "it is no plain file", str(path))
+
+
+def expand_user(path: str | Path) -> Path:
+    """Return the path with a leading ``~`` or ``~NAME`` replaced; the home of an unknown user is left as it stands."""
+    return Path(os.path.expanduser(path))

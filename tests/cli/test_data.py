@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmark.data import DATASETS
+from benchmark.data import DATASETS, memory_map
+from benchmark.report.page.runs import rerun_command
 from benchmark.system.network import is_offline
 from tests.data import layouts
 
@@ -140,8 +142,10 @@ def test_list_verify_and_remove_an_import(call: Call, cub: Path, tmp_path: Path)
     assert state("cub") == "not here"
     (stored,) = (tmp_path / "data/sets").glob("folder-*")
     (tmp_path / "photos/kind 0/new.jpg").write_bytes((tmp_path / "photos/kind 0/0.jpg").read_bytes())
-    assert state(stored.name) == "imported"
-    assert call("data", "remove", stored.name).returncode == 0
+    (label,) = re.findall(r"folder:photos\+[0-9a-f]{8}", call("data", "list").stdout)
+    assert state(label) == "imported"
+    for command in ("show", "verify", "remove"):
+        assert call("data", command, label).returncode == 0
     assert not stored.exists()
     again = call("data", "remove", "cub")
     assert again.returncode == 2
@@ -225,3 +229,66 @@ def test_unwritable_data_root_is_reported(call: Call, cub: Path) -> None:
     done = call("data", "import", "cub", "--from", str(cub), "--data", "/dev/null/x")
     assert done.returncode == 2
     assert "cannot keep data sets in /dev/null/x/sets" in done.stderr.splitlines()[-1]
+
+
+def test_own_images_are_found_by_their_fingerprint(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was run on ``folder:photos`` is verified and asked for from another folder, and without the images."""
+    layouts.write_folder(tmp_path / "photos", classes=8)
+    grid = ["--protocols", "distill-same", "--methods", "ce", "--datasets", "folder:photos", "--limit-steps", "2"]
+    call("data", "import", "folder:photos", "--set", "size=16")
+    swept = call("sweep", *grid, "--results", "r", "-j", "1")
+    assert swept.returncode == 0, swept.stderr
+    words = ["run", "--protocol", "distill-same", "--method", "ce", "--dataset", "folder:photos", "--limit-steps", "2"]
+    assert call(*words, "--results", "r", "--mode", "force").returncode == 0  # with this process's threads
+    (path,) = (tmp_path / "r").glob("*.json")
+    record = json.loads(path.read_text())
+    assert str(tmp_path) not in path.read_text()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    results = ["--results", str(tmp_path / "r")]
+    status = call("status", *results)
+    assert status.returncode == 0, status.stderr
+    moved = (tmp_path / "photos").rename(tmp_path / "moved")
+    equal = call("verify", record["key"], *results)
+    assert (equal.returncode, "equal bit for bit" in equal.stdout) == (0, True), equal.stdout + equal.stderr
+    again = shlex.split(rerun_command(record))[3:]
+    known = call(*again, "--limit-steps", "2", *results, "--mode", "only-cache")
+    assert known.returncode == 0, known.stderr
+
+    assert call("data", "remove", record["dataset"]).returncode == 0
+    missing = call("verify", record["key"], *results)
+    assert missing.returncode == 2
+    assert "--dataset folder:PATH" in missing.stderr
+    equal = call("verify", record["key"], *results, "--dataset", f"folder:{moved}")  # imported at 16 pixels, too
+    assert (equal.returncode, "equal bit for bit" in equal.stdout) == (0, True), equal.stdout + equal.stderr
+    (moved / "kind 0/0.jpg").unlink()
+    other = call("verify", record["key"], *results, "--dataset", f"folder:{moved}")
+    assert other.returncode == 2
+    assert "is not the data set that" in other.stderr
+
+
+def test_remedy_of_another_size_works_as_printed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_folder(tmp_path / "my photos")
+    assert call("data", "show", "folder:my photos").returncode == 0
+    refused = call("data", "import", "folder:my photos", "--set", "size=32")
+    assert refused.returncode == 2
+    remedy = re.search(r"first: python -m benchmark (data remove .*)", refused.stderr)
+    assert remedy is not None
+    monkeypatch.chdir("/")
+    removed = call(*shlex.split(remedy[1]))
+    assert removed.returncode == 0, removed.stderr
+    assert call("data", "import", f"folder:{tmp_path / 'my photos'}", "--set", "size=32").returncode == 0
+
+
+def test_damaged_pixels_are_not_trained_on(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_folder(tmp_path / "photos", classes=8)
+    words = ["run", "--protocol", "distill-same", "--method", "ce", "--dataset", "folder:photos", *SMOKE]
+    assert call(*words, "--results", "r").returncode == 0
+    (pixels,) = (tmp_path / "data/sets").glob("folder-*/images.npy")
+    content = bytearray(pixels.read_bytes())
+    content[len(content) // 2] ^= 128
+    pixels.write_bytes(content)
+    monkeypatch.setattr(memory_map, "_CHECKED", set())  # as another process
+    harmed = call(*words, "--results", "other")
+    assert harmed.returncode == 2
+    assert "images.npy is damaged (images 0 to" in harmed.stderr.splitlines()[-1]

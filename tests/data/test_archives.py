@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -8,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmark.data.archives import Limits, extract, is_archive
 from benchmark.errors import InputError
@@ -152,3 +157,102 @@ def test_extract_refuses_encrypted_archives(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(InputError, match="password"):
         extract([tmp_path / "x.zip"], tmp_path / "out", Silent())
+
+
+def header(kind: bytes, content: bytes, name: str = "x") -> bytes:
+    """A member of a kind that says something of the next one, and the next one, which is empty."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = len(content), kind
+    last = tarfile.TarInfo(f"file {name}")
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512) + last.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(**values: str) -> bytes:
+    lines = b""
+    for name, value in values.items():
+        rest = f" {name.replace('_', '.')}={value}\n"
+        length = len(rest.encode()) + 1
+        while len(str(length)) + len(rest.encode()) != length:
+            length += 1
+        lines += f"{length}{rest}".encode()
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (header(tarfile.GNUTYPE_LONGNAME, bytes(200_000)), "one of its headers has 195 KiB"),
+        (header(tarfile.GNUTYPE_LONGLINK, bytes(200_000)), "one of its headers has 195 KiB"),
+        (header(tarfile.XHDTYPE, bytes(200_000)), "one of its headers has 195 KiB"),
+        (header(tarfile.XGLTYPE, bytes(200_000)), "one of its headers has 195 KiB"),
+        (
+            b"".join(header(tarfile.XGLTYPE, pax(**{f"key{n}": "x" * 40_000}), f"{n}") for n in range(3)),
+            "its global headers have more than 64 KiB",
+        ),
+        (header(tarfile.GNUTYPE_SPARSE, b""), "is a sparse file"),
+        (
+            header(tarfile.XHDTYPE, pax(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="9")),
+            "one of its members is a sparse file",
+        ),
+        (b"".join(header(tarfile.GNUTYPE_LONGNAME, b"a")[:1024] for _ in range(2000)), "maximum recursion depth"),
+    ],
+    ids=["long name", "long link", "pax", "global pax", "many global pax", "sparse", "pax sparse", "chain"],
+)
+def test_extract_limits_headers_before_it_reads_them(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "x.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(InputError, match=reason):
+        extract([tmp_path / "x.tar"], tmp_path / "out", Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_extract_reads_headers_of_common_size(tmp_path: Path) -> None:
+    name = "folder/" * 40 + "long name"
+    content = header(tarfile.GNUTYPE_LONGNAME, name.encode() + b"\0") + header(tarfile.XHDTYPE, pax(path="ä" * 90))
+    (tmp_path / "x.tar").write_bytes(content + bytes(1024))
+    extract([tmp_path / "x.tar"], tmp_path / "out", Silent())
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == ["long name", "ä" * 90]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_extract_does_not_wait_for_a_fifo(tmp_path: Path) -> None:
+    for name in ("x.tar", "x.zip"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InputError, match="no plain file"):
+            extract([tmp_path / name], tmp_path / "out", Silent())
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("samples")
+    for name, mode in FORMS.items():
+        if name.endswith(".zip"):
+            write_zip(folder / name, ("a/b.txt", b"text" * 40, 0), ("c", bytes(600), 0))
+        else:
+            write_tar(
+                folder / name,
+                (member("a/b.txt", size=160), b"text" * 40),
+                (member("c", size=600), bytes(600)),
+                mode=mode,
+            )
+    return {name: (folder / name).read_bytes() for name in FORMS}
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(FORMS)),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 60),
+)
+def test_any_archive_is_unpacked_or_refused(
+    tmp_path: Path, samples: dict[str, bytes], name: str, changes: list[tuple[int, int]], cut: int
+) -> None:
+    content = bytearray(samples[name])
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    archive = tmp_path / name
+    archive.write_bytes(content[: len(content) - cut])
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    with contextlib.suppress(InputError):
+        extract([archive], tmp_path / "out", Silent(), Limits(files=9, small=1 << 20))
+        return
+    assert not (tmp_path / "out").exists()

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.data import DATASETS, memory_map
 from benchmark.data.dataset_store import download_dataset, import_dataset, remove_dataset
+from benchmark.data.sets.folder import describe_own_imports
+from benchmark.data.task import hold_out, split_by_group
 from benchmark.errors import InputError
+from benchmark.hashing import content_key
+from benchmark.spec import content_name
 from benchmark.system.network import offline
 from benchmark.system.progress import Silent
 
@@ -83,7 +88,8 @@ def test_import_settings_are_part_of_the_name_in_records(tmp_path: Path, sources
 def test_import_stays_valid_after_a_setting_was_added(tmp_path: Path, root: Path) -> None:
     folder = Path(shutil.copytree(root / "sets/omniglot", tmp_path / "sets/omniglot"))
     index = json.loads((folder / "index.json").read_text())
-    del index["settings"]["rotations"]
+    del index["settings"]["rotations"], index["sha256"]
+    index["sha256"] = content_key(index)
     (folder / "index.json").write_text(json.dumps(index))
     assert published("omniglot")(tmp_path).fingerprint == published("omniglot")(root).fingerprint
     log = MessageLog()
@@ -195,7 +201,7 @@ def test_folder_reads_its_split_file(tmp_path: Path) -> None:
     assert class_names(data, "test") == ["kind 2", "kind 3"]
     assert data.describe()["split"] == "splits.json"
     (tmp_path / "photos/splits.json").write_text('{"train": ["kind 9"], "val": [], "test": ["kind 11"]}')
-    with pytest.raises(InputError, match=r"class 'kind 11' of split splits\.json is missing"):
+    with pytest.raises(InputError, match=r"splits\.json names class 'kind 11', of which there is no folder"):
         published(name)(tmp_path)
     for text in ("[1]", "{", '{"train": []}'):
         (tmp_path / "photos/splits.json").write_text(text)
@@ -207,7 +213,9 @@ def test_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere cannot be read"):
         published(f"folder:{tmp_path / 'nowhere'}")(tmp_path)
     layouts.write_folder(tmp_path / "photos", classes=1)
-    with pytest.raises(InputError, match="fewer than two class folders; put each image at CLASS/IMAGE"):
+    with pytest.raises(
+        InputError, match=r"fewer than two class folders; passed over: .*; put each image at CLASS/IMAGE"
+    ):
         published(f"folder:{tmp_path / 'photos'}")(tmp_path)
     (tmp_path / "photos" / "kind x").mkdir()
     with pytest.raises(InputError, match="class folder 'kind x' holds no image"):
@@ -217,3 +225,138 @@ def test_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
         import_dataset(published(f"folder:{tmp_path / 'photos'}"), tmp_path, tmp_path, {}, workers=1, progress=Silent())
     with pytest.raises(InputError, match="unknown data set 'folder:'"):
         DATASETS.get("folder:")
+
+
+def test_folders_with_the_same_images_are_one_data_set(tmp_path: Path) -> None:
+    """Splits, random streams and keys follow from the content, not from the folder's name."""
+    layouts.write_folder(tmp_path / "garden")
+    shutil.copytree(tmp_path / "garden", tmp_path / "elsewhere" / "garden copy")
+    one, two = (
+        published(f"folder:{tmp_path / place}")(tmp_path / "root") for place in ("garden", "elsewhere/garden copy")
+    )
+    assert (one.name, two.name) == ("folder:garden", "folder:garden copy")
+    assert one.fingerprint == two.fingerprint
+    assert one.splits == two.splits
+    assert one.seed_name == two.seed_name == "folder"
+    assert one.label == f"folder:garden+{one.fingerprint[:8]}"
+    assert content_name(one.label) == content_name(two.label) == f"folder:{one.fingerprint[:8]}"
+    for split, images in split_by_group(one, test=0.4, val=0.2).items():
+        assert images.tolist() == split_by_group(two, test=0.4, val=0.2)[split].tolist()
+    assert hold_out(one, one.split("train"), 0.3).key == hold_out(two, two.split("train"), 0.3).key
+
+
+def test_content_name_leaves_other_names_as_they_are() -> None:
+    assert content_name("folder:a+b+0123abcd+resize=cover+size=32") == "folder:0123abcd+resize=cover+size=32"
+    assert content_name("folder:x\n+0123abcd") == "folder:0123abcd"
+    for name in ("glyphs", "cub+crop=true+size=224", "folder:0123abcd", "folder:plain"):
+        assert content_name(name) == name
+
+
+def test_import_of_a_folder_is_found_by_its_fingerprint(tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "my photos", splits=True)
+    root = tmp_path / "root"
+    import_dataset(
+        published(f"folder:{tmp_path / 'my photos'}"), root, None, {"size": "24"}, workers=1, progress=Silent()
+    )
+    data = published(f"folder:{tmp_path / 'my photos'}")(root)
+    shutil.rmtree(tmp_path / "my photos")
+    ((label, state, what),) = describe_own_imports(root)
+    assert (label, state) == (data.label, "imported")
+    assert str(tmp_path / "my photos") in what
+    for name in (
+        label,
+        f"folder:{data.fingerprint[:8]}",
+        f"folder:{data.fingerprint}",
+        f"folder:old+{data.fingerprint[:8]}",
+    ):
+        found = published(name)(root)
+        assert (found.label, found.fingerprint) == (data.label, data.fingerprint)
+        assert found.describe()["split"] == "splits.json"
+    missing = "folder:my photos+00000000+size=24"
+    with pytest.raises(InputError, match=r"neither a folder here nor an import in .*--dataset folder:PATH"):
+        published(missing)(root)
+    assert remove_dataset(published(label), root, downloads=False) > 0
+    assert describe_own_imports(root) == []
+
+
+def test_changed_folder_is_imported_again_as_before(tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "photos")
+    dataset = published(f"folder:{tmp_path / 'photos'}")
+    import_dataset(dataset, tmp_path, None, {"size": "24"}, workers=1, progress=Silent())
+    (tmp_path / "photos/kind 3/0.jpg").unlink()
+    log = MessageLog()
+    changed = published(f"folder:{tmp_path / 'photos'}")
+    changed.require_import(tmp_path, log)
+    assert "has changed since its import" in log.lines[0]
+    assert changed(tmp_path).images.shape == (59, 24, 24, 3)
+
+
+def test_import_tells_what_the_user_should_know(tmp_path: Path) -> None:
+    """Files passed over, copies (one of them in another class), and classes of very unequal size."""
+    layouts.write_folder(tmp_path / "photos", classes=5)
+    for i in range(60):
+        layouts.picture(1000 + i, 20, 20).save(tmp_path / "photos" / "kind 0" / f"more{i}.png")
+    shutil.copy(tmp_path / "photos/kind 1/0.jpg", tmp_path / "photos/kind 1/copy.jpg")
+    shutil.copy(tmp_path / "photos/kind 1/1.jpg", tmp_path / "photos/kind 2/other.jpg")
+    log = MessageLog()
+    import_dataset(published(f"folder:{tmp_path / 'photos'}"), tmp_path, None, {}, workers=1, progress=log)
+    assert log.lines[0].startswith("passed over: hidden or system files (1, as .hidden); files without the ending")
+    assert log.lines[1:] == [
+        "2 of 92 images are copies of others, 1 of them in another class, as kind 2/other.jpg of kind 1/1.jpg; "
+        "copies stay on one side of every split",
+        "classes are strongly unequal: 'kind 3' has 6 images, 'kind 0' has 66; read the mean over classes beside the "
+        "accuracy",
+    ]
+    data = published(f"folder:{tmp_path / 'photos'}")(tmp_path)
+    for split in (split_by_group(data, test=0.4, val=0.2),):
+        sides = [set(data.groups[images].tolist()) for images in split.values()]
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+
+
+def test_folders_of_parts_give_official_test_images(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("test", 2)):
+        for c in range(4):
+            (tmp_path / "x" / part / f"c{c}").mkdir(parents=True)
+            for i in range(count):
+                layouts.picture(10 * c + i + 100 * count, 16, 16).save(tmp_path / "x" / part / f"c{c}" / f"{i}.png")
+    shutil.copy(tmp_path / "x/test/c1/0.png", tmp_path / "x/train/c1/copy.png")
+    data = published(f"folder:{tmp_path / 'x'}")(tmp_path)
+    assert np.bincount(data.labels).tolist() == [5, 6, 5, 5]
+    assert data.official_test is not None
+    assert np.bincount(data.labels[data.official_test]).tolist() == [2, 3, 2, 2]  # with the copy
+
+
+def test_photographs_of_a_folder_are_upright(tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "photos", classes=2)
+    exif = Image.Exif()
+    exif[274] = 6
+    half = np.zeros((16, 16, 3), np.uint8)
+    half[:, :8] = 255  # the left of what is stored is the top
+    Image.fromarray(half).save(tmp_path / "photos/kind 0/0.jpg", exif=exif)
+    import_dataset(
+        published(f"folder:{tmp_path / 'photos'}"), tmp_path, None, {"size": "16"}, workers=1, progress=Silent()
+    )
+    image = published(f"folder:{tmp_path / 'photos'}")(tmp_path).images[0]
+    assert image[:7].min() > 200
+    assert image[9:].max() < 50
+
+
+def test_images_that_do_not_decode_are_named_together(tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "photos")
+    for c in range(6):
+        for i in range(2):
+            (tmp_path / f"photos/kind {c}/{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(
+        InputError, match=r"12 images do not decode: .*kind 0/0\.jpg .*kind 4/1\.jpg .* and 2 more; repl"
+    ):
+        published(f"folder:{tmp_path / 'photos'}")(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/images", "~nosuchuser"])
+def test_home_of_an_unknown_user_is_a_folder_that_is_not_there(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match=r"nosuchuser.* cannot be read"):
+        published(f"folder:{path}")(tmp_path)
+    with pytest.raises(InputError, match=r"nosuchuser.* does not exist; --from names"):
+        import_dataset(published("cub"), tmp_path, Path(path), {}, workers=1, progress=Silent())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import memory_map
-from benchmark.data.memory_map import MapWriter, chunk_rows, open_mapped, read_index, verify_checksums
+from benchmark.data.memory_map import MapWriter, check_pixels, chunk_rows, open_mapped, read_index
 from benchmark.errors import InputError
 from benchmark.system.progress import Silent
 
@@ -57,7 +58,7 @@ def test_written_set_is_opened(tmp_path: Path, whole: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {"images.npy", "annotations.npz", "index.json"}
     assert not (tmp_path / "part").exists()
     assert np.array_equal(np.load(whole / "images.npy"), IMAGES)
-    assert verify_checksums(whole, Silent()) == read_index(whole)
+    assert check_pixels(whole, Silent()) == read_index(whole)
     flags = np.arange(11) > 5
     write(tmp_path / "part", tmp_path / "other", official_test=flags)
     opened_flags = open_mapped(tmp_path / "other").official_test
@@ -84,7 +85,7 @@ def test_opening_reads_no_pixels(whole: Path, monkeypatch: pytest.MonkeyPatch) -
     (whole / "images.npy").write_bytes(content)
     open_mapped(whole)
     with pytest.raises(InputError, match=r"images\.npy is damaged \(images 4 to 7 are not those recorded\); remove it"):
-        verify_checksums(whole, Silent())
+        check_pixels(whole, Silent())
 
 
 @pytest.mark.parametrize("filename", ["images.npy", "annotations.npz", "index.json"])
@@ -160,3 +161,50 @@ def test_writer_refuses_to_finish_an_incomplete_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a chunk of"):
         writer.append(CHUNKS[2], "two")
     assert not (tmp_path / "whole").exists()
+
+
+def test_any_flipped_bit_is_found_before_the_set_is_used(whole: Path) -> None:
+    """Of pixels, header and annotations some bits; of the index every byte."""
+    assert check_pixels(whole, Silent()).name == "sample"
+    for path in sorted(whole.iterdir()):
+        content = path.read_bytes()
+        step = 1 if path.name == "index.json" else 13
+        for place in range(0, len(content), step):
+            harmed = bytearray(content)
+            harmed[place] ^= 1 << (place % 8)
+            path.write_bytes(harmed)
+            with pytest.raises(InputError, match=rf"{path.name} is (damaged|of another version)") as caught:
+                check_pixels(whole, Silent(), again=True)
+            assert "\n" not in str(caught.value)
+        path.write_bytes(content)
+    assert check_pixels(whole, Silent(), again=True).shape == SHAPE
+
+
+def test_pixels_are_checked_once_for_each_state_of_the_file(whole: Path) -> None:
+    class Counted(Silent):
+        times = 0
+
+        def begin(self, title: str, steps: int) -> None:
+            self.times += 1
+
+    counted = Counted()
+    for _ in range(3):
+        check_pixels(whole, counted)
+    assert counted.times == 1
+    path = whole / "images.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(InputError, match="images 8 to 10 are not those recorded"):
+        check_pixels(whole, counted)
+    assert counted.times == 2
+
+
+def test_remedy_names_the_data_root(tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "my root" / "sets").mkdir(parents=True)
+    moved = whole.rename(tmp_path / "my root" / "sets" / "folder-a b")
+    (moved / "index.json").write_text("{}")
+    remedy = rf"`python -m benchmark data remove 'folder-a b' --data '{tmp_path}/my root'`"
+    with pytest.raises(InputError, match=remedy):
+        open_mapped(moved)

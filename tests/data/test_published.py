@@ -16,6 +16,7 @@ from PIL import Image
 from benchmark.data import class_splits
 from benchmark.data.class_splits import load_class_split
 from benchmark.data.task import split_by_group
+from benchmark.data.unpickling import load_pickle
 from benchmark.errors import InputError
 from benchmark.hashing import content_key
 
@@ -362,3 +363,88 @@ def test_incomplete_set_is_refused(tmp_path: Path, sources: Path, monkeypatch: p
     with pytest.raises(InputError, match="does not exist; --from names a folder with"):
         imported("miniimagenet", tmp_path, tmp_path / "nowhere")
     assert not list((tmp_path / "sets").glob("[!.]*"))
+
+
+def test_cifar100_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
+    layouts.write_cifar100(tmp_path / "c")
+    batch = load_pickle(tmp_path / "c/train")
+    batch["data"] = batch["data"].view(np.ndarray)
+    for changed, reason in (
+        (batch["data"].astype(np.float32) / 255, "its pixels are float32, not uint8"),
+        (batch["data"].astype(np.int16), "its pixels are int16, not uint8"),
+        (batch["data"].tolist(), "its pixels are list, not uint8"),
+        (batch["data"][:, :3000], "its pixels have the shape"),
+    ):
+        (tmp_path / "c/train").write_bytes(pickle.dumps({**batch, "data": changed}))
+        with pytest.raises(InputError, match=f"c/train is not a batch of CIFAR-100 .*{reason}"):
+            imported("cifar100", tmp_path, tmp_path / "c")
+    for label in (2**70, 2**40, float("inf"), -1, 100):
+        labels = [label, *batch["fine_labels"][1:]]
+        (tmp_path / "c/train").write_bytes(pickle.dumps({**batch, "fine_labels": labels}))
+        with pytest.raises(InputError, match=r"c/train is not a batch of CIFAR-100 .*its labels"):
+            imported("cifar100", tmp_path, tmp_path / "c")
+
+
+def test_cifar100_batches_as_tools_rewrite_them(tmp_path: Path, root: Path) -> None:
+    """Keys and names of bytes; pixels whose channels come last."""
+    layouts.write_cifar100(tmp_path / "c")
+    for name in ("train", "test"):
+        batch = load_pickle(tmp_path / "c" / name)
+        pixels = batch["data"].view(np.ndarray).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        content = {b"data": pixels, b"fine_labels": np.array(batch["fine_labels"])}
+        (tmp_path / "c" / name).write_bytes(pickle.dumps(content))
+    names = [name.encode() for name in layouts.CIFAR_CLASSES]
+    (tmp_path / "c/meta").write_bytes(pickle.dumps({b"fine_label_names": names}))
+    assert imported("cifar100", tmp_path, tmp_path / "c").fingerprint == published("cifar100")(root).fingerprint
+
+
+def test_miniimagenet_pickles_with_keys_of_bytes(tmp_path: Path, root: Path) -> None:
+    layouts.write_mini_cache(tmp_path / "m")
+    for path in (tmp_path / "m").glob("*.pkl"):
+        values = load_pickle(path)
+        values["image_data"] = values["image_data"].view(np.ndarray)
+        rows = {name.encode(): np.asarray(rows, np.float64) for name, rows in values["class_dict"].items()}
+        path.write_bytes(pickle.dumps({b"image_data": values["image_data"], b"class_dict": rows}))
+    data = imported("miniimagenet", tmp_path, tmp_path / "m")
+    assert data.classes == published("miniimagenet")(root).classes
+    path.write_bytes(pickle.dumps({**values, "class_dict": {name: [0, 1] for name in values["class_dict"]}}))
+    with pytest.raises(InputError, match="an image has two classes, or one twice"):
+        imported("miniimagenet", tmp_path / "other", tmp_path / "m")
+
+
+@pytest.mark.parametrize("change", ["bom", "blanks", "semicolons", "tabs"])
+def test_lists_that_a_spreadsheet_has_saved_are_read(tmp_path: Path, root: Path, change: str) -> None:
+    layouts.write_mini_csv(tmp_path / "m")
+    for path in (tmp_path / "m").glob("*.csv"):
+        comma = {"bom": ",", "blanks": " , ", "semicolons": ";", "tabs": "\t"}[change]
+        text = path.read_text().replace(",", comma).replace("\n", "\r\n")
+        path.write_bytes(text.encode("utf-8-sig" if change == "bom" else "utf-8"))
+    assert imported("miniimagenet", tmp_path, tmp_path / "m").fingerprint == published("miniimagenet")(root).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "words", "reason"),
+    [
+        ("images", 3, "3 ../../outside.jpg", "row 3: its file lies outside of the folder images"),
+        ("images", 3, "3 /etc/passwd", "row 3: its file lies outside of the folder images"),
+        ("bounding_boxes", 5, "5 1.0 1.0 nan inf", "row 5: its box 1.0 1.0 nan inf lies in no picture"),
+        ("bounding_boxes", 5, "5 1 1 1e300 20", "row 5: its box .* lies in no picture"),
+        ("bounding_boxes", 5, "5 -4 1 20 20", "row 5: its box .* lies in no picture"),
+        ("bounding_boxes", 5, "5 1 1 0 20", "row 5: its box .* lies in no picture"),
+        ("bounding_boxes", 5, "5 1 1 x 20", "row 5: its box is not made of numbers"),
+        ("image_class_labels", 5, "5 999", "row 5: there is no class '999'"),
+        ("train_test_split", 5, "5 yes", "row 5: it is neither 0 nor 1"),
+        ("image_class_labels", 5, "5 1\n5 2", "line 6: 5 stands twice"),
+        ("classes", 5, "5", "line 5: '5'"),
+    ],
+)
+def test_cub_tables_are_checked_row_by_row(
+    tmp_path: Path, sources: Path, table: str, row: int, words: str, reason: str
+) -> None:
+    place = Path(shutil.copytree(sources / "CUB_200_2011", tmp_path / "cub"))
+    lines = (place / f"{table}.txt").read_text().splitlines()
+    lines[row - 1] = words
+    (place / f"{table}.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=rf"{table}\.txt is damaged \({reason}") as caught:
+        imported("cub", tmp_path, place)
+    assert "\n" not in str(caught.value)

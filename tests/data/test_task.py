@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmark.data import ImageSet
-from benchmark.data.task import split_by_group
+from benchmark.data.task import hold_out, split_by_group
 from benchmark.errors import InputError
 
 
@@ -74,3 +74,29 @@ def test_split_by_group_refuses_a_class_of_too_few_groups(tiny: ImageSet) -> Non
     groups[tiny.labels == 4] += groups.max() + 1
     with pytest.raises(InputError, match=rf"{tiny.classes[4]!r} has 2 groups of images, which test = 0\.4"):
         split_by_group(dataclasses.replace(tiny, groups=groups), test=0.4, val=0.2)
+
+
+def test_hold_out_leaves_copies_of_judged_images_out_of_training(tiny: ImageSet) -> None:
+    """An image of a training class has a copy in a test class, and one a copy in another training class."""
+    base = tiny.splits["train"]
+    plain = hold_out(tiny, base, 0.25)
+    groups = tiny.groups.copy()
+    copied = plain.train[0]
+    groups[tiny.groups == groups[copied]] = groups[tiny.indices_of(tiny.splits["test"])[0]]
+    held = plain.held_out[-1]
+    second = plain.train[tiny.labels[plain.train] == base[1]][0]
+    groups[tiny.groups == tiny.groups[second]] = groups[held]
+    data = dataclasses.replace(tiny, groups=groups)
+    task = hold_out(data, base, 0.25)
+    novel = data.groups[np.flatnonzero(~np.isin(data.labels, base))]
+    assert not set(data.groups[task.train]) & {*data.groups[task.held_out], *novel}
+    assert len(task.train) < len(plain.train)
+    everything = dataclasses.replace(tiny, groups=np.zeros_like(tiny.groups))
+    with pytest.raises(InputError, match="has no image left to train on"):
+        hold_out(everything, base, 0.25)
+
+
+def test_hold_out_of_sets_without_copies_is_a_share_of_each_class(tiny: ImageSet) -> None:
+    task = hold_out(tiny, tiny.splits["train"], 0.25)
+    assert np.bincount(tiny.labels[task.held_out])[:18].tolist() == [6] * 18
+    assert sorted([*task.train, *task.held_out]) == tiny.indices_of(tiny.splits["train"]).tolist()

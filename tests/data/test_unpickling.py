@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import pickle
 import random
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from benchmark.data.unpickling import load_pickle
+from benchmark.data.unpickling import as_labels, as_names, load_pickle
 from benchmark.errors import InputError
 
 from .layouts import python2_pickle
@@ -138,3 +141,105 @@ def test_load_pickle_raises_only_input_errors_for_damaged_files(tmp_path: Path, 
 def test_load_pickle_refuses_an_html_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged or not a pickle"):
         load(tmp_path / "x", b"<!DOCTYPE html><html>Sign in</html>")
+
+
+LARGE = 2**61 - 1
+"""All its multiples have the hash 0."""
+
+
+def nested_tuples(depth: int) -> bytes:
+    """A pickle of a dictionary whose key is a tuple that takes 2 ** depth steps to hash."""
+    content = b"\x80\x04)"
+    for place in range(depth):
+        content += b"\x94h%ch%c\x86" % (place, place)
+    return content + b"\x94}h%cK\x01s." % depth
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (pickle.dumps({number * LARGE: 0 for number in range(1, 300)}), "too large a number"),
+        (pickle.dumps({number * LARGE for number in range(1, 300)}, 4), "too large a number"),
+        (pickle.dumps({number * LARGE for number in range(1, 300)}, 2), "too large a number"),
+        (
+            pickle.dumps(collections.OrderedDict((number * LARGE, 0) for number in range(1, 300)), 2),
+            "too large a number",
+        ),
+        (nested_tuples(60), "a key of type tuple"),
+        (b"(lp" + b"9" * 4000 + b"\n.", "a place that is no number"),
+        (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b".", "cut off"),
+        (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "more bytes than the file has"),
+        (b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b".", "cut off"),
+    ],
+    ids=["dictionary", "set", "set of protocol 2", "pairs", "tuples", "memo", "bytes", "bytearray", "frame"],
+)
+def test_load_pickle_refuses_what_costs_more_than_the_file(tmp_path: Path, content: bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        load(tmp_path / "x", content)
+
+
+def test_load_pickle_refuses_many_copies_of_one_part(tmp_path: Path) -> None:
+    """Two bytes of a pickle may ask for another array of all bytes before them."""
+    one = python2_pickle(np.zeros(100_000, np.uint8))
+    start, end = one[:-1], one[-1:]
+    assert load(tmp_path / "x", one).nbytes == 100_000
+    text = b"X" + (100_000).to_bytes(4, "little") + bytes(100_000) + b"q\x63"
+    encode = b"c_codecs\nencode\nq\x64"
+    bomb = start[:2] + b"(" + text + encode + b"h\x64h\x63\x85R" * 50 + b"l" + end
+    with pytest.raises(InputError, match="far more data than the file has"):
+        load(tmp_path / "x", bomb)
+
+
+def test_load_pickle_reads_keys_of_bytes_as_text(tmp_path: Path) -> None:
+    value = {b"data": b"raw \xff", b"names": {b"n01": [1, 2]}, 3: {b"deep": {b"kept": 1}}}
+    expected = {"data": b"raw \xff", "names": {"n01": [1, 2]}, 3: {"deep": {b"kept": 1}}}
+    for protocol in range(6):
+        assert load(tmp_path / "x", pickle.dumps(value, protocol)) == expected
+    with pytest.raises(InputError, match="two entries called 'data'"):
+        load(tmp_path / "x", pickle.dumps({b"data": 1, "data": 2}))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_load_pickle_reads_common_containers(tmp_path: Path, protocol: int) -> None:
+    grouped: dict[str, list[int]] = collections.defaultdict(list)
+    grouped["a"].append(1)
+    counted: dict[str, int] = collections.defaultdict(int, b=2)
+    value = [grouped, counted, {"c", 1}]
+    assert load(tmp_path / "x", pickle.dumps(value, protocol)) == [{"a": [1]}, {"b": 2}, {"c", 1}]
+
+
+def test_labels_of_any_whole_type_are_read() -> None:
+    for values in ([0, 2, 1], (0, 2, 1), [0.0, 2.0, 1.0], np.array([[0], [2], [1]], np.uint8), np.array([0, 2, 1.0])):
+        assert as_labels(values, 3).tolist() == [0, 2, 1]
+    assert as_labels([], 3).tolist() == []
+    assert as_names([b"a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [2**70], [2**40], [float("inf")], [float("nan")], [-1], [3], [0.5], ["0"], [True], [[0]], None, "012", {0: 1},
+        np.zeros((2, 2)), np.array(["0"]), np.array([True]), np.array(0),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_other_labels_are_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match="its labels"):
+        as_labels(values, 3)
+
+
+_VALUES = {"data": ARRAYS[0], "labels": [1, 2, 3], "names": {"a": (1.5, b"x"), "b": {4, 5}}}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    protocol=st.integers(0, 5),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, 40),
+)
+def test_any_pickle_is_read_or_refused(tmp_path: Path, protocol: int, changes: list[tuple[int, int]], cut: int) -> None:
+    content = bytearray(pickle.dumps(_VALUES, protocol))
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    with contextlib.suppress(InputError):
+        load(tmp_path / "x", bytes(content[: len(content) - cut]))

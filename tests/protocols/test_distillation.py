@@ -15,6 +15,7 @@ from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.training import TrainedNetwork, class_means, principal_components
 from protocols import PROTOCOLS, Result
+from protocols.base import unequal_class_scores
 from protocols.splits import class_order
 
 from ..embedded import EMBEDDED
@@ -330,3 +331,28 @@ def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) 
     assert weights.min() == pytest.approx(2 / (1 + np.e))
     for name in ("distill-same", "distill-cross"):
         assert "train_weights" not in run_plan(teachers, smoke_plan(teachers, name, limit_steps=2)).arrays
+
+
+def test_strongly_unequal_classes_are_told_beside_the_accuracy() -> None:
+    """18 of 20 images are of one class: always answering it is right in 90 %, and in half of the classes."""
+    labels = np.array([0] * 18 + [1] * 2)
+    scores = unequal_class_scores(labels, np.zeros(20, np.int64))
+    assert {name: score.value for name, score in scores.items()} == {"class_mean": 0.5, "largest_class": 0.9}
+    assert unequal_class_scores(labels[11:], labels[11:]) == {}
+
+
+@pytest.mark.parametrize("protocol", ["distill-same", "incremental-1step-1exemplars"])
+def test_runs_on_unequal_classes_have_the_mean_over_classes(tmp_path: Path, tiny: ImageSet, protocol: str) -> None:
+    of_first = tiny.indices_of([0])
+    images = np.concatenate([tiny.images, *[tiny.images[of_first] // n for n in range(2, 11)]])
+    labels = np.concatenate([tiny.labels, np.zeros(9 * len(of_first), np.int64)])
+    unequal = dataclasses.replace(tiny, images=images, labels=labels, groups=np.arange(len(labels)))
+    method = "ce" if protocol == "distill-same" else "finetune"
+    plan = smoke_plan(tmp_path, protocol, method, limit_steps=2)
+    ordered = dataclasses.replace(unequal, orders=dict.fromkeys(("distillation", "incremental"), tuple(range(30))))
+    found = run_plan(tmp_path, dataclasses.replace(plan, data=ordered))
+    assert {"class_mean", "largest_class"} <= set(found.references)
+    assert found.references["largest_class"].value > 1 / 30
+    correct = found.arrays["predicted_student"] == found.arrays["labels"]
+    means = [correct[found.arrays["labels"] == c].mean() for c in np.unique(found.arrays["labels"])]
+    assert found.references["class_mean"].value == pytest.approx(np.mean(means))

@@ -408,6 +408,14 @@ def test_parse_label_splits_at_settings_only(label: str, parts: tuple[str, list[
     assert parse_label(label) == parts
 
 
+def test_page_command_names_a_teachers_file_to_fill_in() -> None:
+    """A record has the hash of a file of weights, not its place."""
+    run = record("kd", 0, 0.5, teacher="timm:resnet18@d5341f1d")
+    command = run_data(parse(make_page([run], [], [])), run["key"])["command"]
+    assert "--teacher timm:resnet18@FILE" in command
+    assert "d5341f1d" not in command
+
+
 def plan_of_command(command: str, data_root: Path) -> tuple[Plan, int]:
     """Return plan and seed of a `run` command."""
     words = shlex.split(command)

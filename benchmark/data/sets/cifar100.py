@@ -30,7 +30,7 @@ def read(folder: Path, settings: Any) -> ImageList:
 
     from benchmark.data.image_format import ImageFormat
     from benchmark.data.importing import ConcatImages, ImageList
-    from benchmark.data.unpickling import load_pickle
+    from benchmark.data.unpickling import as_labels, as_names, load_pickle
     from benchmark.errors import InputError
 
     parts, labels, official = [], [], []
@@ -38,9 +38,9 @@ def read(folder: Path, settings: Any) -> ImageList:
         path = folder / name
         batch = load_pickle(path)
         try:
-            pixels = np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            fine = np.asarray(batch["fine_labels"], np.int64)
+            fine = as_labels(batch["fine_labels"], 100)
             counts = np.bincount(fine, minlength=100)
+            pixels = _pixels(batch["data"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"file {path} is not a batch of CIFAR-100 ({error}); get it again") from None
         if counts.tolist() != [count] * 100 or len(pixels) != len(fine):
@@ -49,14 +49,31 @@ def read(folder: Path, settings: Any) -> ImageList:
         labels.append(fine)
         official.append(np.full(len(fine), name == "test"))
     meta = load_pickle(folder / "meta")
-    names = tuple(meta.get("fine_label_names", ())) if isinstance(meta, dict) else ()
-    if len(set(names)) != 100:
+    try:
+        names = tuple(as_names(meta["fine_label_names"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"file {folder / 'meta'} does not name the classes ({error}); get it again") from None
+    if (len(names), len(set(names))) != (100, 100):
         raise InputError(f"file {folder / 'meta'} does not name 100 classes; get it again")
     return ImageList(
         ConcatImages(*parts), np.concatenate(labels), names, ImageFormat(32),
         tuple(folder / n for n in ("train", "test", "meta")),
         official_test=np.concatenate(official),
     )  # fmt: skip
+
+
+def _pixels(values: Any) -> Any:
+    """Return M x 32 x 32 x 3 pixels, which are stored so, or by channel: M x 3072 or M x 3 x 32 x 32."""
+    import numpy as np
+
+    if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
+        kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise ValueError(f"its pixels are {kind}, not uint8")
+    if values.shape[1:] == (32, 32, 3):
+        return values
+    if values.shape[1:] not in ((3072,), (3, 32, 32)):
+        raise ValueError(f"its pixels have the shape {values.shape}, not M x 3072")
+    return values.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def read_either(prefix: str, split: Callable[[MapIndex | None], ClassSplit]) -> Callable[[Path, Any], ImageList]:
@@ -75,7 +92,7 @@ def read_either(prefix: str, split: Callable[[MapIndex | None], ClassSplit]) -> 
 
         from benchmark.data.image_format import ImageFormat
         from benchmark.data.importing import ConcatImages, ImageList
-        from benchmark.data.unpickling import load_pickle
+        from benchmark.data.unpickling import as_labels, load_pickle
         from benchmark.errors import InputError
 
         if not (folder / f"{prefix}_train.pickle").exists():
@@ -87,10 +104,12 @@ def read_either(prefix: str, split: Callable[[MapIndex | None], ClassSplit]) -> 
         for path, classes in zip(sources, parts.indices(names).values(), strict=True):
             values = load_pickle(path)
             try:
-                pixels, fine = values["data"], np.asarray(values["labels"], np.int64)
+                pixels, fine = values["data"], as_labels(values["labels"], 100)
                 counts = np.bincount(fine, minlength=100)
                 if pixels.dtype != np.uint8 or pixels.shape != (len(fine), 32, 32, 3):
-                    raise ValueError("its images are not uint8 M x 32 x 32 x 3, one for each label")
+                    raise ValueError(
+                        f"its images are {pixels.dtype} {pixels.shape}, not uint8 {(len(fine), 32, 32, 3)}"
+                    )
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(f"file {path} is not a part of {prefix} ({error}); get it again") from None
             count = sum(PER_CLASS.values())

@@ -30,7 +30,7 @@ def read(folder: Path, settings: Any) -> ImageList:
     if not (folder / _FOLDERS).is_dir():
         return read_either("CIFAR_FS", split)(folder, settings)
     classes = tuple(sorted(name for names in split().classes.values() for name in names))
-    files = [sorted((folder / "cifar100/data" / name).glob("*.png")) for name in classes]
+    files = [sorted((folder / "cifar100/data" / name).glob("[!.]*.png")) for name in classes]
     image_list = ImageList(
         [path for paths in files for path in paths],
         np.repeat(np.arange(len(classes)), [len(paths) for paths in files]),

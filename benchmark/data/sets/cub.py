@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.download import Download
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
     from benchmark.data.importing import ImageList
     from benchmark.data.memory_map import MapIndex
+    from benchmark.errors import InputError
 
 CLASSES, IMAGES, TRAINING_IMAGES = 200, 11_788, 5_994
+_LARGEST_SIDE = 100_000
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,29 @@ def read(folder: Path, settings: Any) -> ImageList:
     for name in ("image_class_labels", "train_test_split", "bounding_boxes"):
         if list(tables[name]) != ids:
             raise InputError(f"file {folder / name}.txt does not list the images of images.txt; get it again")
-    classes = list(tables["classes"])
-    try:
-        labels = np.array([classes.index(tables["image_class_labels"][i][0]) for i in ids], np.int64)
-        left, top, width, height = np.array([tables["bounding_boxes"][i] for i in ids], np.float64).T
-    except ValueError as error:
-        raise InputError(f"the tables of {folder} are damaged ({error}); get them again") from None
+    position = {number: c for c, number in enumerate(tables["classes"])}
+    for i in ids:
+        path, label = PurePosixPath(tables["images"][i][0]), tables["image_class_labels"][i][0]
+        if path.is_absolute() or ".." in path.parts or "\\" in str(path):
+            raise _damaged_row(folder, "images", i, "its file lies outside of the folder images")
+        if label not in position:
+            raise _damaged_row(folder, "image_class_labels", i, f"there is no class {label!r}")
+        if tables["train_test_split"][i] not in (["0"], ["1"]):
+            raise _damaged_row(folder, "train_test_split", i, "it is neither 0 nor 1")
+    labels = np.array([position[tables["image_class_labels"][i][0]] for i in ids], np.int64)
+    boxes = np.array([_box(folder, i, tables["bounding_boxes"][i]) for i in ids])
     training = np.array([tables["train_test_split"][i] == ["1"] for i in ids])
-    if (len(classes), len(ids), training.sum()) != (CLASSES, IMAGES, TRAINING_IMAGES):
+    if (len(position), len(ids), training.sum()) != (CLASSES, IMAGES, TRAINING_IMAGES):
         raise InputError(
-            f"{folder} is not whole: {len(classes)} classes, {len(ids)} images, {training.sum()} for training, "
+            f"{folder} is not whole: {len(position)} classes, {len(ids)} images, {training.sum()} for training, "
             f"not {CLASSES}, {IMAGES} and {TRAINING_IMAGES}; get it again"
         )
     return ImageList(
         [folder / "images" / tables["images"][i][0] for i in ids],
         labels,
-        tuple(tables["classes"][c][0] for c in classes),
+        tuple(tables["classes"][c][0] for c in position),
         ImageFormat(settings.size, resize=settings.resize),
-        boxes=np.stack([left, top, left + width, top + height], 1) if settings.crop else None,
+        boxes=boxes if settings.crop else None,
         official_test=~training,
     )
 
@@ -96,12 +104,11 @@ def read_feat(folder: Path, settings: Any) -> ImageList:
         folder: the folder of the files.
         settings: import settings.
     """
-    import csv
-
     import numpy as np
 
     from benchmark.data.image_format import ImageFormat
     from benchmark.data.importing import ImageList
+    from benchmark.data.text_files import read_table
     from benchmark.errors import InputError
 
     if (folder / "images.txt").exists():
@@ -113,11 +120,7 @@ def read_feat(folder: Path, settings: Any) -> ImageList:
     split = by_list("cub-feat")(None)
     for part, names in split.classes.items():
         sources.append(lists / f"{part}.csv")
-        try:
-            with sources[-1].open(newline="") as file:
-                columns, *rows = csv.reader(file, skipinitialspace=True)
-        except (OSError, ValueError, csv.Error) as error:
-            raise InputError(f"file {sources[-1]} cannot be read ({error}); get it again") from None
+        columns, *rows = read_table(sources[-1])
         if columns[:2] != ["filename", "label"] or any(len(row) < 2 or row[0] != Path(row[0]).name for row in rows):
             raise InputError(f"file {sources[-1]} is not a list of filename, label and attributes; get it again")
         if {row[1] for row in rows} != set(names):
@@ -141,16 +144,37 @@ def read_feat(folder: Path, settings: Any) -> ImageList:
 
 def _table(path: Path, columns: int) -> dict[str, list[str]]:
     """Read a table of words: the first word of each row to the others."""
+    from benchmark.data.text_files import read_text
     from benchmark.errors import InputError
 
+    rows: dict[str, list[str]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        row = line.split()
+        if row and len(row) != columns:
+            raise InputError(f"file {path} is damaged (line {number}: {line[:80]!r}); get the data set again")
+        if row and row[0] in rows:
+            raise InputError(f"file {path} is damaged (line {number}: {row[0]} stands twice); get the data set again")
+        if row:
+            rows[row[0]] = row[1:]
+    return rows
+
+
+def _box(folder: Path, row: str, words: Sequence[str]) -> list[float]:
+    """Return left, top, right and bottom of a box that is given by its left, top, width and height."""
     try:
-        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"file {path} cannot be read ({error}); get the data set again") from None
-    bad = next((row for row in rows if len(row) != columns), None)
-    if bad is not None or not rows:
-        raise InputError(f"file {path} is damaged (a row {bad}); get the data set again")
-    return {row[0]: row[1:] for row in rows}
+        left, top, width, height = map(float, words)
+    except ValueError:
+        raise _damaged_row(folder, "bounding_boxes", row, "its box is not made of numbers") from None
+    box = [left, top, left + width, top + height]
+    if not all(map(math.isfinite, box)) or min(left, top) < 0 or min(width, height) <= 0 or max(box) > _LARGEST_SIDE:
+        raise _damaged_row(folder, "bounding_boxes", row, f"its box {' '.join(words)} lies in no picture")
+    return box
+
+
+def _damaged_row(folder: Path, table: str, row: str, reason: str) -> InputError:
+    from benchmark.errors import InputError
+
+    return InputError(f"file {folder / table}.txt is damaged (row {row}: {reason}); get the data set again")
 
 
 def by_rule(name: str, first: int) -> Callable[[MapIndex], ClassSplit]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.data.class_splits import ClassSplit
-    from benchmark.data.importing import ImageList, RawImage
+    from benchmark.data.decoding import RawImage
+    from benchmark.data.importing import ImageList
     from benchmark.data.memory_map import MapIndex
 
 PER_CLASS = 600
@@ -73,21 +73,25 @@ def _from_csv(folder: Path, path: Path) -> Iterator[LabelledImage]:
 
     ``filename,label``: the files are in ``images``. ``class_name,image_name``: they are in one folder for each class.
     """
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"file {path} cannot be read ({error}); get it again") from None
-    columns = set(rows[0]) if rows else set()
-    if {"filename", "label"} <= columns:
-        for row in rows:
-            yield row["label"], folder / "images" / _plain(row["filename"], path)
-    elif {"class_name", "image_name"} <= columns:
-        first = Path(_plain(rows[0]["class_name"], path)) / _plain(rows[0]["image_name"], path)
+    from benchmark.data.text_files import read_table
+
+    columns, *rows = read_table(path)
+    short = next((row for row in rows if len(row) < len(columns)), None)
+    if short is not None:
+        raise InputError(f"file {path} has a row {','.join(short)!r} without all of its columns; get it again")
+    named = {name: [row[c] for row in rows] for c, name in enumerate(columns)}
+    if {"filename", "label"} <= set(columns):
+        for name, label in zip(named["filename"], named["label"], strict=True):
+            yield label, folder / "images" / _plain(name, path)
+    elif {"class_name", "image_name"} <= set(columns) and rows:
+        files = [
+            Path(_plain(class_name, path)) / _plain(image_name, path)
+            for class_name, image_name in zip(named["class_name"], named["image_name"], strict=True)
+        ]
         candidates = (folder, folder / "images", folder / "train")
-        parent = next((candidate for candidate in candidates if (candidate / first).exists()), folder)
-        for row in rows:
-            yield row["class_name"], parent / _plain(row["class_name"], path) / _plain(row["image_name"], path)
+        parent = next((candidate for candidate in candidates if (candidate / files[0]).exists()), folder)
+        for file in files:
+            yield file.parent.name, parent / file
     else:
         raise InputError(f"file {path} has columns {sorted(columns)}, not filename,label or class_name,image_name")
 
@@ -101,14 +105,18 @@ def _plain(name: str | None, path: Path) -> str:
 
 def _from_cache(folder: Path, path: Path) -> Iterator[LabelledImage]:
     """Read a pickle of ``image_data``, M x 84 x 84 x 3, and ``class_dict``, the rows of each class."""
-    from benchmark.data.unpickling import load_pickle
+    from benchmark.data.unpickling import as_labels, as_names, load_pickle
 
     values = load_pickle(path)
     try:
         images = _pixels(values["image_data"])
-        for name, rows in values["class_dict"].items():
+        rows_of = {name: as_labels(rows, len(images)).tolist() for name, rows in values["class_dict"].items()}
+        used = [row for rows in rows_of.values() for row in rows]
+        if len(set(used)) < len(used):
+            raise ValueError("an image has two classes, or one twice")
+        for name, rows in zip(as_names(list(rows_of)), rows_of.values(), strict=True):
             for row in rows:
-                yield str(name), images[int(row)]
+                yield name, images[row]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"pickle {path} is not of this form ({type(error).__name__}: {error}); get it again") from None
 
@@ -118,13 +126,17 @@ def _from_category_split(folder: Path, path: Path) -> Iterator[LabelledImage]:
 
     ``train_phase_val`` and ``train_phase_test`` hold further images of training classes; they are not read.
     """
-    from benchmark.data.unpickling import load_pickle
+    from benchmark.data.unpickling import as_labels, as_names, load_pickle
 
     values = load_pickle(path)
     try:
-        names = {int(number): str(name) for name, number in values["catname2label"].items()}
-        for image, label in zip(_pixels(values["data"]), values["labels"], strict=True):
-            yield names[int(label)], image
+        numbers = as_labels(list(values["catname2label"].values()), 2**31).tolist()
+        names = dict(zip(numbers, as_names(list(values["catname2label"])), strict=True))
+        if len(names) < len(numbers):
+            raise ValueError("two classes have the same number")
+        labels = as_labels(values["labels"], 2**31).tolist()
+        for image, label in zip(_pixels(values["data"]), labels, strict=True):
+            yield names[label], image
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"pickle {path} is not of this form ({type(error).__name__}: {error}); get it again") from None
 
@@ -133,7 +145,8 @@ def _pixels(values: Any) -> Any:
     import numpy as np
 
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] != 3:
-        raise ValueError("its images are not uint8 M x H x W x 3")
+        kind = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ValueError(f"its images are {kind}, not uint8 M x H x W x 3")
     return values
 
 

@@ -55,7 +55,7 @@ def read(folder: Path, settings: Any) -> ImageList:
         raise InputError(f"{folder} holds no folder {missing[0]}; unpack {missing[0]}.zip there")
     by_character: dict[str, list[Path]] = {}
     for part in PARTS:
-        for path in sorted((folder / part).glob("*/*/*.png")):
+        for path in sorted((folder / part).glob("[!.]*/[!.]*/[!.]*.png")):
             by_character.setdefault(f"{path.parent.parent.name}/{path.parent.name}", []).append(path)
     files = [path for paths in by_character.values() for path in paths]
     labels = np.repeat(np.arange(len(by_character)), [len(paths) for paths in by_character.values()])

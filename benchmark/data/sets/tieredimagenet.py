@@ -60,13 +60,13 @@ def _labels(path: Path) -> tuple[Any, list[str]]:
     """Read class numbers from 0 and class names; the names are empty if the file has none."""
     import numpy as np
 
-    from benchmark.data.unpickling import load_pickle
+    from benchmark.data.unpickling import as_labels, as_names, load_pickle
 
     values = load_pickle(path)
     try:
-        labels = np.asarray(values["label_specific" if "label_specific" in values else "labels"], np.int64)
+        labels = as_labels(values["label_specific" if "label_specific" in values else "labels"], 2**31)
         classes, numbers = np.unique(labels, return_inverse=True)
-        names = [str(name) for name in values.get("label_specific_str", [""] * len(classes))]
+        names = as_names(values.get("label_specific_str", [""] * len(classes)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"pickle {path} holds no labels ({type(error).__name__}: {error}); get it again") from None
     return numbers, names

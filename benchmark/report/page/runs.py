@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -28,9 +29,13 @@ _DIGITS = 4
 def rerun_command(record: Record) -> str:
     """Return the shell command that repeats a run. It names the backbones, so it does not depend on their defaults."""
     preset, changed = parse_label(record["preset"])
-    changed += [f"student.backbone={record['backbone']}", f"teacher.backbone={record['teacher']}"]
+    from_file = re.fullmatch(r"(.*@)[0-9a-f]{8}", record["teacher"])  # a record holds the hash of a file of weights
+    changed.append(f"student.backbone={record['backbone']}")
+    if not from_file:
+        changed.append(f"teacher.backbone={record['teacher']}")
     words = ["python", "-m", "benchmark", "run", "--protocol", record["protocol"], "--method", record["method"]]
     words += ["--dataset", record["dataset"], "--preset", preset, "--seed", str(record["seed"])]
+    words += ["--teacher", f"{from_file[1]}FILE"] if from_file else []
     for setting in changed:
         words += ["--set", setting]
     return shlex.join(words)
