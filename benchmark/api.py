@@ -314,6 +314,8 @@ def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike
     comparisons, left_out = make(group_by_method(records), methods, Store(Path(results)))
     for line in left_out:
         warnings.warn(f"not compared: {line}", stacklevel=2)
+    for damage in dict.fromkeys(c.damage for c in comparisons if c.damage is not None):
+        warnings.warn(damage, stacklevel=2)
     return comparisons
 
 

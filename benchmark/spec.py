@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from benchmark.errors import InputError
-from benchmark.hashing import content_key
+from benchmark.hashing import content_key, content_name
 from benchmark.settings import ADDED_LATER, to_config
 
 if TYPE_CHECKING:
@@ -166,8 +165,3 @@ class RunSpec:
     def key(self) -> str:
         """The sha256 of the canonical JSON of ``config`` in hexadecimal."""
         return content_key(self.config())
-
-
-def content_name(dataset: str) -> str:
-    """Return a data set's label without a user's name of a folder, which cannot matter: ``folder:8c1115ce+size=32``."""
-    return re.sub(r"^folder:.*\+([0-9a-f]{8}(\+[a-z_]+=[^+]*)*)$", r"folder:\1", dataset, flags=re.DOTALL)

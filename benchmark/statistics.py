@@ -29,27 +29,40 @@ class Interval:
     """
     mean: float
     half_width: float | None
-    """Half-width of the interval; None if ``n`` is too small for an interval."""
+    """Distance from the mean to the ends of the interval, which stays in [0, 1] at a mean of 0 or 1.
+
+    None if there is no interval: ``n`` is too small, or the sample shows no spread that one could be made of.
+    """
     n: int
     """Number of resampled units."""
 
 
 def seed_interval(values: npt.ArrayLike) -> Interval:
-    """Return the Student t interval of the mean over seeds; one seed has no interval."""
-    return _t_interval("seed", values)
+    """Return the Student t interval of the mean over seeds.
+
+    One seed has no interval. Seeds that all reach 0 or all reach 1 have none: they show no spread.
+    """
+    array = _values(values)
+    return Interval("seed", float(array.mean()), None, len(array)) if _at_edge(array) else _t_interval("seed", array)
 
 
-def episode_interval(accuracies: npt.ArrayLike) -> Interval:
+def episode_interval(accuracies: npt.ArrayLike, *, differences: bool = False) -> Interval:
     """Return the interval of few-shot papers: 1.96 standard errors over episodes.
 
     It covers the draw of episodes only.
+
+    Args:
+        accuracies: One accuracy per episode, or one difference of two accuracies.
+        differences: Whether they are differences.
     """
     array = _values(accuracies)
+    if len(array) > 1 and (edge := _edge_interval("episode", array, len(array), differences)):
+        return edge
     half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else None
     return Interval("episode", float(array.mean()), half, len(array))
 
 
-def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) -> Interval:
+def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike, *, differences: bool = False) -> Interval:
     """Return the delete-one-class jackknife interval, which covers other classes of the same kind.
 
     A delete-one estimate is the mean over the episodes without one class. The half-width is Student's t at C - 1
@@ -58,7 +71,8 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
 
     Args:
         classes: Class ids of E episodes with N classes each, E x N.
-        accuracies: Accuracy of each episode, E.
+        accuracies: Accuracy of each episode, or difference of two accuracies, E.
+        differences: Whether they are differences.
     """
     array = _values(accuracies)
     if classes.ndim != 2 or len(classes) != len(array):
@@ -70,6 +84,8 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
     without = len(array) - member.sum(axis=0)
     if count < 2 or without.min() == 0:
         return Interval("class", float(array.mean()), None, count)
+    if edge := _edge_interval("class", array, count, differences):
+        return edge
     deleted = (array.sum() - member.T @ array) / without
     error = math.sqrt((count - 1) / count * float(np.square(deleted - deleted.mean()).sum()))
     from scipy.special import stdtrit
@@ -77,31 +93,33 @@ def class_interval(classes: npt.NDArray[np.int64], accuracies: npt.ArrayLike) ->
     return Interval("class", float(array.mean()), float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error, count)
 
 
-def image_interval(accuracies: npt.ArrayLike) -> Interval:
+def image_interval(accuracies: npt.ArrayLike, *, differences: bool = False) -> Interval:
     """Return the Student t interval over units without common images, which covers other images of these classes.
 
     Images count as independent, so near-duplicates make the interval too narrow. One unit has no interval.
 
     Args:
-        accuracies: One 0 or 1 per image, or one accuracy per episode of ``data.episodes.sample_disjoint_episodes``.
+        accuracies: One 0 or 1 per image, or one accuracy per episode of ``data.episodes.sample_disjoint_episodes``; or
+            one difference of two of them.
+        differences: Whether they are differences.
     """
-    return _t_interval("image", accuracies)
+    array = _values(accuracies)
+    edge = _edge_interval("image", array, len(array), differences) if len(array) > 1 else None
+    return edge or _t_interval("image", array)
 
 
 @dataclass(frozen=True)
 class Paired:
     """Interval and tests of the differences between two methods.
 
-    With one difference there is neither test nor effect. With several differences that are equal but not zero, their
-    spread is unknown, so there is neither ``t_p`` nor ``effect``.
+    With one difference there is neither test nor effect. Several differences that are equal show no spread: they have
+    no interval, and neither ``t_p`` nor ``effect`` unless all are zero.
     """
 
     interval: Interval
-    """Mean of the differences with its Student t interval."""
+    """Mean of the differences with its Student t interval, which excludes 0 exactly where ``t_p`` is below .05."""
     t_p: float | None
     """Two-sided p-value of the paired t-test."""
-    wilcoxon_p: float | None
-    """Two-sided p-value of Wilcoxon's signed-rank test."""
     effect: float | None
     """Mean over standard deviation of the differences: Cohen's d of paired values."""
 
@@ -110,25 +128,20 @@ def paired_test(differences: npt.ArrayLike) -> Paired:
     """Test whether differences are zero on average.
 
     The unit is the training seed: more episodes of the same two networks are no further evidence on the two methods.
-    Wilcoxon's p cannot reach .05 with fewer than 6 differences.
 
     Args:
-        differences: One difference per training seed, or per protocol and seed.
+        differences: One difference per training seed.
     """
     from scipy import stats
 
     array = _values(differences)
-    interval = _t_interval("seed", array)
-    if len(array) == 1:
-        return Paired(interval, None, None, None)
-    if not array.any():
-        return Paired(interval, 1.0, 1.0, 0.0)
-    wilcoxon = float(stats.wilcoxon(array).pvalue)
-    deviation = float(array.std(ddof=1))
+    deviation = float(array.std(ddof=1)) if len(array) > 1 else 0.0
     # rounding makes values that should be equal differ in the last bit
     if deviation <= 1e-12 * float(np.abs(array).max()):
-        return Paired(interval, None, wilcoxon, None)
-    return Paired(interval, float(stats.ttest_1samp(array, 0.0).pvalue), wilcoxon, interval.mean / deviation)
+        none = Interval("seed", float(array.mean()), None, len(array))
+        return Paired(none, None, None) if len(array) == 1 or array.any() else Paired(none, 1.0, 0.0)
+    interval = _t_interval("seed", array)
+    return Paired(interval, float(stats.ttest_1samp(array, 0.0).pvalue), interval.mean / deviation)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -167,6 +180,27 @@ def average_ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         raise ValueError(f"ranks take a complete table of protocols by methods, got shape {table.shape}")
     ranks: npt.NDArray[np.float64] = stats.rankdata(-table, axis=1).mean(axis=0)
     return ranks
+
+
+def _at_edge(values: npt.NDArray[np.float64]) -> bool:
+    """Whether all values are 0, or all are 1: their spread says nothing about that of other samples."""
+    return not values.any() or bool((values == 1).all())
+
+
+def _edge_interval(kind: Kind, values: npt.NDArray[np.float64], n: int, differences: bool) -> Interval | None:
+    """Return the interval of n units that are all right or all wrong; None if they are neither.
+
+    Accuracies have Wilson's interval, n of n right has n / (n + z^2) as its other end, z the normal quantile. See
+    Wilson, Journal of the American Statistical Association 22, 1927. Differences that are all 0 have none.
+    """
+    if differences and not values.any():
+        return Interval(kind, 0.0, None, n)
+    if differences or not _at_edge(values):
+        return None
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + LEVEL) / 2))
+    return Interval(kind, float(values[0]), z**2 / (n + z**2), n)
 
 
 def _t_interval(kind: Kind, values: npt.ArrayLike) -> Interval:

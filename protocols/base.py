@@ -85,6 +85,8 @@ class Protocol:
         presets: Values by preset and section of the run's settings. ``quick`` is the default; tuned settings of each
             method complete it.
         trial: Settings of the protocol with which tuning evaluates, on validation data.
+        reads_teacher: The teacher decides what a student is trained or judged on, whatever its method. Where it does
+            not, a method that reads no teacher has the same result under each.
         tuned_at: Protocol of the family whose tuned settings apply if a protocol has none of its own.
     """
 
@@ -92,6 +94,7 @@ class Protocol:
     version: ClassVar[int] = 1
     presets: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"quick": {}}
     trial: ClassVar[Mapping[str, Any]] = {"split": "val"}
+    reads_teacher: ClassVar[bool] = True
     tuned_at: ClassVar[str] = ""
 
     def __init__(self, name: str, settings: Any, fields: Mapping[str, int]) -> None:

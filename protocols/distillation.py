@@ -60,6 +60,7 @@ class Distillation(Protocol):
         classes: Annotated[int, Ge(0)] = field(default=0, metadata=ADDED_LATER)
         """Classes of the teacher, and of the student; 0 uses half of the data set's."""
 
+    reads_teacher = False
     presets = {  # noqa: RUF012
         "quick": {
             # chosen on validation images of glyphs: methods differ by 3 points with 5 per class, by 7 points with 2

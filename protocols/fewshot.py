@@ -53,6 +53,7 @@ class FewShot(Episodic):
 
     trial = {"split": "val", "episodes": 1000}  # noqa: RUF012
     tuned_at = "fewshot-5way1shot"
+    reads_teacher = False
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-16"},

@@ -54,6 +54,7 @@ class MiddleShot(Episodic):
 
     trial = {"split": "val", "tasks": 60}  # noqa: RUF012
     tuned_at = "middleshot-5way5shot"
+    reads_teacher = False
     presets = {  # noqa: RUF012
         "quick": {
             "student": {"backbone": "conv4-16"},

@@ -243,9 +243,8 @@ def section(finding: Finding) -> str:
     heading = f"## {finding.claim.title}\n\n{finding.claim.text}\n\n"
     if not finding.comparisons:
         return heading + "Not measured yet with tuned settings."
-    tests = dict.fromkeys(overall(comparisons).test for comparisons in finding.rivals.values())
     lines = [
-        f"Over all conditions: {' or '.join(tests)}. In each row: paired t.",
+        "Test: paired t over seeds. Over all conditions, a seed's difference is its mean over them.",
         "",
         "| where | against | difference | 95 % CI | seeds | Holm p | alone |",
         "|---|---|--:|--:|--:|--:|---|",

@@ -57,7 +57,7 @@ def leaderboard(
     """Rank methods over the records of a folder.
 
     The CSV has a row per protocol, data set, preset, teacher, backbone and method; Markdown and LaTeX have methods by
-    protocols. Methods that lack a seed are not ranked; the output names their missing seeds.
+    protocols. Methods are ranked over the seeds that all of them have finished; the output names missing seeds.
 
     \b
     Examples:
@@ -86,7 +86,9 @@ def compare(
     methods: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B [C ...]", autocompletion=completion.methods, help="Methods, as `leaderboard` names them."
+            metavar="A B [C ...]",
+            autocompletion=completion.methods,
+            help="Methods, as `leaderboard` names them; METHOD@TEACHER for the runs with one teacher.",
         ),
     ],
     results: Results = DEFAULT_RESULTS,
@@ -99,6 +101,9 @@ def compare(
             help="Only runs with these settings, method settings apart, such as `quick` or `quick+training.steps=600`.",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(autocompletion=completion.teachers, help="Only runs with this teacher.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print only the comparisons, as JSON.")] = False,
 ) -> None:
     """Test whether methods differ.
@@ -110,6 +115,7 @@ def compare(
     \b
     Examples:
       python -m benchmark compare refilled ce --protocol distill
+      python -m benchmark compare refilled@conv4-32 refilled@conv4-64
       python -m benchmark compare refilled ce rkd --results results/reference --preset quick --json
     """
     from benchmark.records.store import Store
@@ -119,11 +125,12 @@ def compare(
 
     records, damaged = Store(results).select(protocol, dataset)
     method_results = group_by_method(records)
-    if preset is not None:
-        presets = sorted({result.conditions.preset for result in method_results})
-        if preset not in presets:
-            raise InputError(f"no record here has the settings {preset!r}; there are {', '.join(presets)}")
-        method_results = [result for result in method_results if result.conditions.preset == preset]
+    for name, what, wanted in (("preset", "the settings", preset), ("teacher", "the teacher", teacher)):
+        if wanted is not None:
+            there = sorted({getattr(result.conditions, name) for result in method_results})
+            if wanted not in there:
+                raise InputError(f"no record here has {what} {wanted!r}; there are {', '.join(there)}")
+            method_results = [r for r in method_results if getattr(r.conditions, name) == wanted]
     comparisons, left_out = make(method_results, methods, Store(results))
     for line in left_out:
         tell(f"not compared: {line}")
@@ -133,7 +140,8 @@ def compare(
         from benchmark.display.tables import print_comparisons
 
         print_comparisons(comparisons)
-    _exit(damaged)
+    damages = dict.fromkeys(c.damage for c in comparisons if c.damage is not None)
+    _exit([*damaged, *(InputError(f"{line}; left out within runs") for line in damages)])
 
 
 def plot(
@@ -162,7 +170,7 @@ def plot(
 
         print_table("figures", ["name", "what it shows"], [[n, FIGURES.help(n)] for n in FIGURES.names()])
         return
-    from benchmark.records.store import Store
+    from benchmark.records.store import DamagedArrays, Store
     from benchmark.report.aggregation import group_by_method
 
     draw_all = not names or names == ["all"]
@@ -174,7 +182,10 @@ def plot(
     for name, reason in skipped.items():
         if not draw_all:
             raise InputError(f"figure {name}: {reason}")
-        tell(f"no figure {name}: {reason}")
+        if isinstance(reason, DamagedArrays):
+            damaged.append(InputError(f"no figure {name}: {reason}"))
+        else:
+            tell(f"no figure {name}: {reason}")
     if not written:
         raise InputError(f"none of the figures can be drawn from the records in {results}")
     _exit(damaged)
@@ -192,18 +203,19 @@ def report(
     Example:
       python -m benchmark report --results results/reference --out results/report.html
     """
-    from benchmark.records.store import Store
+    from benchmark.records.store import DamagedArrays, Store
     from benchmark.report.aggregation import group_by_method
     from benchmark.report.figures import FIGURES, ResultSet, drawings, to_svg
     from benchmark.report.page import Illustration, make_page
 
     records, damaged = Store(results).select(None, None)
     result_set = ResultSet(group_by_method(records), Store(results))
-    illustrations = [
-        Illustration(drawing.name, FIGURES.help(name), to_svg(drawing.figure))
-        for name in FIGURES.names()
-        for drawing in drawings(name, result_set)[0]
-    ]
+    illustrations = []
+    for name in FIGURES.names():
+        drawn, reason = drawings(name, result_set)
+        illustrations += [Illustration(each.name, FIGURES.help(name), to_svg(each.figure)) for each in drawn]
+        if isinstance(reason, DamagedArrays):
+            damaged.append(InputError(f"no figure {name}: {reason}"))
     _write(out, make_page(records, illustrations, [str(problem) for problem in damaged]))
     tell(f"wrote {out}")
     _exit(damaged)
@@ -261,10 +273,14 @@ def _print_leaderboard(frame: pd.DataFrame) -> None:
 
 
 def _print_missing(records: list[Record]) -> None:
-    from benchmark.report.aggregation import group_by_conditions, group_by_method
+    from benchmark.report.aggregation import Heading, format_seeds, group_by_conditions, group_by_method
 
-    for group in group_by_conditions(group_by_method(records)):
+    groups = group_by_conditions(group_by_method(records))
+    heading = Heading.of([group.conditions for group in groups])
+    for group in groups:
+        place = heading.line(group.conditions)
         for result in group.results:
             if missing := group.missing(result):
-                name = f"{group.conditions.protocol} {group.conditions.dataset} {result.label}"
-                tell(f"not ranked: {name} lacks seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}")
+                tell(f"{place} {result.label} lacks seed{'s' * (len(missing) > 1)} {format_seeds(missing)}")
+        if group.note:
+            tell(f"{place}: {group.note}")

@@ -61,12 +61,13 @@ def show(
     if name is not None:
         raise InputError(f"show takes a run, or `method` or `recipe` and a name; got {what} {name}")
     from benchmark.display.tables import print_run
+    from benchmark.experiment.labels import label_of
 
     record = store.resolve(what)
     if as_json:
         print(json.dumps(record, indent=1, allow_nan=False))  # noqa: T201
     else:
-        print_run(record)
+        print_run({**record, "preset": label_of(record)})
 
 
 def _show_method(name: str) -> None:

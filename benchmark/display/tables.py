@@ -121,30 +121,29 @@ def print_run(record: Record) -> None:
 
 def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Print a row for each pair of methods under each set of conditions, notes, and a sentence for each pair."""
-    from benchmark.report.compare import sentences
+    from benchmark.report.compare import heading_of, sentences
 
+    fields = heading_of(comparisons).fields
     rows = []
     for c in comparisons:
-        conditions = ["all of these", "", "", ""]
-        if (shared := c.conditions) is not None:
-            conditions = [shared.protocol, shared.dataset, shared.preset, shared.backbone]
+        conditions = ["all of these", *[""] * (len(fields) - 1)]
+        if c.conditions is not None:
+            conditions = [getattr(c.conditions, name) for name in fields]
         halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
         rows.append([
             *conditions, c.a, c.b, *map(percent, c.means), percent(c.paired.interval.mean, signed=True),
             *("" if half is None else f"± {percent(half)}" for half in (c.paired.interval.half_width, *halves)),
-            str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.paired.t_p, c.paired.wilcoxon_p)),
-            _number(c.adjusted_p),
+            str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.p, c.adjusted_p)),
         ])  # fmt: skip
+    names = {"backbone": "student"}
     columns = [
-        "protocol", "dataset", "preset", "backbone", "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
-        "± class", "n", "d", "p (t)", "p (ranks)", "p (Holm)",
+        *(names.get(name, name) for name in fields), "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
+        "± class", "seeds", "d", "p", "p (Holm)",
     ]  # fmt: skip
     print_table("differences", columns, rows)
     print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
     if any(c.conditions is None for c in comparisons):
-        print("all: these conditions alone, each seed of each counted as one observation")  # noqa: T201
-    if any(c.test == "paired t" and len(c.differences) < 6 for c in comparisons):
-        print("signed ranks cannot reach p = .05 with fewer than 6 differences")  # noqa: T201
+        print("all: the mean over these conditions within each seed; the seed is the observation")  # noqa: T201
     for line in sentences(comparisons):
         print(line)  # noqa: T201
 
@@ -156,9 +155,12 @@ def _summary(done: Sequence[Record]) -> list[str]:
 
     interval = seed_interval([r["value"] for r in done])
     lines = []
+    mean = percent(interval.mean)
     if interval.half_width is not None:
-        mean, half = percent(interval.mean), percent(interval.half_width)
+        half = percent(interval.half_width)
         lines.append(f"mean over {interval.n} seeds: {mean} ± {half} (95 % Student t over seeds)")
+    elif interval.n > 1:
+        lines.append(f"all {interval.n} seeds reach {mean}: no spread, so no interval over seeds")
     else:
         lines.append("one seed: no interval for the method; --seeds 0,1,2,3,4 gives one")
     return lines + [f"± {kind}: 95 %, {MEANINGS[kind]}" for kind in done[0]["intervals"] if kind in MEANINGS]
@@ -166,8 +168,9 @@ def _summary(done: Sequence[Record]) -> list[str]:
 
 def _half(record: dict[str, Any], kind: str) -> str:
     half = record["intervals"].get(kind, {}).get("half_width")
-    return "" if half is None else f"± {percent(half)}"
+    sign = {0.0: "+", 1.0: "-"}.get(record["value"], "±")  # at the edge the interval has one side
+    return "" if half is None else f"{sign} {percent(half)}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else "< .001" if 0 <= value < 0.001 else f"{value:.3f}"
+    return "" if value is None else "< .001" if 0 < value < 0.001 else f"{value:.3f}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.experiment.planning import Plan
+from benchmark.methods.source import source_sha256
 from benchmark.records.schema import SCHEMA, Record
 from benchmark.spec import RunSpec
 from benchmark.system.progress import Progress
@@ -51,7 +52,7 @@ def measure(
     from benchmark.training import Trainer
 
     started = time.perf_counter()
-    record = new_record(spec, plan.data, device)
+    record = {**new_record(spec, plan.data, device), "method_sha256": source_sha256(plan.method)}
     # as use_deterministic_algorithms, which imports the whole compiler for it
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:

@@ -145,6 +145,17 @@ def transfer_context(protocol: str, method: type[Method]) -> TransferContext:
     return match.entry.transfer_context(match.fields, settings, backbone, teacher, student.start)
 
 
+def section_types(protocol: type[Protocol], method: type[Method]) -> dict[str, type[Any]]:
+    """Return the settings dataclass of each section of a config."""
+    return {
+        "protocol": protocol.Settings,
+        "method": method.Settings,
+        "student": Student,
+        "teacher": Teacher,
+        "training": Training,
+    }
+
+
 @dataclass(frozen=True)
 class _Entries:
     """What the names of a request stand for."""
@@ -155,13 +166,7 @@ class _Entries:
 
     def build(self, preset: Values, overrides: Values | None = None) -> RunSettings:
         """Return the settings of a preset with overrides."""
-        classes: dict[str, type[Any]] = {
-            "protocol": self.protocol.entry.Settings,
-            "method": self.method.Settings,
-            "student": Student,
-            "teacher": Teacher,
-            "training": Training,
-        }
+        classes = section_types(self.protocol.entry, self.method)
         values = {name: {**preset.get(name, {}), **(overrides or {}).get(name, {})} for name in classes}
         return RunSettings(**{name: build_settings(cls, values[name], name) for name, cls in classes.items()})
 

@@ -11,6 +11,8 @@ from benchmark.errors import InputError
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan
 from benchmark.experiment.request import Mode
+from benchmark.methods import Method
+from benchmark.methods.source import source_sha256
 from benchmark.records.schema import DamagedRecord, Record
 from benchmark.records.store import Store
 from benchmark.spec import RunSpec
@@ -83,7 +85,18 @@ def run_seed(plan: Plan, seed: int, context: RunContext, *, wait: bool = True) -
                 return _measure_and_save(plan, spec, context, checkpoints)
     checkpoints.clear(spec.key)  # of a process that was killed after it saved the record
     progress.say(f"seed {seed}: already measured, from {store.root}")
+    if source_changed(record, plan.method):
+        progress.say(
+            f"seed {seed}: the source file of method {spec.method} has changed since; if that changes results, raise "
+            "its version, or measure again with --mode force"
+        )
     return record
+
+
+def source_changed(record: Record, method: type[Method]) -> bool:
+    """Whether the method's source file is known to differ from the one that a record was measured with."""
+    recorded, today = record.get("method_sha256"), source_sha256(method)
+    return None not in (recorded, today) and recorded != today
 
 
 def _measure_and_save(plan: Plan, spec: RunSpec, context: RunContext, checkpoints: Checkpoints) -> Record:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from benchmark.data.published import PublishedDataset, data_set, open_data_set
 from benchmark.errors import InputError
+from benchmark.experiment.labels import label_of
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.planning import Plan, make_plan
 from benchmark.experiment.request import Request
@@ -105,25 +106,52 @@ def reproduce(
     """
     from benchmark.training import TeacherStore, select_device
 
+    label = label_of(record)
     plan = plan_from_record(record, data_root, teacher, dataset)
     spec = plan.spec(record["seed"])
     with tempfile.TemporaryDirectory() as scratch:
         teachers = TeacherStore(Path(scratch) if fresh_teacher else data_root / "teachers")
-        repeated, repeated_arrays = measure(
-            plan, spec, teachers, select_device(device, spec.training.precision), progress
-        )
+        precision = record["environment"]["precision"]
+        repeated, repeated_arrays = measure(plan, spec, teachers, select_device(device, precision), progress)
     repeated = json.loads(json.dumps(repeated))
     lines = [
         *_differences("", determined(record), determined(repeated)),
         *_array_differences(arrays, repeated_arrays),
     ]
     name = record["key"][:12]
+    if not lines and label != record["preset"]:
+        line = f"{name}: equal bit for bit, but it is called {record['preset']}, and its settings are {label}"
+        return Reproduction(False, (line,))
     if not lines:
         score = f": {record['metric']} {100 * record['value']:.2f} %" if record["status"] == "done" else ""
         return Reproduction(True, (f"{name}: equal bit for bit, {len(arrays)} arrays{score}",))
     environment = _differences("", record["environment"], repeated["environment"])
     lines += [f"environment: {line}" for line in environment]
-    return Reproduction(False, (f"{name}: differs (recorded, now)", *lines))
+    causes = list(_causes(record, repeated)) or ["none is known: same method source, processor and packages"]
+    return Reproduction(False, (f"{name}: differs; cause: {'; '.join(causes)}", "differences (recorded, now):", *lines))
+
+
+_CAUSES = (
+    ("precision", ("precision",)),
+    ("device", ("device", "gpu")),
+    ("compilation", ("compiled",)),
+    ("processor", ("cpu", "cpu_model", "instruction_set")),
+    ("number of threads", ("threads",)),
+    ("packages", ("torch", "torchvision", "numpy", "scipy")),
+    ("this suite's code", ("benchmark", "commit")),
+)
+"""What may change results in the last bits or more, the likeliest first, with its fields in the environment."""
+
+
+def _causes(recorded: Record, repeated: Record) -> Iterator[str]:
+    """Yield what differs between two runs beside their results. A field that either lacks is passed over."""
+    if None not in (was := [r.get("method_sha256") for r in (recorded, repeated)]) and was[0] != was[1]:
+        yield f"the source file of method {recorded['method']} has changed"
+    old, new = recorded["environment"], repeated["environment"]
+    for cause, fields in _CAUSES:
+        if changed := [name for name in fields if name in old and name in new and old[name] != new[name]]:
+            words = (f"{' '.join(str(env[name]) for name in changed)}" for env in (old, new))
+            yield f"{cause} ({', now '.join(words)})"
 
 
 def _differences(path: str, recorded: Any, repeated: Any) -> Iterator[str]:

@@ -172,6 +172,14 @@ class Method:
         return requested if cls.needs.start == "any" else cls.needs.start
 
     @classmethod
+    def reads_teacher(cls, requested: Start) -> bool:
+        """Return whether anything of the teacher can reach the student, for a requested start of the student."""
+        needs = cls.needs
+        alone = needs.trains == "all" and needs.labels == "any" and needs.learns != "experiences"
+        reads = needs.teacher or needs.train_embeddings or bool(needs.taps) or cls.starts(requested) == "teacher"
+        return reads or not alone
+
+    @classmethod
     def backbone(cls, student: str, teacher: str) -> str:
         """Return the default backbone of the student: the teacher's if the student is the teacher itself."""
         return student if cls.needs.trains == "all" else teacher

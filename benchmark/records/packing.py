@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from benchmark.errors import InputError, os_reason
+from benchmark.records.arrays import to_npz
 from benchmark.records.packs import SUFFIX, members
 from benchmark.records.schema import Record, read_record
 from benchmark.records.store import Store
@@ -51,9 +50,7 @@ def _pack(target: Path, records: Mapping[Path, Record], store: Store) -> Path:
         contents[path.name] = path.read_bytes()
         contents.pop(path.with_suffix(".npz").name, None)
         if "arrays" in record:
-            buffer = io.BytesIO()
-            np.savez(buffer, **store.arrays(record))
-            contents[path.with_suffix(".npz").name] = buffer.getvalue()
+            contents[path.with_suffix(".npz").name] = to_npz(store.arrays(record), compress=False)
     write_atomically(target, _compressed(contents))
     if dict(members(target)) != contents:
         raise InputError(f"pack {target} does not hold what was written; the loose records are kept")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import lzma
 import os
 import re
@@ -18,12 +19,22 @@ from pathlib import Path
 from typing import IO, NoReturn, cast
 
 from benchmark.errors import InputError, os_reason
-from benchmark.records.schema import DamagedRecord, Record, parse_record
+from benchmark.records import schema
+from benchmark.records.schema import DamagedRecord, Record, key_of, parse_record
+from benchmark.system.files import NotAFile, read_file
 
 SUFFIX = ".records.tar.xz"
 _BLOCK = 1 << 20
 _CACHED = 8
 """The arrays of so many packs stay in memory: figures read the records of several protocols in turn."""
+
+
+class DamagedPack(InputError):
+    """A pack that cannot be read, or is none."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Limits:
     """Unpacked bytes that are accepted from a file of any size."""
     memory: int = 256 << 20
     """Bytes that the decoder may use."""
+    file: int = 4 << 30
+    """Bytes of the pack itself."""
 
 
 LIMITS = Limits()
@@ -84,11 +97,6 @@ def check_inside(path: Path, root: Path, what: str) -> None:
         raise InputError(f"{what} {path} leads out of {root}; put the file itself there")
 
 
-def key_of(name: str) -> str:
-    """The digits of the key in a record's file name."""
-    return Path(name).stem.rpartition(".")[2]
-
-
 def open_pack(path: Path) -> Pack:
     """The pack at a path, from memory if it was opened before and has not changed.
 
@@ -120,13 +128,16 @@ def _version(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise InputError(f"pack {path} cannot be read ({os_reason(error)})") from None
+        raise DamagedPack(path, f"pack {path} cannot be read ({os_reason(error)})") from None
     return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=256)
 def _opened(path: Path, _time: int, _size: int) -> Pack:
-    check_inside(path, path.parent, "pack")
+    try:
+        check_inside(path, path.parent, "pack")
+    except InputError as error:
+        raise DamagedPack(path, str(error)) from None
     return Pack(path)
 
 
@@ -139,38 +150,48 @@ def members(path: Path, limits: Limits = LIMITS) -> Iterator[tuple[str, bytes]]:
     """The files in a pack by name, in the order of the pack."""
     seen: set[str] = set()
     try:
-        with path.open("rb") as file, _stream(path, file, limits) as tar:
+        with _stream(path, read_file(path, limits.file), limits) as tar:
             for member in tar:
-                if not member.isreg() or not re.fullmatch(r"[^./\\][^/\\\0]*\.(json|npz)", member.name):
+                if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse() or not _is_ours(member):
                     _refuse(path, f"its member {member.name!r} is neither a record nor arrays")
                 if member.name in seen:
                     _refuse(path, f"two of its members are called {member.name!r}")
+                if member.size > (schema.MAX_BYTES if member.name.endswith(".json") else schema.MAX_ARRAY_BYTES):
+                    _refuse(path, f"its member {member.name!r} is larger than a record can be")
                 seen.add(member.name)
                 content = tar.extractfile(member)
                 assert content is not None  # of a regular file
                 yield member.name, content.read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except DamagedPack:
+        raise
+    except NotAFile as error:
+        _refuse(path, str(error.strerror))
+    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
         _refuse(path, str(error))
     except OSError as error:
-        raise InputError(f"pack {path} cannot be read ({os_reason(error)})") from None
+        raise DamagedPack(path, f"pack {path} cannot be read ({os_reason(error)})") from None
 
 
-def _stream(path: Path, file: IO[bytes], limits: Limits) -> tarfile.TarFile:
-    return tarfile.open(fileobj=cast("IO[bytes]", _Decoder(path, file, limits)), mode="r|")
+def _is_ours(member: tarfile.TarInfo) -> bool:
+    return re.fullmatch(r"[^./\\][^/\\\0]*\.(json|npz)", member.name) is not None
+
+
+def _stream(path: Path, content: bytes, limits: Limits) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast("IO[bytes]", _Decoder(path, content, limits)), mode="r|")
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise InputError(f"pack {path} is damaged ({reason}); replace the file or move it away") from None
+    raise DamagedPack(path, f"pack {path} is damaged ({reason}); replace the file or move it away") from None
 
 
 class _Decoder:
     """A stream of unpacked bytes that ends in an error where the limits are exceeded."""
 
-    def __init__(self, path: Path, file: IO[bytes], limits: Limits) -> None:
+    def __init__(self, path: Path, content: bytes, limits: Limits) -> None:
         self._path = path
-        self._file = file
+        self._file = io.BytesIO(content)
         self._xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.memory)
-        self._left = min(limits.size, max(limits.small, limits.ratio * path.stat().st_size))
+        self._left = min(limits.size, max(limits.small, limits.ratio * len(content)))
 
     def read(self, size: int) -> bytes:
         """At most so many bytes; fewer only at the end."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import glob
-import io
 import json
 import os
 import re
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,17 @@ import numpy.typing as npt
 
 from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
-from benchmark.records.packs import SUFFIX, Pack, check_inside, key_of, open_pack, packed_arrays
-from benchmark.records.schema import DamagedRecord, Record, read_record
-from benchmark.system.files import write_atomically
+from benchmark.records import arrays
+from benchmark.records.arrays import Arrays
+from benchmark.records.packs import SUFFIX, DamagedPack, Pack, check_inside, open_pack, packed_arrays
+from benchmark.records.schema import MAX_ARRAY_BYTES, DamagedRecord, Record, key_of, read_record
+from benchmark.system.files import read_file, write_atomically
 from benchmark.system.interrupts import defer_signals
 from benchmark.system.locks import RunLocks
+
+
+class DamagedArrays(InputError):
+    """Arrays that are damaged, gone, or of another record."""
 
 
 class Store:
@@ -56,35 +59,38 @@ class Store:
             if record["key"] != key:
                 raise DamagedRecord(path, "its key is not that of its name")
             return record
-        for pack in self._packs():
+        packs, damaged = self._packs()
+        for pack in packs:
             name = pack.names.get(key[:12])
-            if name is not None:
-                return pack.record(name)
+            if name is not None and (record := pack.record(name))["key"] == key:
+                return record
+        if damaged:
+            raise damaged[0]
         return None
 
-    def save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+    def save(self, record: Record, values: Arrays) -> Path:
         """Write a record and its arrays; an interrupted write leaves an earlier record as it was.
 
         A signal to stop takes effect afterwards.
         """
         try:
             with defer_signals():
-                return self._save(record, arrays)
+                return self._save(record, values)
         except OSError as error:
             raise InputError(
                 f"cannot write a record to {self.root} ({os_reason(error)}); earlier records are intact"
             ) from None
 
-    def _save(self, record: Record, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+    def _save(self, record: Record, values: Arrays) -> Path:
         parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
         path = self.root / (".".join(part.replace("/", "-") for part in parts) + ".json")
         for left in self.root.glob(f".{glob.escape(path.stem)}.*.tmp"):
             left.unlink(missing_ok=True)  # of a process that was killed: who saves a record has the claim on its run
-        if arrays:
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **dict(arrays))
-            write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-            record = {**record, "arrays": path.with_suffix(".npz").name}
+        if values:
+            values = {name: np.asarray(value) for name, value in values.items()}
+            write_atomically(path.with_suffix(".npz"), arrays.to_npz(values, compress=True))
+            names = path.with_suffix(".npz").name
+            record = {**record, "arrays": names, "arrays_sha256": arrays.checksum(values)}
         content = {**record, "sha256": content_key(record)}
         write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         return path
@@ -93,30 +99,31 @@ class Store:
         """The arrays of a record by name; empty if it has none.
 
         Raises:
-            InputError: the file of the arrays is damaged or gone.
+            DamagedArrays: the file is damaged, gone, or of another record.
         """
         if "arrays" not in record:
             return {}
         path = self.root / record["arrays"]
-        check_inside(path, self.root, "arrays")
         try:
-            # the file is read whole first: numpy leaves a damaged file open
-            with np.load(io.BytesIO(self._array_bytes(path)), allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
+            check_inside(path, self.root, "arrays")
+            values = arrays.from_npz(self._array_bytes(path))
+            if record.get("arrays_sha256") not in (None, arrays.checksum(values)):
+                raise ValueError("their checksum is not the recorded one: they belong to another run")
+        except InputError as error:
+            raise DamagedArrays(str(error)) from None
+        except (OSError, ValueError) as error:
+            raise DamagedArrays(
                 f"arrays {path} are damaged or gone ({error}); run with --mode force to replace them"
             ) from None
+        return values
 
     def _array_bytes(self, path: Path) -> bytes:
         """The content of a loose ``.npz`` file, else of the packed one of that name."""
         if not os.path.lexists(path):
-            for pack in self._packs():
+            for pack in self._packs()[0]:
                 if f"{path.stem}.json" in pack.texts and path.name in packed_arrays(pack):
                     return packed_arrays(pack)[path.name]
-        return path.read_bytes()
+        return read_file(path, MAX_ARRAY_BYTES)
 
     def records(self) -> Iterator[tuple[Path, Record | InputError]]:
         """Every record by file name, loose or packed; for a damaged record or pack the error that names it.
@@ -127,13 +134,9 @@ class Store:
             raise InputError(
                 f"there is no results folder {self.root}; make records with `run`, or name one with --results DIR"
             )
-        packed: dict[str, Pack] = {}
-        for path in sorted(self.root.glob(f"*{SUFFIX}")):
-            try:
-                pack = open_pack(path)
-                packed |= dict.fromkeys(pack.texts, pack)
-            except InputError as error:
-                yield path, error
+        packs, damaged = self._packs()
+        yield from ((error.path, error) for error in damaged)
+        packed = {name: pack for pack in packs for name in pack.texts}
         loose = {path.name: path for path in self.root.glob("*.json")}
         for name in sorted({*packed, *loose}):
             path = loose[name] if name in loose else packed[name].path / name
@@ -146,9 +149,16 @@ class Store:
         check_inside(path, self.root, "record")
         return read_record(path)
 
-    def _packs(self) -> list[Pack]:
-        """The packs of the folder by name."""
-        return [open_pack(path) for path in sorted(self.root.glob(f"*{SUFFIX}"))]
+    def _packs(self) -> tuple[list[Pack], list[DamagedPack]]:
+        """The packs of the folder by name, and the errors that say what is wrong with the others."""
+        packs, damaged = [], []
+        for path in sorted(self.root.glob(f"*{SUFFIX}")):
+            try:
+                if (pack := open_pack(path)).texts:
+                    packs.append(pack)
+            except DamagedPack as error:
+                damaged.append(error)
+        return packs, damaged
 
     def read(self) -> tuple[list[Record], list[InputError]]:
         """The whole records of the folder by file name, and the errors that say what is wrong with the others."""
@@ -189,7 +199,8 @@ class Store:
             InputError: no record has that name, or several have.
         """
         path = Path(name)
-        packed = {file: pack for pack in self._packs() for file in pack.texts}
+        packs, damaged = self._packs()
+        packed = {file: pack for pack in packs for file in pack.texts}
         if path.suffix == ".json":
             if not path.exists() and path.name in packed and not (self.root / path.name).exists():
                 return packed[path.name].record(path.name)
@@ -199,9 +210,11 @@ class Store:
         loose = {path.name: path for path in self.root.glob("*.json")}
         files = [file for file in sorted({*loose, *packed}) if key_of(file).startswith(name[:12])]
         records = [self._read_loose(loose[file]) if file in loose else packed[file].record(file) for file in files]
-        records = [record for record in records if record["key"].startswith(name)]
-        if len(records) == 1:
-            return records[0]
-        if not records:
+        by_key = {record["key"]: record for record in records if record["key"].startswith(name)}
+        if len(by_key) == 1:
+            return by_key.popitem()[1]
+        if not by_key:
+            if damaged:
+                raise damaged[0]
             raise InputError(f"no record in {self.root} has a key that begins with {name}; use --results DIR")
-        raise InputError(f"{name} is the beginning of {len(records)} keys in {self.root}; give more of it")
+        raise InputError(f"{name} is the beginning of {len(by_key)} keys in {self.root}; give more of it")

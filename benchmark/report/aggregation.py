@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.records.run_label import parse_label
+from benchmark.experiment.labels import label_of, reads_teacher
+from benchmark.records.run_label import format_label, parse_label
 from benchmark.records.schema import Record
 from benchmark.spec import Teacher
 from benchmark.statistics import Interval, seed_interval
@@ -28,6 +30,27 @@ class Conditions:
     backbone: str
     """The student's backbone."""
     provenance: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Which conditions a line has to name so that no other line is like it."""
+
+    fields: tuple[str, ...]
+
+    @classmethod
+    def of(cls, conditions: Iterable[Conditions]) -> Heading:
+        """Protocol and data set, and whatever else differs among the conditions."""
+        known = list(conditions)
+        differing = (name for name in ("preset", "teacher", "backbone") if len({getattr(c, name) for c in known}) > 1)
+        return cls(("protocol", "dataset", *differing))
+
+    def line(self, conditions: Conditions | None) -> str:
+        """The conditions in words; ``all`` for None."""
+        if conditions is None:
+            return "all"
+        words = {"teacher": "teacher {}", "backbone": "student {}"}
+        return " ".join(words.get(name, "{}").format(getattr(conditions, name)) for name in self.fields)
 
 
 @dataclass(frozen=True)
@@ -91,34 +114,96 @@ class ComparisonGroup:
         """All seeds that at least one method of the group was run with."""
         return frozenset().union(*(result.runs for result in self.results))
 
+    @property
+    def shared_seeds(self) -> list[int]:
+        """The seeds that every method has finished, in ascending order. Methods that finished none are left aside."""
+        done = [set(result.done) for result in self.results if result.done]
+        return sorted(set.intersection(*done)) if done else []
+
+    @property
+    def shared_means(self) -> dict[str, float]:
+        """The mean over the shared seeds by label of every method that has finished one; ranks are by this mean."""
+        seeds = self.shared_seeds
+        return {
+            result.label: float(np.mean([result.done[seed]["value"] for seed in seeds]))
+            for result in self.results
+            if seeds and result.done
+        }
+
     def missing(self, result: MethodResult) -> list[int]:
         """Return the seeds of the group that the method has not finished, in ascending order."""
         return sorted(self.seeds - set(result.done))
 
     @property
-    def complete(self) -> list[MethodResult]:
-        """The methods that have finished every seed of the group. Only these are ranked."""
-        return [result for result in self.results if not self.missing(result)]
+    def note(self) -> str:
+        """Which seeds the ranks are over, in words, where methods have finished different ones; else empty."""
+        if not any(self.missing(result) for result in self.results if result.done):
+            return ""
+        seeds = self.shared_seeds
+        if not seeds:
+            return "not ranked: no seed is finished by every method"
+        return f"ranks over seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}, which every method has finished"
+
+
+def format_seeds(seeds: Sequence[int]) -> str:
+    """Format ascending seeds as ``--seeds`` takes them, for example ``0-4,7``."""
+    parts = []
+    for _, pairs in itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):
+        span = [seed for _, seed in pairs]
+        parts.append(f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}")
+    return ",".join(parts)
 
 
 def group_by_method(records: Iterable[Record]) -> list[MethodResult]:
     """Group records by conditions, preset and method, in sorted order.
 
-    If a seed was measured more than once, the latest finished record counts.
+    If a seed was measured more than once, the latest finished record counts. What a result says of settings follows
+    from the configs of its records, not from what they are called.
 
     A record whose teacher seed equals both the default and the run seed belongs to two results: that of the default
     and that of ``teacher.seed=run``. It is stored once, under the label that was requested first, and counts in both.
     """
     runs_by_key: dict[tuple[Conditions, str, str], dict[int, Record]] = defaultdict(dict)
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
-    for record in ordered:
-        runs_by_key[_group_key(record, str(record["preset"]))][record["seed"]] = record
-    for record in ordered:
-        for label in _equivalent_labels(record):
+    labels = [label_of(record) for record in ordered]
+    for record, label in zip(ordered, labels, strict=True):
+        runs_by_key[_group_key(record, label)][record["seed"]] = record
+    for record, own in zip(ordered, labels, strict=True):
+        for label in _equivalent_labels(record, own):
             key = _group_key(record, label)
             if key in runs_by_key:
                 runs_by_key[key].setdefault(record["seed"], record)
     return [MethodResult(*key, runs) for key, runs in sorted(runs_by_key.items(), key=lambda item: item[0])]
+
+
+def counted_under_every_teacher(results: Iterable[MethodResult]) -> list[MethodResult]:
+    """Add the finished runs that read no teacher to the results under every other teacher, where these lack the seed.
+
+    Only their own values hold there: references, facts and projections are of the teacher that they were run with.
+    """
+    by_key = {(result.conditions, result.label): result for result in results}
+    free = [
+        replace(result, runs={seed: run for seed, run in result.done.items() if not reads_teacher(run)})
+        for result in by_key.values()
+    ]
+    guided = {result.conditions for result in free if not result.runs}
+    for result in free if guided else ():
+        own = [setting for setting in parse_label(result.preset)[1] if setting.startswith("method.")]
+        for conditions in guided - {result.conditions}:
+            if result.runs and _without_teacher(conditions) == _without_teacher(result.conditions):
+                name, changed = parse_label(conditions.preset)
+                there = by_key.get((conditions, result.label))
+                runs = {**result.runs, **(there.done if there else {})}
+                joined = MethodResult(conditions, format_label(name, [*changed, *own]), result.method, runs)
+                by_key[conditions, result.label] = joined
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def _without_teacher(conditions: Conditions) -> Conditions:
+    """Return conditions that are equal where only the teacher and its settings differ."""
+    name, changed = parse_label(conditions.preset)
+    preset = format_label(name, [setting for setting in changed if not setting.startswith("teacher.")])
+    return replace(conditions, preset=preset, teacher="")
 
 
 def _group_key(record: Record, preset: str) -> tuple[Conditions, str, str]:
@@ -135,19 +220,19 @@ def _group_key(record: Record, preset: str) -> tuple[Conditions, str, str]:
     return conditions, preset, str(record["method"])
 
 
-def _equivalent_labels(record: Record) -> Iterator[str]:
-    """Yield the other labels of the same settings, which name the teacher's seed differently."""
+def _equivalent_labels(record: Record, own: str) -> Iterator[str]:
+    """Yield the labels of the same settings beside ``own``, which name the teacher's seed differently."""
     seed = record.get("config", {}).get("teacher", {}).get("seed")
     if seed is None:
         return
-    name, changed = parse_label(str(record["preset"]))
+    name, changed = parse_label(own)
     others = [setting for setting in changed if not setting.startswith("teacher.seed=")]
     seed_settings: list[list[str]] = [[f"teacher.seed={seed}"]] if seed != Teacher.seed else [[]]
     if seed == record["seed"]:
         seed_settings.append(["teacher.seed=run"])
     for seed_setting in seed_settings:
         label = "+".join([name, *sorted([*others, *seed_setting])])
-        if label != record["preset"]:
+        if label != own:
             yield label
 
 

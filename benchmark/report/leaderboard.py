@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -22,14 +22,14 @@ COLUMNS = (
 def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     """Build the leaderboard: one row per protocol, data set, preset, teacher, backbone and method.
 
-    Methods are ranked by mean within one protocol, data set, preset, teacher and backbone. A method is ranked only if
-    it has finished every seed that any method of this group was run with. Otherwise its status is ``incomplete``, or
-    ``failed`` if no run has finished. If a seed was measured more than once, the latest finished record counts.
+    Methods are ranked within one protocol, data set, preset, teacher and backbone, by their mean over the seeds that
+    every method of this group has finished. A method that lacks a seed of another has the status ``incomplete``, one
+    that has finished no run ``failed``. If a seed was measured more than once, the latest finished record counts.
 
     Returns:
-        The columns are ``COLUMNS``; values are in [0, 1]. ``mean`` and ``ci95`` are the mean over seeds and the
-        half-width of its Student t interval, which is empty for one seed. ``episode_ci95`` is the half-width on this
-        mean that is due to the draw of episodes alone.
+        The columns are ``COLUMNS``; values are in [0, 1]. ``mean`` and ``ci95`` are the mean over all seeds of the
+        method and the half-width of its Student t interval, which is empty for one seed. ``episode_ci95`` is the
+        half-width on this mean that is due to the draw of episodes alone.
     """
     rows = [row for group in group_by_conditions(group_by_method(records)) for row in _rows(group)]
     rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
@@ -63,11 +63,11 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(group: ComparisonGroup) -> list[dict[str, Any]]:
-    means = [result.interval().mean for result in group.complete]
+    means = group.shared_means
     return [_row(group, result, means) for result in group.results]
 
 
-def _row(group: ComparisonGroup, result: MethodResult, means: Sequence[float]) -> dict[str, Any]:
+def _row(group: ComparisonGroup, result: MethodResult, means: Mapping[str, float]) -> dict[str, Any]:
     conditions, done = result.conditions, result.done
     row: dict[str, Any] = {
         "protocol": conditions.protocol, "dataset": conditions.dataset, "preset": result.preset,
@@ -84,8 +84,8 @@ def _row(group: ComparisonGroup, result: MethodResult, means: Sequence[float]) -
     halves = [run["intervals"].get("episode", {}).get("half_width") for run in done.values()]
     if all(half is not None for half in halves):
         row["episode_ci95"] = math.sqrt(sum(half**2 for half in halves)) / len(halves)
-    if row["status"] == "done":
-        row["rank"] = 1 + sum(mean > interval.mean for mean in means)
+    if result.label in means:
+        row["rank"] = 1 + sum(mean > means[result.label] for mean in means.values())
         row["best"] = row["rank"] == 1
     return row
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.records.schema import Record
-from benchmark.report.aggregation import ComparisonGroup, group_by_conditions, group_by_method
+from benchmark.report.aggregation import ComparisonGroup, format_seeds, group_by_conditions, group_by_method
 from benchmark.statistics import average_ranks, holm, paired_test
 
 ALPHA = 0.05
@@ -30,7 +30,7 @@ class Entry:
     n: int
     """Number of finished seeds."""
     best: bool
-    """Whether the method has the largest mean of all complete methods."""
+    """Whether the method has the largest mean over the seeds that all methods share."""
     tied: bool
     """Whether the method is the best or does not differ significantly from it."""
 
@@ -43,16 +43,18 @@ class Table:
     protocols: tuple[str, ...]
     """The columns, in natural order."""
     methods: tuple[str, ...]
-    """The rows: complete methods by average rank, then the others by name."""
+    """The rows: ranked methods by average rank, then the others by name."""
     entries: dict[tuple[str, str], Entry]
     """The cells by method and protocol."""
     ranks: dict[str, float]
-    """Average rank over protocols of each method that has finished every seed of every protocol."""
+    """Average rank over protocols of each method that has a rank under every protocol."""
     missing: dict[str, dict[str, list[int]]]
-    """Missing seeds of each other method by protocol, as ``{"distill-same": [3, 4]}``.
+    """Missing seeds of each method that lacks some, by protocol, as ``{"distill-same": [3, 4]}``.
 
     The list is empty if the method has no record under the protocol, for example because it does not apply to it.
     """
+    shared_seeds: dict[str, list[int]]
+    """By protocol, the seeds that ranks and marks are over, where not all methods have finished the same seeds."""
 
 
 def make_tables(records: Iterable[Record]) -> list[Table]:
@@ -109,7 +111,10 @@ def to_latex(tables: Iterable[Table]) -> str:
 def to_json(frame: pd.DataFrame, tables: Iterable[Table]) -> str:
     """Format the rows of the leaderboard, and the average ranks and missing seeds of each table, as JSON."""
     rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    shown = [{"title": t.title, "average_ranks": t.ranks, "missing": t.missing} for t in tables]
+    shown = [
+        {"title": t.title, "average_ranks": t.ranks, "missing": t.missing, "ranked_over_seeds": t.shared_seeds}
+        for t in tables
+    ]
     return json.dumps({"rows": rows, "tables": shown}, indent=1, allow_nan=False) + "\n"
 
 
@@ -141,34 +146,42 @@ def _table(key: Sequence[str], groups: Sequence[ComparisonGroup]) -> Table:
                     tied.get(result.label) == "best",
                     result.label in tied,
                 )
-    complete = [label for label in labels if label not in missing]
+    means = [group.shared_means for group in groups]
+    ranked = [label for label in labels if all(label in of_group for of_group in means)]
     ranks = {}
-    if complete:
-        means = np.array([[results[label, p].interval().mean for label in complete] for p in protocols])
-        ranks = dict(zip(complete, average_ranks(means).tolist(), strict=True))
-    order = sorted(complete, key=lambda label: (ranks[label], label)) + sorted(missing)
+    if ranked:
+        rows = np.array([[of_group[label] for label in ranked] for of_group in means])
+        ranks = dict(zip(ranked, average_ranks(rows).tolist(), strict=True))
+    order = sorted(ranked, key=lambda label: (ranks[label], label)) + sorted({*labels} - {*ranked})
     title = f"{family} on {dataset}, {preset}, {backbone} from {teacher}"
-    return Table(title, protocols, tuple(order), entries, ranks, missing)
+    shared = {group.conditions.protocol: group.shared_seeds for group in groups if group.note}
+    return Table(title, protocols, tuple(order), entries, ranks, missing, shared)
 
 
 def _tied(group: ComparisonGroup) -> dict[str, str]:
-    """Return the best complete methods and those that do not differ significantly from them.
+    """Return the best methods and those that do not differ significantly from them, over the seeds that all share.
 
     Each method is tested against the best by a paired t-test over seeds, with Holm's correction.
 
     Returns:
         ``best`` or ``tied`` by label; methods that differ are left out.
     """
-    complete = sorted(group.complete, key=lambda result: -result.interval().mean)
-    if not complete:
+    means, seeds = group.shared_means, group.shared_seeds
+    if not means:
         return {}
-    best, others = complete[0], complete[1:]
-    p = [paired_test(best.values() - result.values()).t_p for result in others]
+    values = {
+        result.label: np.array([result.done[seed]["value"] for seed in seeds])
+        for result in group.results
+        if result.label in means
+    }
+    best = max(means, key=lambda label: means[label])
+    others = [label for label in means if label != best]
+    p = [paired_test(values[best] - values[label]).t_p for label in others]
     adjusted = iter(holm([value for value in p if value is not None]))
-    marks = {best.label: "best"}
-    for result, value in zip(others, p, strict=True):
+    marks = {best: "best"}
+    for label, value in zip(others, p, strict=True):
         if value is None or next(adjusted) >= ALPHA:
-            marks[result.label] = "best" if result.interval().mean == best.interval().mean else "tied"
+            marks[label] = "best" if means[label] == means[best] else "tied"
     return marks
 
 
@@ -182,12 +195,16 @@ def _cell(entry: Entry | None, best: str, tied: str, interval: str) -> str:
 
 def _note(table: Table) -> str:
     counts = sorted({entry.n for entry in table.entries.values()})
+    if not counts:
+        return "No run has finished."
     seeds = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    shared = "; ".join(f"{protocol} {format_seeds(each) or 'none'}" for protocol, each in table.shared_seeds.items())
+    over = f" Best, † and ranks are over the seeds that all methods have finished: {shared}." if shared else ""
     if counts[-1] == 1:
-        return "Accuracy in percent, one seed: no interval; best in bold."
+        return f"Accuracy in percent, one seed: no interval; best in bold.{over}"
     return (
         f"Accuracy in percent, mean ± 95 % Student t interval over {seeds} seeds; best in bold; "
-        "† not significantly different from the best (paired t-test over seeds, Holm)."
+        f"† not significantly different from the best (paired t-test over seeds, Holm).{over}"
     )
 
 
@@ -202,7 +219,7 @@ def _missing_lines(table: Table, form: str) -> list[str]:
         if not_run := [protocol for protocol, seeds in missing_seeds.items() if not seeds]:
             reasons.append(f"no run of {', '.join(not_run)}")
         lines.append(form.format(method, "; ".join(reasons)))
-    return ["", "Not ranked:", *lines] if lines and form.startswith("-") else lines
+    return ["", "Missing:", *lines] if lines and form.startswith("-") else lines
 
 
 def _ranked(table: Table) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from benchmark.errors import InputError, did_you_mean, os_reason
 from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
 from benchmark.settings import parse_seeds
-from benchmark.system.files import write_atomically
+from benchmark.system.files import read_file, write_atomically
 
 ALL = "all"
 """Stands for every method that applies."""
@@ -36,9 +37,19 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
+    if not all(isinstance(part, str | int) for part in (value if isinstance(value, list | tuple) else [value])):
+        raise ValueError("it takes seeds such as 3 or 0-4, or a list of them")
     return tuple(parse_seeds(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
 
 
+def _whole(value: Any) -> Any:
+    """The number that the digits of a file stand for; what YAML 1.2 writes for nothing is None."""
+    if isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,17}", value):
+        return int(value)
+    return None if isinstance(value, str) and value in ("", "~", "null") else value
+
+
+Whole = Annotated[StrictInt | None, BeforeValidator(_whole)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 _STRICT = ConfigDict(extra="forbid")
 
@@ -51,11 +62,11 @@ class Resources:
 
     partition: str | None = None
     account: str | None = None
-    time: StrictInt | None = None
+    time: Whole = None
     """Minutes."""
-    gpus: StrictInt | None = None
-    cpus: StrictInt | None = None
-    memory: StrictInt | None = None
+    gpus: Whole = None
+    cpus: Whole = None
+    memory: Whole = None
     """GiB."""
 
     def with_defaults(self, defaults: Resources) -> Resources:
@@ -78,7 +89,7 @@ class GridBlock:
     preset: str = "quick"
     set: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     """Settings as ``section.name=value``."""
-    limit_steps: StrictInt | None = None
+    limit_steps: Whole = None
     slurm: Resources = Resources()
 
     def requests(self) -> Iterator[Request]:
@@ -93,22 +104,51 @@ class GridBlock:
 
 
 _BLOCK = TypeAdapter(GridBlock)
+_MAX_BYTES = 1 << 20
+
+
+class _RepeatedKey(Exception):
+    """A key that stands twice in one mapping."""
+
+
+class _Texts(yaml.SafeLoader):
+    """Reads mappings, lists and texts: a scalar is the text that was written, as on the command line.
+
+    YAML 1.1 would make 90 of ``1:30``, 8 of ``010`` and False of ``no``.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    first = lines[key.value]
+                    raise _RepeatedKey(f"line {line}: key {key.value!r} stands twice, first in line {first}; keep one")
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+_Texts.yaml_implicit_resolvers = {}
 
 
 def read_grid(path: Path) -> list[GridBlock]:
-    """Read the blocks of a YAML file, which holds one block or a list of them.
+    """Read the blocks of a YAML file, which holds one block or a list of them. Values are read as they are written.
 
     Raises:
         InputError: the file cannot be read or is no grid. The message names file, block and key.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(read_file(path, _MAX_BYTES), _Texts)
+    except _RepeatedKey as error:
+        raise InputError(f"grid {path}, {error}") from None
     except OSError as error:
         raise InputError(f"cannot read grid {path} ({os_reason(error)})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"grid {path}{place} is no YAML ({getattr(error, 'problem', None) or error})") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"grid {path}{place} is no YAML ({reason})") from None
     blocks = content if isinstance(content, list) else [content]
     if not blocks:
         raise InputError(

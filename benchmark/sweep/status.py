@@ -6,12 +6,12 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from benchmark.errors import InputError
 from benchmark.experiment.request import Mode
 from benchmark.records.run_label import parse_label
-from benchmark.records.schema import Record
+from benchmark.records.schema import Record, key_of
 from benchmark.records.store import Store
 from benchmark.sweep.jobs import Job
 
@@ -46,12 +46,12 @@ def read_status(jobs: Sequence[Job], store: Store) -> SweepStatus:
     """Read all records once and return the status of the jobs. A damaged record counts as failed."""
     records: dict[str, Record | InputError] = {}
     if store.root.is_dir():
-        records = {path.stem.rpartition(".")[2]: record for path, record in store.records()}
+        records = {key_of(path.name): record for path, record in store.records()}
     states: dict[str, State] = {}
     errors: dict[str, str] = {}
     for job in jobs:
         record = records.get(job.key[:12])
-        if _is_done(record):
+        if _is_done(record) and record["key"] == job.key:
             states[job.key] = "done"
         elif store.locks.is_locked(job.key):
             states[job.key] = "running"
@@ -70,7 +70,7 @@ def select_jobs(jobs: Sequence[Job], status: SweepStatus, mode: Mode) -> list[Jo
     return [job for job in jobs if status.states[job.key] in _SELECTED[mode]]
 
 
-def _is_done(record: Record | InputError | None) -> bool:
+def _is_done(record: Record | InputError | None) -> TypeGuard[Record]:
     return isinstance(record, dict) and record["status"] == "done"
 
 

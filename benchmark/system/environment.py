@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import resource
@@ -23,7 +24,7 @@ def describe_environment(device: torch.device, precision: str, compiled: bool = 
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        **_processor(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "device": device.type,
         "precision": precision,
@@ -41,13 +42,24 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _processor() -> dict[str, str]:
+    """Return name, model and instruction set of the processor: a name such as AMD EPYC stands for many."""
+    described: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n", 1)[0].splitlines():
+            name, _, value = line.partition(":")
+            described[name.strip()] = value.strip()
+    flags = (described.get("flags") or described.get("Features") or "").split()
+    vectors = [flag for flag in flags if flag.startswith(("avx", "amx", "fma", "asimd", "sve", "bf16"))]
+    numbers = [f"{name.split()[-1]} {described[name]}" for name in _MODEL if name in described]
+    return {
+        "cpu": described.get("model name") or platform.processor() or platform.machine(),
+        "cpu_model": ", ".join(numbers),
+        "instruction_set": f"{torch.backends.cpu.get_cpu_capability()} ({' '.join(sorted(vectors))})",
+    }
+
+
+_MODEL = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU revision")
 
 
 def _commit() -> str | None:

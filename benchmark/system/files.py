@@ -1,4 +1,4 @@
-"""Atomic writes, names for damaged files, and files of users."""
+"""Bounded reads, atomic writes, names for damaged files, and files of users."""
 
 from __future__ import annotations
 
@@ -10,6 +10,30 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+
+
+class NotAFile(OSError):
+    """A path that is no regular file, or a file that is larger than what is expected there can be."""
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes. A FIFO or a device is refused without waiting for it.
+
+    Raises:
+        NotAFile: the path is a folder, a FIFO or a device, or the file is larger.
+        OSError: the file cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(errno.EINVAL, "it is no regular file")
+        if status.st_size > limit:
+            raise NotAFile(errno.EFBIG, f"it has {status.st_size:,} bytes, more than {limit:,}")
+        with os.fdopen(os.dup(handle), "rb") as file:
+            return file.read(limit)
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

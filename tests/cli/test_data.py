@@ -111,6 +111,23 @@ def test_folder_is_a_data_set(call: Call, tmp_path: Path) -> None:
     assert (tmp_path / "sheet.png").exists()
 
 
+def test_name_that_is_listed_and_printed_serves_from_anywhere(call: Call, tmp_path: Path) -> None:
+    layouts.write_folder(tmp_path / "some where/photos")
+    (tmp_path / "elsewhere").mkdir()
+    assert call("data", "show", "folder:some where/photos").returncode == 0
+    refused = call("data", "import", "folder:some where/photos", "--set", "size=32")
+    printed = re.search(r"first: python -m benchmark (data remove .*)", refused.stderr)
+    assert printed is not None
+    address = f"folder:{tmp_path / 'some where/photos'}"
+    assert shlex.split(printed[1]) == ["data", "remove", address]
+    assert address in call("data", "list").stdout
+    (tmp_path / "some where").rename(tmp_path / "there")
+    moved = f"folder:{tmp_path / 'there/photos'}"
+    assert [call("data", word, moved).returncode for word in ("show", "verify")] == [0, 0]
+    assert moved in call("data", "list").stdout
+    assert call("data", "remove", moved).returncode == 0
+
+
 def test_list_verify_and_remove_an_import(call: Call, cub: Path, tmp_path: Path) -> None:
     def state(name: str) -> str:
         done = call("data", "list")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.hashing import content_key
-from benchmark.records.schema import SCHEMA
 from benchmark.records.store import Store
+from tests.records.making import make_failed, make_record
 
 from .conftest import Call
 
@@ -28,20 +28,8 @@ def runs(tmp_path: Path) -> Store:
     store.check_writable()
     for (method, protocol), values in VALUES.items():
         for seed, value in enumerate(values):
-            config = {
-                "protocol": {"name": protocol}, "method": {"name": method}, "training": {"lr": 0.1}, "seed": seed
-            }  # fmt: skip
-            record = {
-                "schema": SCHEMA, "key": content_key(config),
-                "status": "done", "provenance": "measured", "protocol": protocol, "dataset": "glyphs",
-                "preset": "quick", "teacher": "conv4-64", "backbone": "conv4-16", "method": method, "seed": seed,
-                "metric": "accuracy", "value": value, "intervals": {"image": {"half_width": 0.02, "n": 100}}, "n": 100,
-                "references": {"chance": {"value": 0.01, "intervals": {}}}, "facts": {"classes": 100},
-                "student_facts": {"start": "fresh", "steps": 300, "seconds": 9.0}, "teacher_facts": {},
-                "environment": {"cpu": "one", "threads": 2, "device": "cpu", "gpu": None},
-                "config": config, "history": [],
-                "seconds": 10.0, "peak_memory_mb": 500.0, "started": "2026-01-01",
-            }  # fmt: skip
+            facts = {"classes": 100}
+            record = make_record(protocol, method, seed, value, dataset="glyphs", facts=facts, history=[])
             store.save(record, {})
     return store
 
@@ -70,7 +58,8 @@ def test_leaderboard_names_methods_that_lack_a_seed(call: Call, runs: Store) -> 
     next(runs.root.glob("*cross*rkd.s2.*.json")).unlink()
     done = call("leaderboard")
     assert done.returncode == 0
-    assert "not ranked: distill-cross glyphs rkd lacks seed 2" in done.stderr
+    assert "distill-cross glyphs rkd lacks seed 2\n" in done.stderr
+    assert "distill-cross glyphs: ranks over seeds 0-1,3, which every method has finished" in done.stderr
     assert "incomplete" in done.stdout
 
 
@@ -113,7 +102,7 @@ def test_show_prints_a_run(call: Call, runs: Store) -> None:
     for name in (path.stem.rpartition(".")[2][:8], str(path)):
         done = call("show", name)
         assert done.returncode == 0, done.stderr
-        for word in ("73.00", "± 2.00", "other images", "training.lr", "cpu", "distill-cross", "chance"):
+        for word in ("73.00", "± 2.00", "other images", "student.start", "cpu", "distill-cross", "chance"):
             assert word in done.stdout
     content = json.loads(path.read_text())
     del content["sha256"]
@@ -171,11 +160,7 @@ def test_plot_draws_figures_and_names_the_missing_runs_of_others(call: Call, run
 def test_plot_all_with_nothing_to_draw_is_an_error(call: Call, tmp_path: Path) -> None:
     store = Store(tmp_path / "results/runs")
     store.check_writable()
-    store.save({
-        "schema": SCHEMA, "key": "ab" * 32, "status": "failed", "error": "x", "provenance": "measured", "seed": 0,
-        "protocol": "distill-same", "dataset": "tiny", "preset": "quick", "teacher": "t", "backbone": "b",
-        "method": "ce",
-    }, {})  # fmt: skip
+    store.save(make_failed("distill-same", "ce"), {})
     done = call("plot", "all")
     assert done.returncode == 2
     assert "none of the figures" in done.stderr.splitlines()[-1]
@@ -198,7 +183,8 @@ def test_verify_repeats_a_run(call: Call, tmp_path: Path) -> None:
     assert "equal bit for bit" in done.stdout
     record = json.loads(path.read_text())
     del record["sha256"]
-    path.write_text(json.dumps({**record, "value": record["value"] + 0.5}))
+    record["value"] = abs(record["value"] - 0.5)
+    path.write_text(json.dumps({**record, "sha256": content_key(record)}))
     done = call("verify", path.stem.rpartition(".")[2])
     assert done.returncode == 1
     assert "value" in done.stdout

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.errors import InputError
+from benchmark.experiment import runner
 from benchmark.experiment.planning import Plan, make_plan
 from benchmark.experiment.request import Request
 from benchmark.experiment.runner import RunContext, run, run_seed
 from benchmark.experiment.verification import determined
 from benchmark.methods import METHODS, Method
+from benchmark.methods.source import source_sha256
 from benchmark.records.schema import Record
 from benchmark.records.store import Store
 from benchmark.system.progress import Silent
@@ -156,3 +162,35 @@ def test_run_seed_waits_for_a_locked_run_or_skips_it(tmp_path: Path) -> None:
     assert record is not None
     assert record["started"] == finished["started"], "the record of the other process is returned"
     assert ["waiting" in line or "already measured" in line for line in messages] == [True, True]
+
+
+def test_run_says_that_the_source_of_the_method_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, messages = make(tmp_path), list[str]()
+
+    class Listening(Silent):
+        def say(self, message: str) -> None:
+            messages.append(message)
+
+    (record,) = go(tmp_path, plan, [0])
+    file = inspect.getsourcefile(plan.method)
+    assert file is not None
+    assert record["method_sha256"] == hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    context = RunContext(Store(tmp_path / "runs"), tmp_path, DEVICE, Listening())
+    run_seed(plan, 0, context)
+    assert not any("source file" in line for line in messages)
+    monkeypatch.setattr(runner, "source_sha256", lambda method: "0" * 64)
+    run_seed(plan, 0, context)
+    assert [line for line in messages if "the source file of method ce has changed since" in line]
+
+
+def test_method_of_no_file_has_no_hash() -> None:
+    typed = type("Typed", (), {"__module__": "of_a_notebook"})
+    assert source_sha256(typed) is None
+
+
+def test_environment_names_model_and_instruction_set_of_the_processor(tmp_path: Path) -> None:
+    (record,) = go(tmp_path, make(tmp_path), [0])
+    environment = record["environment"]
+    assert environment["instruction_set"].startswith(torch.backends.cpu.get_cpu_capability())
+    if sys.platform == "linux":
+        assert "model " in environment["cpu_model"] or "part " in environment["cpu_model"]

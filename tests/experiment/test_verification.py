@@ -61,6 +61,35 @@ def test_reproduce_names_differences(root: Path, saved: Any) -> None:
         assert line in text
 
 
+def test_reproduce_names_the_cause_in_its_first_line(root: Path, saved: Any) -> None:
+    record = json.loads(json.dumps(saved[0]))
+    record["value"] += 1e-12
+    record["environment"] |= {"cpu": "another", "instruction_set": "AVX512", "threads": 64}
+    first = verify(root, record, saved[1])[1].splitlines()[0]
+    assert first.startswith(f"{record['key'][:12]}: differs; cause: processor (another AVX512, now ")
+    assert "; number of threads (64, now " in first
+    record["method_sha256"] = "0" * 64
+    first = verify(root, record, saved[1])[1].splitlines()[0]
+    assert "; cause: the source file of method kd has changed; processor" in first
+    record = json.loads(json.dumps(saved[0]))
+    record["facts"]["queries_per_episode"] = 3
+    assert "cause: none is known" in verify(root, record, saved[1])[1].splitlines()[0]
+
+
+def test_reproduce_trains_at_the_precision_of_the_record(
+    root: Path, saved: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    assert select_device("cpu", "auto").precision == "bfloat16"
+    assert verify(root, *saved)[0]
+
+
+def test_reproduce_fails_where_a_record_is_not_what_it_is_called(root: Path, saved: Any) -> None:
+    equal, text = verify(root, {**saved[0], "preset": "paper"}, saved[1])
+    assert not equal
+    assert "equal bit for bit, but it is called paper, and its settings are paper+" in text
+
+
 def test_reproduce_refuses_a_run_of_another_version(root: Path, saved: Any) -> None:
     record = json.loads(json.dumps(saved[0]))
     record["config"]["versions"]["protocol"] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import hashlib
 import io
 import json
 import shutil
@@ -113,8 +114,10 @@ def change(**values: Any) -> Damage:
     def damage(path: Path) -> None:
         content = {**json.loads(path.read_bytes()), **values}
         content = {k: v for k, v in content.items() if v is not None}
-        if "schema" in content:  # a record with no checksum, as they were before there was one
-            content.pop("sha256", None)
+        if "schema" in content:  # a record, under a right checksum
+            content.pop("sha256")
+            text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+            content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         path.write_text(json.dumps(content))
 
     return damage
@@ -163,7 +166,7 @@ CASES = [
     *(Case(f"board: record {n}", R, d, BOARD, 1, ("r.json", *said)) for n, d, said in RECORDS),
     *(Case(f"show: record {n}", R, d, SHOW, 2, ("r.json", *said)) for n, d, said in RECORDS if d is not outward),
     *(
-        Case(f"compare: arrays {n}", g, d, COMPARE, 2, ("arrays", *said))
+        Case(f"compare: arrays {n}", g, d, COMPARE, 1, ("arrays", *said))
         for n, g, d, said in (
             ("cut", ARRAYS, cut, ("damaged or gone",)),
             ("empty", ARRAYS, empty, ("damaged or gone",)),
@@ -217,7 +220,6 @@ CASES = [
             ("broken", "protocols: [distill-same", "no YAML"),
             ("empty", "", "no mapping"),
             ("nested", "[" * 20_000, "no YAML"),
-            ("of a day that is none", "protocols: 2020-99-99", "no YAML"),
             ("with an unknown key", "protokols: x", "did you mean 'protocols'"),
             ("of wrong seeds", "{protocols: distill-same, seeds: 9-1}", "seeds"),
         )

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmark.errors import InputError
 from benchmark.records.packing import pack_records
 from benchmark.records.packs import SUFFIX, Limits, members, packed_keys
 from benchmark.records.schema import DamagedRecord
 from benchmark.records.store import Store
-from tests.records.test_store import record
+from tests.records.making import make_record
 
-KEYS = ["abc" + "1" * 61, "def" + "2" * 61, "123" + "3" * 61]
+DATASETS = ("other", "tiny", "tiny")
+KEYS = [make_record(seed=seed, dataset=dataset)["key"] for seed, dataset in enumerate(DATASETS)]
 
 
 @pytest.fixture
@@ -26,9 +29,9 @@ def loose(tmp_path: Path) -> Store:
     """Records of two data sets, one of them without arrays."""
     store = Store(tmp_path / "loose")
     store.root.mkdir()
-    for seed, key in enumerate(KEYS):
-        arrays = {"labels": np.arange(40, dtype=np.int32), "seen": np.full((2, 3), seed, np.float16)}
-        store.save(record(key=key, seed=seed, dataset="tiny" if seed else "other"), arrays if seed else {})
+    for seed, dataset in enumerate(DATASETS):
+        arrays: dict[str, Any] = {"labels": np.arange(40, dtype=np.int32), "seen": np.full((2, 3), seed, np.float16)}
+        store.save(make_record(seed=seed, dataset=dataset), arrays if seed else {})
     return store
 
 
@@ -68,7 +71,7 @@ def test_pack_has_the_same_bytes_for_the_same_records(packed: Store, loose: Stor
 
 
 def test_loose_record_takes_precedence_and_replaces_the_packed_one(packed: Store) -> None:
-    packed.save(record(key=KEYS[1], seed=1, value=0.75), {"labels": np.zeros(2)})
+    packed.save(make_record(seed=1, value=0.75), {"labels": np.zeros(2)})
     for _ in range(2):
         found = packed.find(KEYS[1])
         assert found is not None
@@ -81,7 +84,7 @@ def test_loose_record_takes_precedence_and_replaces_the_packed_one(packed: Store
 
 
 def test_damaged_loose_record_is_not_replaced_by_the_packed_one(packed: Store) -> None:
-    packed.save(record(key=KEYS[1], seed=1), {}).write_text("{")
+    packed.save(make_record(seed=1), {}).write_text("{")
     with pytest.raises(DamagedRecord):
         packed.find(KEYS[1])
     assert len(packed.read()[1]) == 1
@@ -150,9 +153,10 @@ def test_damaged_pack_is_named_in_one_line_and_stays(
 
 def test_damaged_record_in_a_pack_is_named_with_its_pack(packed: Store) -> None:
     pack = packed.root / f"fewshot-5way1shot.tiny{SUFFIX}"
-    archive(("fewshot-5way1shot.tiny.kd.s1.def222222222.json", b'{"schema": 1}'))(pack)
+    name = f"fewshot-5way1shot.tiny.kd.s1.{KEYS[1][:12]}.json"
+    archive((name, b'{"schema": 1}'))(pack)
     (error,) = packed.read()[1]
-    assert "fewshot-5way1shot.tiny.kd.s1.def222222222.json in " in str(error)
+    assert f"{name} in " in str(error)
     assert str(pack) in str(error)
     assert "it lacks" in str(error)
     with pytest.raises(InputError, match=r"in .* is damaged"):
@@ -190,3 +194,46 @@ def test_packing_a_damaged_record_changes_nothing(loose: Store) -> None:
     with pytest.raises(InputError, match="damaged"):
         pack_records(loose.root)
     assert {path.name: path.read_bytes() for path in loose.root.glob("*.tiny.*")} == before
+
+
+def test_packed_record_of_another_run_is_damaged_and_never_found(packed: Store) -> None:
+    pack = packed.root / f"fewshot-5way1shot.tiny{SUFFIX}"
+    texts = [content for name, content in members(pack) if name.endswith(".json")]
+    archive((f"fewshot-5way1shot.tiny.kd.s1.{KEYS[1][:12]}.json", texts[1]))(pack)
+    with pytest.raises(InputError, match="its key is not that of its name"):
+        packed.find(KEYS[1])
+    assert len(packed.read()[1]) == 1
+
+
+def test_damaged_pack_hides_no_record_of_another_pack(packed: Store) -> None:
+    cut(packed.root / f"fewshot-5way1shot.tiny{SUFFIX}")
+    found = packed.find(KEYS[0])
+    assert found is not None
+    assert packed.resolve(KEYS[0][:8]) == found
+    with pytest.raises(InputError, match=r"pack .* is damaged"):
+        packed.resolve(KEYS[1][:8])
+
+
+def test_sparse_member_is_refused(packed: Store) -> None:
+    """Its header may say that it has terabytes of zeros."""
+    pack = packed.root / f"fewshot-5way1shot.tiny{SUFFIX}"
+    archive(("x.json", b""), kind=tarfile.GNUTYPE_SPARSE)(pack)
+    with pytest.raises(InputError, match=r"neither a record nor arrays|is damaged"):
+        list(members(pack))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10**6), cut=st.integers(0, 200), put=st.binary(max_size=40))
+def test_any_bytes_in_a_pack_give_its_members_or_one_line(tmp_path: Path, at: int, cut: int, put: bytes) -> None:
+    pack = tmp_path / f"x{SUFFIX}"
+    archive(("a.json", b"{}" * 300), ("a.npz", b"PK" * 300))(pack)
+    content = bytearray(lzma.decompress(pack.read_bytes()))
+    at %= len(content)
+    content[at : at + cut] = put
+    pack.write_bytes(lzma.compress(content))
+    said = ""
+    try:
+        assert len(dict(members(pack))) <= 2
+    except InputError as error:
+        said = str(error)
+    assert "\n" not in said

@@ -7,7 +7,9 @@ from tests.report.test_leaderboard import record
 
 
 def run(method: str, seed: int, preset: str, teacher: int) -> dict[str, Any]:
-    return record(method, seed, 0.5, preset=preset, config={"teacher": {"seed": teacher}})
+    training = {"steps": 5} if "training.steps=5" in preset else {}
+    config = {"teacher": {"seed": teacher}, "training": training, "protocol": {}, "method": {}, "student": {}}
+    return record(method, seed, 0.5, preset=preset, config=config)
 
 
 def test_group_by_method_counts_a_run_of_both_teacher_seed_designs_in_both() -> None:
@@ -19,7 +21,7 @@ def test_group_by_method_counts_a_run_of_both_teacher_seed_designs_in_both() -> 
         groups = group_by_conditions(group_by_method(records))
         assert [group.conditions.preset for group in groups] == ["quick", "quick+teacher.seed=run"]
         for group in groups:
-            (result,) = group.complete
+            (result,) = group.results
             assert list(result.done) == [0, 1, 2]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.report.aggregation import group_by_method
+from benchmark.report.aggregation import group_by_conditions, group_by_method
 from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, to_csv, with_reported
 
 
@@ -47,17 +47,22 @@ def test_leaderboard_row_of_one_seed_has_no_interval() -> None:
     assert pd.isna(leaderboard([record("kd", 0, 0.5)])["ci95"][0])
 
 
-def test_leaderboard_ranks_only_complete_methods() -> None:
+def test_leaderboard_ranks_over_the_seeds_that_all_methods_share() -> None:
     records = [record("kd", s, 0.6) for s in (0, 1)] + [record("rkd", s, 0.7) for s in (0, 1)]
-    records += [record("ce", 0, 0.9)]
+    records += [record("ce", 0, 0.65)]
     records += [record("fitnet", 0, 0.8), record("fitnet", 1, 0.0, status="failed")]
     for incomplete in records[-1:]:
         del incomplete["value"], incomplete["metric"]
     frame = leaderboard(records).set_index("method")
     assert frame["status"].to_dict() == {"ce": "incomplete", "fitnet": "incomplete", "kd": "done", "rkd": "done"}
-    assert frame.loc[["rkd", "kd"], "rank"].tolist() == [1, 2]
-    assert frame.loc[["rkd", "kd"], "best"].tolist() == [True, False]
-    assert frame.loc[["ce", "fitnet"], "rank"].isna().all()
+    assert frame.loc[["fitnet", "rkd", "ce", "kd"], "rank"].tolist() == [1, 2, 3, 4]
+    assert frame.loc[["fitnet", "rkd"], "best"].tolist() == [True, False]
+    (group,) = group_by_conditions(group_by_method(records))
+    assert group.note == "ranks over seed 0, which every method has finished"
+    (apart,) = group_by_conditions(group_by_method([*records, record("at", 7, 0.9)]))
+    assert apart.note == "not ranked: no seed is finished by every method"
+    assert leaderboard([*records, record("at", 7, 0.9)])["rank"].isna().all()
+    assert group_by_conditions(group_by_method(records[:4]))[0].note == ""
 
 
 def test_leaderboard_status_of_a_method_without_finished_run_is_failed() -> None:

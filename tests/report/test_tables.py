@@ -48,7 +48,8 @@ def test_table_marks_the_best_and_methods_not_significantly_different() -> None:
     p = [stats.ttest_rel(best, VALUES[m, "distill-same"]).pvalue for m in ("kd", "ce")]
     assert p[0] > 0.05 > 2 * p[1]
     assert [m for m, entry in same.items() if entry.tied] == ["refilled", "kd"]
-    assert not table.entries["kd", "distill-overlap20"].tied
+    assert table.shared_seeds == {"distill-overlap20": [0, 1]}
+    assert "ranks are over the seeds that all methods have finished: distill-overlap20 0-1." in to_markdown([table])
 
 
 def test_make_tables_separates_data_sets_backbones_and_families_and_omits_publications() -> None:
@@ -78,6 +79,16 @@ def test_markdown_of_one_seed_has_neither_interval_nor_mark() -> None:
     assert "| ce | 40.00 |" in text
     assert r"| a\|b_ | 30.00 |" in text
     assert "one seed: no interval" in text
+
+
+def test_tables_without_a_finished_run_say_so_in_every_format() -> None:
+    failed = record("kd", 0, 0.0, status="failed")
+    del failed["value"], failed["metric"]
+    tables = make_tables([failed])
+    for text in (to_markdown(tables), to_latex(tables)):
+        assert "No run has finished." in text
+        assert "kd: no seed 0 of " in text
+    assert json.loads(to_json(leaderboard([failed]), tables))["rows"][0]["status"] == "failed"
 
 
 def test_latex_has_balanced_braces_and_compiles(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.experiment.planning import make_plan
+from benchmark.hashing import content_key
 from benchmark.records.store import Store
 from benchmark.sweep.jobs import JobList
 from benchmark.sweep.status import read_status, select_jobs
+from tests.records.making import make_failed, make_record
 
 from .test_jobs import block, plan
 
@@ -13,12 +17,10 @@ from .test_jobs import block, plan
 def save(store: Store, planned: JobList, number: int, status: str = "done", **more: Any) -> None:
     """Save a record of the job at index ``number`` as a run does."""
     job = planned.jobs[number]
-    record = {
-        "schema": 1, "key": job.key, "status": status, "provenance": "measured", "preset": job.preset,
-        "protocol": job.request.protocol, "dataset": job.dataset, "method": job.request.method, "seed": job.seed,
-        "backbone": "conv4-16", "teacher": "conv4-64", "metric": "accuracy", "value": 0.5, "intervals": {},
-        "references": {}, "seconds": 4.0, **more,
-    }  # fmt: skip
+    config = make_plan(job.request, Path("unused")).spec(job.seed).config()
+    assert content_key(config) == job.key
+    fields = {"preset": job.preset, "config": json.loads(json.dumps(config)), "seconds": 4.0, **more}
+    record = make_record(**fields) if status == "done" else make_failed(**fields)
     store.root.mkdir(exist_ok=True)
     store.save(record, {})
 
@@ -45,6 +47,19 @@ def test_read_status_combines_records_and_locks(tmp_path: Path) -> None:
     assert selected("retry-failed") == [1, 2]
     assert selected("force") == [0, 1, 2, 3, 4, 5]
     assert selected("only-cache") == []
+
+
+def test_record_of_another_run_under_a_name_is_not_done(tmp_path: Path) -> None:
+    planned = plan(block("distill-same", "ce", 2))
+    store = Store(tmp_path / "runs")
+    save(store, planned, 0)
+    save(store, planned, 1)
+    one, other = (next(store.root.glob(f"*{job.key[:12]}.json")) for job in planned.jobs)
+    other.write_bytes(one.read_bytes())
+    status = read_status(planned.jobs, store)
+    assert [status.states[job.key] for job in planned.jobs] == ["done", "failed"]
+    assert "its key is not that of its name" in status.errors[planned.jobs[1].key]
+    assert select_jobs(planned.jobs, status, "missing") == [planned.jobs[1]]
 
 
 def test_read_status_expects_the_median_seconds_of_similar_records(tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def image_set(name: str, parts: Mapping[str, Any], *, size: int) -> ImageSet:
     import numpy as np
 
     from benchmark.data import ImageSet
+    from benchmark.data.decoding import decode
     from benchmark.data.image_format import ImageFormat
-    from benchmark.data.importing import decode
 
     if set(parts) != {"train", "val", "test"}:
         raise InputError(f"data set {name} needs the parts train, val and test, got {', '.join(parts) or 'none'}")

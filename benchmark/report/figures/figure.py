@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from benchmark.errors import InputError
 from benchmark.hashing import content_key
 from benchmark.records.run_label import parse_label
-from benchmark.records.store import Store
+from benchmark.records.store import DamagedArrays, Store
 from benchmark.registry import Registry
 from benchmark.report.aggregation import Conditions, MethodResult
 from benchmark.report.figures import style
@@ -175,24 +175,26 @@ Figure = Callable[[ResultSet], list[RenderedFigure]]
 FIGURES: Registry[Figure] = Registry("figure", package="benchmark.report.figures", group="benchmark.figures")
 
 
-def drawings(name: str, result_set: ResultSet) -> tuple[list[RenderedFigure], str | None]:
+def drawings(name: str, result_set: ResultSet) -> tuple[list[RenderedFigure], NothingToDraw | DamagedArrays | None]:
     """Return the drawings of a figure and None, or an empty list and the reason."""
     figure = FIGURES.get(name).entry
     try:
         with style.styled():
             return figure(result_set), None
-    except NothingToDraw as reason:
-        return [], str(reason)
+    except (NothingToDraw, DamagedArrays) as reason:
+        return [], reason
 
 
-def draw(names: Iterable[str], result_set: ResultSet, out: Path) -> tuple[list[Path], dict[str, str]]:
+def draw(
+    names: Iterable[str], result_set: ResultSet, out: Path
+) -> tuple[list[Path], dict[str, NothingToDraw | DamagedArrays]]:
     """Write all drawings of the named figures to a folder. Equal results give equal bytes.
 
     Returns:
         The written files, and the reason by name of each figure without drawings.
     """
     written: list[Path] = []
-    skipped: dict[str, str] = {}
+    skipped: dict[str, NothingToDraw | DamagedArrays] = {}
     for name in names:
         rendered, reason = drawings(name, result_set)
         if reason is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -13,10 +12,18 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import jinja2
+import pandas as pd
 
+from benchmark.experiment.labels import label_of
 from benchmark.records.run_label import parse_label
 from benchmark.records.schema import Record
-from benchmark.report.aggregation import ComparisonGroup, Conditions, group_by_conditions, group_by_method
+from benchmark.report.aggregation import (
+    ComparisonGroup,
+    Conditions,
+    format_seeds,
+    group_by_conditions,
+    group_by_method,
+)
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page.runs import RunPages
 
@@ -89,6 +96,8 @@ class PageGroup:
     source: str
     """The publication; empty for measured numbers."""
     rows: list[Row]
+    note: str = ""
+    """The seeds that the ranks are over, if methods have finished different ones."""
 
 
 def make_page(records: Iterable[Record], figures: Sequence[Illustration], problems: Sequence[str]) -> str:
@@ -104,7 +113,7 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
         problems: One line for each record that could not be read.
     """
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
-    by_key = {str(record["key"]): record for record in ordered}
+    by_key = {str(record["key"]): {**record, "preset": label_of(record)} for record in ordered}
     comparison_groups = group_by_conditions(group_by_method(by_key.values()))
     numbers = {tuple(row[name] for name in _IDENTITY): row for row in leaderboard(by_key.values()).to_dict("records")}
     groups = [_group(group, numbers) for group in comparison_groups]
@@ -117,7 +126,7 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": _percent, "finite": math.isfinite, "of": _count, "ranges": _ranges}
+    environment.filters |= {"percent": _percent, "finite": math.isfinite, "of": _count, "ranges": format_seeds}
     text = environment.from_string(_asset("page.html")).render(
         style=style,
         script=script,
@@ -150,7 +159,7 @@ def _group(group: ComparisonGroup, numbers: Mapping[tuple[Any, ...], Mapping[Any
         runs = [RunLink(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(result.runs.items())]
         rows.append(_row(numbers[*identity, result.method], result.label, group.missing(result), runs))
     metrics = sorted({result.metric for result in group.results} - {""})
-    return PageGroup(shared, *parse_label(shared.preset), " or ".join(metrics), "", _in_order(rows))
+    return PageGroup(shared, *parse_label(shared.preset), " or ".join(metrics), "", _in_order(rows), group.note)
 
 
 def _published(measured: Iterable[PageGroup]) -> list[PageGroup]:
@@ -169,7 +178,7 @@ def _published(measured: Iterable[PageGroup]) -> list[PageGroup]:
 
 
 def _row(numbers: Mapping[Any, Any], label: str, missing: list[int], runs: list[RunLink]) -> Row:
-    ranked = numbers["status"] == "done" and numbers["provenance"] == "measured"
+    ranked = not pd.isna(numbers["rank"]) and numbers["provenance"] == "measured"
     return Row(
         label=label,
         method=numbers["method"],
@@ -207,15 +216,6 @@ def _percent(value: float) -> str:
 
 def _count(things: Sized, noun: str) -> str:
     return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """Format ascending seeds as ``--seeds`` takes them, for example ``0-4,7``."""
-    parts = []
-    for _, pairs in itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0]):
-        span = [seed for _, seed in pairs]
-        parts.append(f"{span[0]}-{span[-1]}" if len(span) > 1 else f"{span[0]}")
-    return ",".join(parts)
 
 
 def _data_uri(svg: str) -> str:
