@@ -5,13 +5,13 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, in_python
 from benchmark.system import interrupts
 from protocols import PROTOCOLS as PROTOCOLS
 
@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 RESULTS = "results/runs"
 """The default folder of records, for functions and commands."""
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Give messages arguments of Python in place of options of the command line."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (in_python(str(error)), *error.args[1:])
+        raise
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ def prepare_run(
     preset: str = "quick",
     teacher: str | None = None,
     student: str | None = None,
+    allow_overlap: bool = False,
     overrides: Iterable[str] = (),
     limit_steps: int | None = None,
     device: str = "auto",
@@ -92,7 +103,8 @@ def prepare_run(
     data_root = default_data_root() if data is None else Path(data)
     networks = {"teacher": teacher, "student": student}
     backbones = [f"{section}.backbone={name}" for section, name in networks.items() if name is not None]
-    request = Request(protocol, method, dataset, preset, (*backbones, *overrides), limit_steps)
+    allowed = ["teacher.overlap=allowed"] if allow_overlap else []
+    request = Request(protocol, method, dataset, preset, (*backbones, *allowed, *overrides), limit_steps)
     interruptible = InterruptibleProgress(progress, stopped=interrupts.stop_requested)
     plan = make_plan(request, data_root, interruptible)
     context = RunContext(
@@ -106,6 +118,7 @@ def prepare_run(
     return PreparedRun(plan, seeds, context)
 
 
+@_in_python()
 def run(
     protocol: str,
     method: str,
@@ -115,6 +128,7 @@ def run(
     preset: str = "quick",
     teacher: str | None = None,
     student: str | None = None,
+    allow_overlap: bool = False,
     settings: Mapping[str, object] | None = None,
     limit_steps: int | None = None,
     device: str = "auto",
@@ -138,6 +152,7 @@ def run(
         preset: ``quick``, ``paper`` or the name of a recipe.
         teacher: backbone of the teacher, or a pretrained teacher.
         student: backbone of the student.
+        allow_overlap: whether to take a pretrained teacher that may know what is judged; tables mark the row.
         settings: values by ``section.name``, as ``{"method.margin": 0.1}``.
         limit_steps: training steps of teacher and student, for a smoke run.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -166,6 +181,7 @@ def run(
     with interrupts.sigint_handled():
         prepared = prepare_run(
             protocol, method, dataset=dataset, seeds=_seeds(seeds), preset=preset, teacher=teacher, student=student,
+            allow_overlap=allow_overlap,
             overrides=[f"{name}={value}" for name, value in (settings or {}).items()], limit_steps=limit_steps,
             device=device, compiled=compiled, results=results, data=data, mode=mode, checkpoint_every=checkpoint_every,
             progress=progress,
@@ -173,7 +189,7 @@ def run(
         records = prepared.run()
     for record in records:
         if record["status"] != "done":
-            warnings.warn(f"seed {record['seed']} failed: {record['error']}", stacklevel=2)
+            warnings.warn(f"seed {record['seed']} failed: {record['error']}", stacklevel=3)
     return records
 
 
@@ -203,6 +219,7 @@ def prepare_sweep(
     return plan_sweep(blocks, config, InterruptibleProgress(progress, stopped=interrupts.stop_requested))
 
 
+@_in_python()
 def run_grid(
     protocols: str | Sequence[str],
     methods: str | Sequence[str] = "all",
@@ -270,11 +287,12 @@ def run_grid(
             )
     for job, outcome in outcomes:
         if outcome.status == "failed":
-            warnings.warn(f"{job} failed: {outcome.error}", stacklevel=2)
+            warnings.warn(f"{job} failed: {outcome.error}", stacklevel=3)
     records = (plan.store.find(job.key) for job in plan.jobs)
     return [record for record in records if record is not None and record["status"] == "done"]
 
 
+@_in_python()
 def load_records(
     results: str | os.PathLike[str] = RESULTS, *, protocol: str | None = None, dataset: str | None = None
 ) -> list[Record]:
@@ -292,10 +310,11 @@ def load_records(
 
     records, damaged = Store(Path(results)).select(protocol, dataset)
     for problem in damaged:
-        warnings.warn(str(problem), stacklevel=2)
+        warnings.warn(in_python(str(problem)), stacklevel=3)
     return records
 
 
+@_in_python()
 def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike[str] = RESULTS) -> list[Comparison]:
     """Compare methods on common seeds.
 
@@ -313,9 +332,9 @@ def compare(records: Iterable[Record], *methods: str, results: str | os.PathLike
 
     comparisons, left_out = make(group_by_method(records), methods, Store(Path(results)))
     for line in left_out:
-        warnings.warn(f"not compared: {line}", stacklevel=2)
+        warnings.warn(in_python(f"not compared: {line}"), stacklevel=3)
     for damage in dict.fromkeys(c.damage for c in comparisons if c.damage is not None):
-        warnings.warn(damage, stacklevel=2)
+        warnings.warn(in_python(damage), stacklevel=3)
     return comparisons
 
 

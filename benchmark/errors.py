@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -35,3 +36,35 @@ def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: flo
 def os_reason(error: OSError) -> str:
     """Return the reason of a failed system call, without its number: ``No space left on device``."""
     return error.strerror or str(error)
+
+
+def damage(error: Exception) -> str:
+    """Return the end of a message about a file that cannot be read: the reason, and to get it again if that helps."""
+    return f"({os_reason(error)})" if isinstance(error, OSError) else f"({error}); get it again"
+
+
+_COMMAND = re.compile(r"(python -m benchmark [^;`]*)")
+_OPTION = re.compile(
+    r"--set (?P<setting>[a-z]+\.\w+)=(?P<set_to>[^\s,;()]+)|--(?P<choice>mode|device) (?P<chosen>[a-z][a-z-]*)|"
+    r"--(?P<name>[a-z][a-z-]*)(?: (?P<value>[A-Z]+\b|-?[0-9]+\b))?"
+)
+_RENAMED = {"set": "settings", "allow_overlap": "allow_overlap=True"}
+
+
+def in_python(message: str) -> str:
+    """Return a message with arguments of Python in place of options: ``mode="force"`` for ``--mode force``.
+
+    Whole command lines stay as they are.
+    """
+    parts = _COMMAND.split(message)
+    parts[::2] = [_OPTION.sub(_argument, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _argument(option: re.Match[str]) -> str:
+    if option["setting"]:
+        return f'settings={{"{option["setting"]}": "{option["set_to"]}"}}'
+    if option["choice"]:
+        return f'{option["choice"]}="{option["chosen"]}"'
+    name = option["name"].replace("-", "_")
+    return f"{name}={option['value']}" if option["value"] else _RENAMED.get(name, name)

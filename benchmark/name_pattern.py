@@ -12,8 +12,10 @@ _TYPES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "": ("[0-9]{1,9}", int),
     "decimal": (r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{0,8}[1-9])?", float),
     "text": (".+?", str),
+    "weights": (r".+\.(?:safetensors|pth|pt|th|bin|ckpt|tar|pkl)", str),
 }
-"""Field types: regular expression and converter by type name. A decimal has a single canonical form."""
+"""Field types: regular expression and converter by type name. A decimal has a single canonical form.
+``weights`` is the path of a file of weights."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class NamePattern:
 
     @classmethod
     def parse(cls, text: str) -> NamePattern:
-        """Parse a name. ``{name}`` is a whole number, ``{name:decimal}`` a decimal, ``{name:text}`` any text.
+        """Parse a name. ``{name}`` is a whole number, ``{name:decimal}`` a decimal, ``{name:text}`` any text,
+        ``{name:weights}`` a file of weights.
 
         Raises:
             ValueError: A field has an unknown type, or two fields have the same name.

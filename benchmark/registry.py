@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from benchmark.errors import InputError, UnusablePlugIn, did_you_mean
 from benchmark.name_pattern import NamePattern, without_fields
+from benchmark.system.containment import Stopped, contained_import
 
 T = TypeVar("T")
 
@@ -79,6 +80,8 @@ class Registry(Generic[T]):
         self._base = base
         self._registrations: dict[str, _Registration[T]] = {}
         self._unavailable: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        """Why a plug-in has not got its name, by ``NAME (PACKAGE)``."""
         self._discovered = False
 
     def register(self, name: str, *, examples: tuple[str, ...] = ()) -> Callable[[T], T]:
@@ -135,9 +138,21 @@ class Registry(Generic[T]):
         return [name for known in self._registrations.values() if known.package is None for name in known.names]
 
     def display_names(self) -> list[str]:
-        """Return ``names()``, with ``folder:PATH`` for a name with fields that has no example."""
+        """Return ``names()``, with ``folder:PATH`` for a name with fields that has no example.
+
+        Plug-ins that have not got their name come last, as ``NAME (PACKAGE)``.
+        """
         self._discover()
+        return [*self._display_names(), *self._refused]
+
+    def _display_names(self) -> list[str]:
         return [name for known in self._registrations.values() for name in known.names or (known.pattern.display_name,)]
+
+    def package(self, name: str) -> str | None:
+        """Return the installed package whose plug-in ``name`` is; None for the suite's own and for unknown names."""
+        self._discover()
+        match = self._match(name)
+        return None if match is None else match[0].package
 
     def __contains__(self, name: str) -> bool:
         """Return whether ``name`` is registered."""
@@ -146,6 +161,8 @@ class Registry(Generic[T]):
 
     def usable(self, name: str) -> bool:
         """Return whether ``name`` can be loaded; a plug-in may fail to load."""
+        if name in self._refused:
+            return False
         try:
             return self.get(name) is not None
         except UnusablePlugIn:
@@ -157,6 +174,8 @@ class Registry(Generic[T]):
         The line of a plug-in names its package, or the reason why it cannot be loaded.
         """
         self._discover()
+        if name in self._refused:
+            return self._refused[name]
         by_display_name = {known.pattern.display_name: known for known in self._registrations.values()}
         registration = by_display_name.get(name) or self._find(name)[0]
         if registration.help is not None:
@@ -212,9 +231,14 @@ class Registry(Generic[T]):
             pattern = NamePattern.literal(without_fields(name))
             error = f"{self.kind} {name!r}, a plug-in of {package}, has a name whose fields cannot be read"
         taken, _ = self._match(name) or (self._registrations.get(name), None)
+        if taken is not None and taken.package is None:
+            self._refused[f"{name} ({package})"] = (
+                f"the plug-in of {package} cannot be used: {self.kind} {name!r} is the suite's own; "
+                f"rename it in {package}"
+            )
+            return
         if taken is not None:
-            other = taken.package
-            both = f"a plug-in of {other} and of {package}" if other else f"the suite's own and a plug-in of {package}"
+            both = f"a plug-in of {taken.package} and of {package}"
             error = f"{self.kind} {name!r} is both {both}, and only one can be meant; uninstall {package}"
         self._registrations[name] = _Registration(pattern, target=target, package=package, error=error)
 
@@ -231,19 +255,26 @@ class Registry(Generic[T]):
             return match
         if name in self._unavailable:
             raise InputError(f"there is no {self.kind} {name}: {self._unavailable[name]}")
-        hint = did_you_mean(name, [*self.display_names(), *extra], count=2, cutoff=0.55)
+        if name in self._refused:
+            raise UnusablePlugIn(self._refused[name])
+        hint = did_you_mean(name, [*self._display_names(), *extra], count=2, cutoff=0.55)
         raise InputError(f"unknown {self.kind} {name!r}; {hint}")
 
     def _load(self, registration: _Registration[T]) -> T:
         if registration.entry is None and registration.error is None:
             assert registration.target is not None
             try:
-                registration.entry = self._import(registration.target)
-            except Exception as error:
+                if registration.package is None:
+                    registration.entry = self._import(registration.target)
+                else:
+                    with contained_import():
+                        registration.entry = self._import(registration.target)
+            except (Exception, Stopped) as error:
                 package = registration.package
                 if package is None:
                     raise
-                reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+                reason = str(error) if isinstance(error, Stopped) else f"{type(error).__name__}: {error}"
+                reason = reason.split("\n", 1)[0]
                 registration.error = (
                     f"{self.kind} {registration.pattern.text!r}, a plug-in of {package}, cannot be loaded ({reason}); "
                     f"update or uninstall {package}"

@@ -93,7 +93,7 @@ class Teacher:
     """The network that guides the student.
 
     Its seed is independent of the run's: by default all runs share one teacher. A pretrained teacher knows classes of
-    its own and is not trained; only ``backbone`` and ``size`` apply to it.
+    its own and is not trained; only ``backbone``, ``size`` and ``overlap`` apply to it.
     """
 
     backbone: str = "conv4-64"
@@ -104,6 +104,8 @@ class Teacher:
     weight_decay: Annotated[float, Ge(0)] = 5e-4
     size: Annotated[int, Ge(0)] = 0
     """Input size of a pretrained teacher in pixels; 0 uses the teacher's own size."""
+    overlap: Literal["none", "unknown", "allowed"] = field(default="none", metadata=ADDED_LATER)
+    """Whether a pretrained teacher may know what is judged. ``allowed`` takes it even so; a run finds the others."""
     milestones: str = field(default="training", metadata=ADDED_LATER)
     """Shares of the steps at which the rate falls, as ``training.milestones``; ``training`` takes those."""
     decay: Annotated[float, Ge(0), Le(1)] = field(default=0.0, metadata=ADDED_LATER)
@@ -159,6 +161,8 @@ class RunSpec:
             del settings["size"]  # applies to pretrained teachers only
             return {"teacher": settings}
         teacher = {"backbone": self.pretrained.name, "size": self.pretrained.size}
+        if self.teacher.overlap != "none":
+            teacher["overlap"] = self.teacher.overlap
         return {"teacher": teacher, "pretrained": self.pretrained.config()}
 
     @property

@@ -16,6 +16,7 @@ import pytest
 
 import benchmark
 from benchmark import METHODS, InputError, compare, leaderboard, load_records, run, run_grid
+from benchmark.errors import in_python
 from benchmark.records.store import Store
 from benchmark.system import interrupts
 from benchmark.system.progress import Silent
@@ -118,7 +119,7 @@ def test_run_takes_numpy_numbers_and_a_student(tmp_path: Path) -> None:
 class Interrupting(Silent):
     """Sends Ctrl-C when the student's training begins."""
 
-    def begin(self, title: str, steps: int) -> None:
+    def begin(self, title: str, steps: int, unit: str = "steps") -> None:
         if title.startswith("kd"):
             signal.raise_signal(signal.SIGINT)
 
@@ -158,3 +159,26 @@ def test_benchmark_loads_names_on_first_use() -> None:
     for name in benchmark.__all__:
         assert getattr(benchmark, name) is not None
     assert "refilled" in METHODS.names()
+
+
+def test_messages_of_the_library_speak_python(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"use results=DIR$|name one with results=DIR$"):
+        load_records(tmp_path / "none")
+    with pytest.raises(InputError, match=r"limit_steps=0: at least one step"):
+        make(tmp_path, limit_steps=0)
+    with pytest.raises(InputError, match=r'\(mode="only-cache"\)'):
+        make(tmp_path, mode="only-cache")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("run with --mode force to replace them", 'run with mode="force" to replace them'),
+        ("without --teacher a run trains its own, and --set teacher.overlap=allowed takes it",
+         'without teacher a run trains its own, and settings={"teacher.overlap": "allowed"} takes it'),
+        ("use --device auto or cpu", 'use device="auto" or cpu'),
+        ("type: python -m benchmark data import cub --data D", "type: python -m benchmark data import cub --data D"),
+    ],
+)  # fmt: skip
+def test_options_become_arguments(message: str, said: str) -> None:
+    assert in_python(message) == said

@@ -3,12 +3,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmark.errors import InputError, UnusablePlugIn
 from benchmark.registry import Registry
+from benchmark.system import containment
 
 
 @pytest.fixture
@@ -134,15 +136,51 @@ def test_broken_plugin_is_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["square", "{sides}gon", "7gon"])
-def test_plugin_with_a_taken_name_is_unusable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_plugin_with_a_name_of_the_suite_leaves_it_to_the_suite(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     registry = plugged(monkeypatch, (name, "collections:Counter", "acme"), ("own", "collections:Counter", "acme"))
     used = name.replace("{sides}", "7")
-    line = f"{name!r} is both the suite's own and a plug-in of acme, and only one can be meant; uninstall acme"
+    line = f"the plug-in of acme cannot be used: shape {name!r} is the suite's own; rename it in acme"
+    assert registry.get(used).entry in (dict, list)
+    assert registry.help(f"{name} (acme)") == line
+    assert registry.display_names()[-1] == f"{name} (acme)"
+    assert f"{name} (acme)" not in registry.names()
+    assert not registry.usable(f"{name} (acme)")
     with pytest.raises(UnusablePlugIn, match=re.escape(line)):
-        registry.get(used)
-    assert line in registry.help(name.replace("{sides}", "SIDES"))
+        registry.get(f"{name} (acme)")
     assert registry.get("own").entry.__name__ == "Counter"
-    assert registry.get("8gon" if name == "7gon" else "own").entry is not None
+    assert (registry.package("own"), registry.package(used), registry.package("none")) == ("acme", None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise SystemExit(3)", "it ends the process when it is imported"),
+        ("import os; os._exit(3)", "it ends the process when it is imported"),
+        ("import time\nwhile True:\n    try:\n        time.sleep(60)\n    except Exception:\n        pass",
+         "it does not return from its import within 0 s"),
+        ("raise KeyError('x\\ny')", "KeyError"),
+    ],
+)  # fmt: skip
+def test_plugin_that_ends_or_hangs_the_process_is_listed_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
+) -> None:
+    (tmp_path / "odd_shape.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(containment, "IMPORT_SECONDS", 0.2)
+    registry = plugged(monkeypatch, ("odd", "odd_shape:Thing", "acme"))
+    assert f"shape 'odd', a plug-in of acme, cannot be loaded ({reason}" in registry.help("odd")
+    assert registry.get("square").entry is dict
+
+
+def test_plugin_that_prints_and_closes_standard_output_leaves_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loud_shape.py").write_text("import sys\nprint('loud')\nsys.stdout.close()\nThing = dict\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = plugged(monkeypatch, ("loud", "loud_shape:Thing", "acme"))
+    assert registry.get("loud").entry is dict
+    sys.stdout.write("after\n")
+    assert capsys.readouterr() == ("after\n", "loud\n")
 
 
 def test_plugins_of_one_name_name_both_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from benchmark.records.schema import Record
 from benchmark.records.store import Store
 from benchmark.report.aggregation import MethodResult, group_by_method
 from benchmark.report.compare import Comparison, compare
+from benchmark.report.csv import to_csv
 from benchmark.report.figures import FIGURES, ResultSet, drawings, to_png, to_svg, write
-from benchmark.report.leaderboard import leaderboard, to_csv
+from benchmark.report.leaderboard import leaderboard
 from benchmark.report.page import Illustration, make_page
 from benchmark.report.tables import Table, make_tables, to_latex, to_markdown
 from benchmark.statistics import seed_interval

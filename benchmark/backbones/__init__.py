@@ -98,12 +98,12 @@ PRETRAINED.register_lazy(
     help="EfficientNet-Lite0 with weights for ImageNet's 1000 classes (extra `pretrained`).",
 )
 PRETRAINED.register_lazy(
-    "timm:{name:text}@{path:text}.safetensors",
+    "timm:{name:text}@{path:weights}",
     "benchmark.backbones.timm_model:timm_teacher",
     help="A model of timm with the weights in that file (extra `timm`).",
 )
 PRETRAINED.register_lazy(
-    "{path:text}.safetensors",
+    "{path:weights}",
     "benchmark.backbones.checkpoint:checkpoint",
     help="A teacher that this suite trained: its weights file.",
 )

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from benchmark.backbones.network import Backbone, Network
-from benchmark.errors import InputError, os_reason
+from benchmark.backbones.weights import file_digest as file_digest
+from benchmark.errors import InputError
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a pretrained teacher was trained on, as far as its file says.
+
+    Attributes:
+        fingerprint: fingerprint of the suite's data set; empty for others.
+        dataset: name of the data set; empty if it is not known.
+        classes: names of its classes; empty if they are not known.
+        images: perceptual hashes of images that it was trained on, in hexadecimal.
+    """
+
+    fingerprint: str = ""
+    dataset: str = ""
+    classes: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,12 +39,12 @@ class Pretrained:
     Attributes:
         name: name in tables and records; it identifies these weights.
         weights: name of the weights file.
-        sha256: hash of the file's content.
+        sha256: hash of the weights.
         size: side of the network's input in pixels.
         mean: mean of each input channel, on the scale 0..1.
         std: standard deviation of each input channel, on the scale 0..1.
         load: builds the network with its own head for an input of the given size.
-        data: fingerprint of the suite's data set that it was trained on; empty for others.
+        knows: what it was trained on.
     """
 
     name: str
@@ -40,7 +54,7 @@ class Pretrained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     load: Callable[[int], Network] = field(compare=False, repr=False)
-    data: str = ""
+    knows: Knowledge = Knowledge()
 
     def config(self) -> dict[str, Any]:
         """Return everything else than name and size that determines a result, as JSON values."""
@@ -93,85 +107,3 @@ class PreprocessedBackbone(Backbone):
     def initialise_head(self, head: nn.Linear) -> None:
         """Draw the weights of a head as the backbone's family does."""
         self.backbone.initialise_head(head)
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A safetensors file. Reading it runs no code.
-
-    Attributes:
-        path: the file.
-        sha256: hash of its content.
-    """
-
-    path: Path
-    sha256: str
-
-    @classmethod
-    def at(cls, path: str) -> WeightsFile:
-        """Open a file.
-
-        Args:
-            path: path of the file; ``~`` is the user's home.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
-        file = Path(path).expanduser()
-        return cls(file, file_digest(file))
-
-    def metadata(self) -> dict[str, str]:
-        """Return the text in its header.
-
-        Raises:
-            InputError: the file has another format.
-        """
-        try:
-            with safetensors.safe_open(self.path, framework="pt") as file:
-                return file.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path} is not a safetensors file ({error})") from None
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name.
-
-        Raises:
-            InputError: the file has another format.
-        """
-        try:
-            return safetensors.torch.load_file(self.path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path} is not a safetensors file ({error})") from None
-
-    def fill(self, module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-        """Load tensors into a module.
-
-        Args:
-            module: the module.
-            tensors: the tensors by name.
-            what: name of the module, for the message.
-
-        Raises:
-            InputError: names or shapes are not the module's.
-        """
-        try:
-            module.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.path} does not hold the weights of {what}: {reason}") from None
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's content.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read the weights {path} ({os_reason(error)})") from None

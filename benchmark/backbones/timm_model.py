@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.backbones.network import Backbone, Network
-from benchmark.backbones.pretrained import Pretrained, WeightsFile
+from benchmark.backbones.pretrained import Knowledge, Pretrained
+from benchmark.backbones.weights import WeightsFile
 from benchmark.errors import InputError, did_you_mean
 from benchmark.system.optional_packages import load_extra
+
+_IMAGENET_CLASSES = (1000, 1001, 10450, 11221, 11821, 12000, 21841, 21842, 21843)
+"""Numbers of classes of ImageNet and its larger editions. Weights with as many are taken for weights of ImageNet."""
 
 
 class TimmBackbone(Backbone):
@@ -64,13 +68,13 @@ def timm_teacher(*, name: str, path: str) -> Pretrained:
 
     Args:
         name: name of the model in timm.
-        path: the weights file without its ending ``.safetensors``.
+        path: the weights file.
 
     Raises:
         InputError: the model or the file cannot be used.
     """
-    file = WeightsFile.at(f"{path}.safetensors")
     _, config = _timm(name)
+    file = WeightsFile.at(path)
     channels, size, _ = config.input_size
 
     def load(size: int) -> Network:
@@ -88,9 +92,12 @@ def timm_teacher(*, name: str, path: str) -> Pretrained:
         network.head = head
         return network
 
+    head = file.tensors().get(f"{config.classifier}.weight")
+    imagenet = head is not None and len(head) in _IMAGENET_CLASSES
     return Pretrained(
         name=f"timm:{name}@{file.sha256[:8]}", weights=file.path.name, sha256=file.sha256,
         size=size, mean=tuple(config.mean), std=tuple(config.std), load=load,
+        knows=Knowledge(dataset="imagenet" if imagenet else ""),
     )  # fmt: skip
 
 
@@ -98,6 +105,9 @@ def _timm(name: str) -> tuple[Any, Any]:
     """Return timm and its configuration of a model."""
     timm = load_extra("timm", "timm", f"timm:{name}")
     if not timm.is_model(name):
+        longer = sorted((known for known in timm.list_models() if known.startswith(name)), key=lambda k: (len(k), k))
+        if longer:
+            raise InputError(f"timm has no model {name!r}; names that begin so: {', '.join(longer[:4])}")
         hint = did_you_mean(name, timm.list_models(), count=2, cutoff=0.55)
         if hint.startswith("known:"):  # more than a thousand names
             hint = "see timm.list_models()"

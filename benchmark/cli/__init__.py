@@ -11,6 +11,7 @@ import typer
 
 from benchmark.cli import check, data, listing, results, run, show, sweep, tune, verify
 from benchmark.cli.options import complain, enter
+from benchmark.display.console import spell_missing_signs
 from benchmark.errors import InputError
 from benchmark.system import interrupts
 
@@ -62,6 +63,8 @@ def main() -> NoReturn:
     """Run the command line: exit 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts.handle_stop_signal)
+    spell_missing_signs(sys.stdout, sys.stderr)
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files, whatever a notebook hands on
     # threads that spin while they wait stall each other when another process needs a core
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:

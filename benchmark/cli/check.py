@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -99,8 +100,9 @@ def method(
       python -m benchmark new method my-method --out ~/research/my-method
     """
     from benchmark.scaffold.write import write_method
+    from benchmark.system.optional_packages import install_command
 
     folder = write_method(name, out or Path(name))
     for path in sorted(folder.rglob("*.*")):
         tell(f"wrote {path}")
-    tell(f"next: python -m pip install -e {folder} && python -m benchmark check {name}")
+    tell(f"next: {install_command(f'-e {shlex.quote(str(folder))}')} && python -m benchmark check {name}")

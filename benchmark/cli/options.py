@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
+from benchmark.display.console import say
+from benchmark.errors import InputError
 from benchmark.system.network import offline
 
 DEFAULT_RESULTS = Path("results/runs")
@@ -45,6 +47,20 @@ CheckpointEvery = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
+class OnceCommand(TyperCommand):
+    """A command that refuses an option given twice, of which only the last would count."""
+
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        """Parse the words of a command line."""
+        if not context.resilient_parsing:
+            _, _, order = self.make_parser(context).parse_args(args=list(words))
+            for option in order:
+                once = option.param_type_name == "option" and not option.multiple
+                if once and order.count(option) > 1:
+                    raise InputError(f"{option.opts[0]} is given {order.count(option)} times, and takes one value")
+        return super().parse_args(context, words)
+
+
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -53,7 +69,7 @@ def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
 
     def add(function: Command) -> Command:
         text, mark, examples = (inspect.getdoc(function) or "").partition("\b\nExample")
-        return app.command(name, help=text, epilog=mark + examples)(function)
+        return app.command(name, cls=OnceCommand, help=text, epilog=mark + examples)(function)
 
     return add
 
@@ -67,7 +83,7 @@ def data_root(folder: Path | None) -> Path:
 
 def tell(message: str) -> None:
     """Print a line on standard error."""
-    print(message, file=sys.stderr)  # noqa: T201
+    say(message, error=True)
 
 
 def complain(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from benchmark.display.console import say
 from benchmark.recipes.recipe import load_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
     from benchmark.display.tables import print_table
     from benchmark.report.published_numbers import beside_measured
 
-    print(load_recipe(name).text)  # noqa: T201
+    say(load_recipe(name).text)
     rows = beside_measured(name, records)
     if not rows:
-        print("no verified published number, and none measured here")  # noqa: T201
+        say("no verified published number, and none measured here")
         return
     sources = list(dict.fromkeys(number.source for row in rows for number in row.published))
     marks = {source: f" [{number}]" if len(sources) > 1 else "" for number, source in enumerate(sources, 1)}
@@ -37,7 +38,7 @@ def show_recipe(name: str, records: Iterable[Record]) -> None:
         [_row(row, marks)[first:] for row in rows],
     )
     for source, mark in marks.items():
-        print(f"paper{mark}: {source}")  # noqa: T201
+        say(f"paper{mark}: {source}")
 
 
 def print_published(records: list[Record]) -> None:
@@ -49,11 +50,11 @@ def print_published(records: list[Record]) -> None:
         return
     numbers, changed = published_for(records[0])
     if not numbers:
-        print(f"published: no verified number for this run of {name}")  # noqa: T201
+        say(f"published: no verified number for this run of {name}")
     for number in numbers:
-        print(f"published: {100 * number.value:.2f} % ({number.source})")  # noqa: T201
+        say(f"published: {100 * number.value:.2f} % ({number.source})")
     if changed:
-        print(f"settings that differ from the recipe: {', '.join(changed)}")  # noqa: T201
+        say(f"settings that differ from the recipe: {', '.join(changed)}")
 
 
 def _row(row: PublishedComparison, marks: Mapping[str, str]) -> list[str]:

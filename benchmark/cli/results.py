@@ -239,7 +239,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _formatted(form: Format, frame: pd.DataFrame, records: list[Record]) -> str:
-    from benchmark.report.leaderboard import to_csv
+    from benchmark.report.csv import to_csv
     from benchmark.report.tables import make_tables, to_json, to_latex, to_markdown
 
     if form is Format.csv:

@@ -65,6 +65,12 @@ def run(
         str | None,
         typer.Option(autocompletion=completion.backbones, help="Backbone of the student; see `list backbones`."),
     ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-overlap", help="Take a pretrained teacher that may know what is judged; tables mark the row."
+        ),
+    ] = False,
     preset: Annotated[
         str | None,
         typer.Option(autocompletion=completion.presets, help="Named settings: quick or paper [default: quick]."),
@@ -115,7 +121,8 @@ def run(
 
     prepared = prepare_run(
         protocol, method, dataset=dataset, seeds=parse_seeds(seeds if seeds is not None else str(seed or 0)),
-        preset=preset, teacher=teacher, student=student, overrides=set_ or (), limit_steps=limit_steps, device=device,
+        preset=preset, teacher=teacher, student=student, allow_overlap=allow_overlap, overrides=set_ or (),
+        limit_steps=limit_steps, device=device,
         compiled=compile_, results=results, data=data, mode=mode.value, checkpoint_every=checkpoint_every,
         progress=Silent() if as_json else Bar(),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import typer
 from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, Results, complain
 from benchmark.cli.recipes import show_recipe
+from benchmark.display.console import say
 from benchmark.errors import InputError
 
 
@@ -76,7 +77,7 @@ def _show_method(name: str) -> None:
     from benchmark.methods.description import describe
 
     text, settings, needs, stages = describe(METHODS.get(name).entry)
-    print(text)  # noqa: T201
+    say(text)
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
     print_table("\nrequirements", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)

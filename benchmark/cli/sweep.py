@@ -14,6 +14,7 @@ import typer
 from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Results, complain, data_root
 from benchmark.cli.run import RunMode
+from benchmark.display.console import say
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def sweep(
     n_jobs = jobs or default_n_jobs(executor.value, device)
     if not as_json:
         print_status(plan.job_list, plan.status)
-        print(time_estimate(plan.selected, plan.status.seconds, n_jobs))  # noqa: T201
+        say(time_estimate(plan.selected, plan.status.seconds, n_jobs))
     status, failures = plan.status, []
     if plan.selected and not dry_run:
         executor_config = ExecutorConfig(executor.value, n_jobs, retries, resources)
@@ -197,7 +198,7 @@ def sweep(
         status = read_status(plan.jobs, plan.store)
         if not as_json:
             done = len(job_results) - len(failures)
-            print(f"{done} of {len(job_results)} done, {len(failures)} failed; records in {results}")  # noqa: T201
+            say(f"{done} of {len(job_results)} done, {len(failures)} failed; records in {results}")
     if as_json:
         print(json.dumps(status_as_json(plan.job_list, status), indent=1, allow_nan=False))  # noqa: T201
     if mode is RunMode.only_cache:

@@ -10,6 +10,7 @@ import typer
 from benchmark.cli import completion
 from benchmark.cli.options import CheckpointEvery, Data, Device, complain, data_root
 from benchmark.cli.sweep import Jobs, planning_progress, split_names
+from benchmark.display.console import say
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ def tune(
     rows = [list(map(str, row)) for row in plan.summary()]
     print_table(protocol, ["method", "trials", "runs", "done", "tuned settings"], rows)
     for line in skip_lines(plan.sweep.job_list.skipped):
-        print(line)  # noqa: T201
+        say(line)
     n_jobs, expected = jobs or default_n_jobs("local", device), plan.sweep.status.seconds
-    print(time_estimate(plan.sweep.selected, expected, n_jobs))  # noqa: T201
+    say(time_estimate(plan.sweep.selected, expected, n_jobs))
     if dry_run:
         return
     with SweepTable(plan.sweep.selected, expected, n_jobs) as table:
@@ -112,7 +113,7 @@ def tune(
         settings_path, log_path = tuning.save_choices(protocol, tuned, folder)
         columns = ["method", "trial", "settings", "score %", "defaults %"]
         print_table(f"{protocol}: chosen on validation data", columns, [_choice_row(choice) for choice in tuned])
-        print(f"settings in {settings_path}, every trial in {log_path}")  # noqa: T201
+        say(f"settings in {settings_path}, every trial in {log_path}")
     if len(tuned) < len(choices):
         raise typer.Exit(1)
 

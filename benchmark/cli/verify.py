@@ -8,6 +8,7 @@ import typer
 
 from benchmark.cli import completion
 from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Offline, Results, data_root
+from benchmark.display.console import say
 from benchmark.system import interrupts
 
 
@@ -67,6 +68,6 @@ def verify(
         fresh_teacher=fresh_teacher,
     )  # fmt: skip
     for line in reproduction.lines:
-        print(line)  # noqa: T201
+        say(line)
     if not reproduction.equal:
         raise typer.Exit(1)

@@ -88,7 +88,7 @@ def extract(archives: Sequence[Path], folder: Path, progress: Progress, limits: 
 def _extract(archive: Path, folder: Path, progress: Progress, limits: Limits) -> None:
     try:
         total = archive.stat().st_size
-        progress.begin(f"unpack {archive.name}", max(1, total >> 20))
+        progress.begin(f"unpack {archive.name}", max(1, total >> 20), "MiB")
         _Unpacking(archive, folder, limits, max(limits.small, limits.ratio * total)).run(progress)
     except InputError:
         raise

@@ -155,7 +155,7 @@ def _receive(download: Download, part: _PartialFile, progress: Progress) -> None
             part.begin(response.headers.get("ETag") or response.headers.get("Last-Modified"))
         length = response.headers.get("Content-Length")
         total = received + int(length) if length else None
-        progress.begin(f"download {download.filename}", max(1, (total or 0) >> 20))
+        progress.begin(f"download {download.filename}", max(1, (total or 0) >> 20), "MiB")
         try:
             with part.path.open("ab" if continues else "wb") as file:
                 while block := response.read(_BLOCK_BYTES):

@@ -151,7 +151,7 @@ def import_images(
     rows = chunk_rows(shape)
     spans = [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
     writer = MapWriter(folder, shape)
-    progress.begin(f"import {name}", count)
+    progress.begin(f"import {name}", count, "images")
     pool, stopped = ThreadPoolExecutor(max(1, workers)), Event()
     failures: list[Undecodable] = []
     try:
@@ -260,5 +260,5 @@ def _file_facts(path: Path) -> list[str | int]:
     try:
         facts = os.stat(path)
     except OSError as error:
-        raise InputError(f"file {path} cannot be read ({os_reason(error)}); get the data again") from None
+        raise InputError(f"file {path} cannot be read ({os_reason(error)})") from None
     return [path.name, path.parent.name, facts.st_size, facts.st_mtime_ns]

@@ -188,7 +188,7 @@ def check_pixels(folder: Path, progress: Progress, *, again: bool = False) -> Ma
     if state in _CHECKED and not again:
         return index
     spans = [slice(n * index.rows, min((n + 1) * index.rows, index.shape[0])) for n in range(len(index.chunks))]
-    progress.begin(f"check {index.name}", index.shape[0])
+    progress.begin(f"check {index.name}", index.shape[0], "images")
     started = time.perf_counter()
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))  # hashing releases the interpreter's lock
     try:

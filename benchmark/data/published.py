@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -45,10 +46,19 @@ class ResizeSettings:
 
 
 def default_data_root() -> Path:
-    """Return the default data root: ``BENCHMARK_DATA`` if set, else a folder in the user's cache."""
+    """Return the default data root: ``BENCHMARK_DATA`` if set, else a folder in the user's cache.
+
+    Raises:
+        InputError: the user has no home, and so no cache.
+    """
     import platformdirs
 
-    return Path(os.environ.get("BENCHMARK_DATA") or platformdirs.user_cache_path("distillation-benchmark"))
+    if folder := os.environ.get("BENCHMARK_DATA"):
+        return Path(folder)
+    try:
+        return Path(platformdirs.user_cache_path("distillation-benchmark"))
+    except RuntimeError:
+        raise InputError("this user has no home folder for data sets and teachers; use --data DIR") from None
 
 
 def _no_orders(index: MapIndex) -> Mapping[str, tuple[int, ...]]:
@@ -192,7 +202,9 @@ class PublishedDataset:
         base = self.base
         if base is not None and not base.import_folder(root).exists() and not self._settings_to_type(base):
             dataset, settings = base, []
-        data_option = "" if root == default_data_root() else f" --data {shlex.quote(str(root))}"
+        data_option = f" --data {shlex.quote(str(root))}"
+        with contextlib.suppress(InputError):
+            data_option = "" if root == default_data_root() else data_option
         command = f"python -m benchmark data import {dataset.name}{data_option}"
         command += "".join(f" --set {setting}" for setting in settings)
         if self.is_downloaded(root):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from benchmark.display.console import console
+from benchmark.system.escaping import visible
 from benchmark.system.progress import Event, Progress
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Bar(Progress):
 
     def __init__(self) -> None:
         super().__init__(self._show)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console(error=True)
         self._bar: tuple[RichProgress, TaskID] | None = None
 
     def _show(self, event: Event) -> None:
@@ -28,17 +28,17 @@ class Bar(Progress):
             case "started" if self._console.is_terminal:
                 self._start_bar(event.text, event.steps)
             case "started":
-                self._print(f"{event.text}: {event.steps} steps")
+                self._print(f"{event.text}: {event.steps} {event.unit}")
             case "advanced" if self._bar is not None:
                 bar, task = self._bar
-                bar.update(task, completed=event.done, facts=event.text)
+                bar.update(task, completed=event.done, facts=visible(event.text))
             case "ended" if self._bar is not None:
                 self._bar[0].stop()
                 self._bar = None
 
     def _print(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(visible(line), soft_wrap=True)
 
     def _start_bar(self, title: str, steps: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,4 +49,4 @@ class Bar(Progress):
         )  # fmt: skip
         bar = Progress(*columns, console=self._console, transient=True, refresh_per_second=4)
         bar.start()
-        self._bar = bar, bar.add_task(title, total=steps, facts="")
+        self._bar = bar, bar.add_task(visible(title), total=steps, facts="")

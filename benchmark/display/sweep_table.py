@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.display.console import console, say
 from benchmark.display.format import duration, percent
 from benchmark.display.tables import print_table
 from benchmark.records.run_label import parse_label
 from benchmark.sweep.executors.base import Outcome
 from benchmark.sweep.jobs import Job, JobList, SkippedJob
 from benchmark.sweep.status import STATES, SweepStatus
+from benchmark.system.escaping import visible
 from benchmark.system.progress import Event
 
 _MAX_NAMES = 3
@@ -45,7 +47,7 @@ def print_status(planned: JobList, status: SweepStatus) -> None:
     lines = [[*row[:shown], *(str(count[state]) for state in states)] for row, count in rows.items()]
     print_table("", [*("protocol", "dataset", "settings")[:shown], *states], lines)
     for line in (*skip_lines(planned.skipped), *_unfinished_lines(planned.jobs, status)):
-        print(line)  # noqa: T201
+        say(line)
 
 
 def status_as_json(planned: JobList, status: SweepStatus) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class SweepTable:
             seconds: expected seconds by job key; unknown ones are left out.
             n_jobs: jobs that run at a time.
         """
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console(error=True)
         self._expected = {job.key: seconds.get(job.key) for job in jobs}
         self._count = len(jobs)
         self._n_jobs = max(1, n_jobs)
@@ -136,7 +138,7 @@ class SweepTable:
 
     def _print(self, line: str) -> None:
         """Print a line above the table."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(visible(line), soft_wrap=True)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         """Remove the row of a job and print its outcome. A busy job is not finished."""
@@ -172,7 +174,7 @@ class SweepTable:
         rows = list(self._running.values())
         for row in rows[:_MAX_ROWS]:
             share = f"{100 * row.done // row.steps} %" if row.steps else ""
-            table.add_row(Text(str(row.job)), share, Text(f"{row.title}  {row.facts}", style="dim"))
+            table.add_row(Text(visible(str(row.job))), share, Text(visible(f"{row.title}  {row.facts}"), style="dim"))
         if len(rows) > _MAX_ROWS:
             table.add_row(f"and {len(rows) - _MAX_ROWS} more", "", "")
         return Group(head, table)

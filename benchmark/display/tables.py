@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
+from benchmark.display.console import console, say
 from benchmark.display.format import percent
+from benchmark.system.escaping import visible
 
 if TYPE_CHECKING:
     from benchmark.records.schema import Record
@@ -40,14 +41,16 @@ def print_table(
         rows: the cells of each row.
         caption: the line below.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(console.width, 200))
+    target = console()
+    if not target.is_terminal:
+        target = console(width=max(target.width, 200))
+    if title.startswith("\n"):
+        say()
     table = Table(
-        title=title,
+        title=visible(title.lstrip("\n")),
         title_justify="left",
         title_style="bold",
-        caption=caption,
+        caption=None if caption is None else visible(caption),
         caption_justify="left",
         box=None,
         pad_edge=False,
@@ -55,10 +58,10 @@ def print_table(
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows if row[i]]
         numeric = bool(cells) and all(cell[0].isdigit() or cell[0] in "-+±" for cell in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        table.add_row(*map(visible, row))
+    target.print(table)
 
 
 def print_records(records: Sequence[Record]) -> None:
@@ -89,7 +92,7 @@ def print_records(records: Sequence[Record]) -> None:
     ]
     print_table(title, columns, rows)
     for line in _summary(done):
-        print(line)  # noqa: T201
+        say(line)
 
 
 def print_run(record: Record) -> None:
@@ -104,7 +107,7 @@ def print_run(record: Record) -> None:
         print_table(f"{record['protocol']}  {record['dataset']}  {record['method']}", ["what", "value"], head)
         print_table("\nmeasured", ["what", "%", *(f"± {kind}" for kind in kinds)], rows)
         for kind in kinds:
-            print(f"± {kind}: 95 %, {MEANINGS.get(kind, kind)}")  # noqa: T201
+            say(f"± {kind}: 95 %, {MEANINGS.get(kind, kind)}")
     else:
         print_table("run", ["what", "value"], [*head, ["error", str(record.get("error"))]])
     for section in ("facts", "student_facts", "teacher_facts", "environment"):
@@ -141,11 +144,11 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         "± class", "seeds", "d", "p", "p (Holm)",
     ]  # fmt: skip
     print_table("differences", columns, rows)
-    print("± seeds: 95 % Student t, other trainings; the others: these trained networks only")  # noqa: T201
+    say("± seeds: 95 % Student t, other trainings; the others: these trained networks only")
     if any(c.conditions is None for c in comparisons):
-        print("all: the mean over these conditions within each seed; the seed is the observation")  # noqa: T201
+        say("all: the mean over these conditions within each seed; the seed is the observation")
     for line in sentences(comparisons):
-        print(line)  # noqa: T201
+        say(line)
 
 
 def _summary(done: Sequence[Record]) -> list[str]:

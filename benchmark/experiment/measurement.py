@@ -12,6 +12,7 @@ from benchmark.experiment.planning import Plan
 from benchmark.methods.source import source_sha256
 from benchmark.records.schema import SCHEMA, Record
 from benchmark.spec import RunSpec
+from benchmark.system.containment import kept_state
 from benchmark.system.progress import Progress
 from protocols import Result, Score
 
@@ -46,29 +47,48 @@ def measure(
     Raises:
         InputError: the settings do not fit the networks or the data.
     """
-    import torch
-
     from benchmark.system.environment import peak_memory_mb
-    from benchmark.training import Trainer
 
     started = time.perf_counter()
     record = {**new_record(spec, plan.data, device), "method_sha256": source_sha256(plan.method)}
+    with kept_state() as changed:
+        measured = _measure(plan, spec, teachers, device, progress, checkpoints)
+    record["seconds"] = time.perf_counter() - started
+    if changed:
+        error = f"it changes what other runs depend on, which was put back: {', '.join(changed[:5])}"
+        error += f" ({measured})" if isinstance(measured, str) else ""
+        return record | {"error": error}, {}
+    if isinstance(measured, str):
+        return record | {"error": measured}, {}
+    record = finish_record(record, measured) | {"peak_memory_mb": peak_memory_mb(device.torch)}
+    return record, dict(measured.arrays)
+
+
+def _measure(
+    plan: Plan,
+    spec: RunSpec,
+    teachers: TeacherStore,
+    device: Device,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+) -> Result | str:
+    """Return the result of a run, or the error that it fails with."""
+    import torch
+
+    from benchmark.training import Trainer
+
     # as use_deterministic_algorithms, which imports the whole compiler for it
     torch.set_deterministic_debug_mode("error" if device.torch.type == "cpu" else "warn")
     try:
         trainer = Trainer(spec, teachers, device, progress, checkpoints)
         plan.validate_networks(trainer)
-        result = plan.protocol.run(plan.data, trainer, spec.seed)
+        return plan.protocol.run(plan.data, trainer, spec.seed)
     except InputError:
         raise
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-        return {**record, "error": message, "seconds": time.perf_counter() - started}, {}
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}".split("\n", 1)[0]
     finally:
         torch.set_deterministic_debug_mode("default")
-    record = finish_record(record, result)
-    record |= {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb(device.torch)}
-    return record, dict(result.arrays)
 
 
 def new_record(spec: RunSpec, data: ImageSet, device: Device) -> Record:

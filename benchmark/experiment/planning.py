@@ -15,6 +15,7 @@ from benchmark.data.published import PublishedDataset, data_set, open_data_set
 from benchmark.errors import DoesNotApply, InputError
 from benchmark.experiment.presets import Preset, resolve_preset
 from benchmark.experiment.request import Request
+from benchmark.experiment.teacher_overlap import check_overlap
 from benchmark.methods import METHODS, Method, TransferContext
 from benchmark.recipes.recipe import Values
 from benchmark.records.run_label import changed_settings, format_label
@@ -119,7 +120,9 @@ def make_plan(
     protocol: Protocol = entries.protocol.entry(request.protocol, settings.protocol, entries.protocol.fields)
     data = _open_data(entries, preset, data_root, progress or Silent(), {} if opened is None else opened)
     protocol.check(data)
-    _check_teacher_data(request, teacher, data)
+    if teacher.pretrained is not None:
+        overlap = check_overlap(teacher.pretrained, data, settings.teacher.overlap)
+        settings = dataclasses.replace(settings, teacher=dataclasses.replace(settings.teacher, overlap=overlap))
     changes = [*changed_settings(vars(defaults), vars(settings)), *["teacher.seed=run"] * teacher.follows_seed]
     return Plan(
         request=request,
@@ -216,13 +219,15 @@ def _load_pretrained(name: str, teacher: Mapping[str, Any]) -> Pretrained | None
     if name not in PRETRAINED:
         if name:
             _check_backbone(name)
-        if "size" in teacher:
-            raise InputError("teacher.size is for pretrained teachers (`list teachers`); others see images as they are")
+        for setting in {"size", "overlap"} & set(teacher):
+            raise InputError(
+                f"teacher.{setting} is for pretrained teachers (`list teachers`), not for those trained here"
+            )
         return None
     match = PRETRAINED.get(name)
     pretrained: Pretrained = match.entry(**match.fields)
     for setting in teacher:
-        if setting not in ("backbone", "size"):
+        if setting not in ("backbone", "size", "overlap"):
             raise InputError(f"teacher.{setting} does not apply: {name} is pretrained, it is not trained here")
     return pretrained
 
@@ -255,7 +260,12 @@ def _check_backbone(name: str) -> None:
     if name in PRETRAINED:
         raise InputError(f"{name} is a pretrained teacher; a student can only be the same if --teacher names it too")
     if re.search("@[0-9a-f]{8}$", name):
-        raise InputError(f"{name} stands for a file of weights of that sha256; name the file with --teacher")
+        raise InputError(f"{name} stands for weights in a file; name the file with --teacher")
+    if "/" in name or Path(name).is_file():
+        raise InputError(
+            f"{name} is not a file of weights by its ending; those are .safetensors, .pth, .pt, .th, .bin, .ckpt, .tar "
+            "and .pkl"
+        )
     BACKBONES.get(name, extra=PRETRAINED.display_names())
 
 
@@ -291,11 +301,3 @@ def _open_data(
     if preset.data_key not in opened:
         opened[preset.data_key] = open_data_set(loader, data_root, progress)
     return opened[preset.data_key]
-
-
-def _check_teacher_data(request: Request, teacher: _TeacherChoice, data: ImageSet) -> None:
-    if teacher.pretrained and teacher.pretrained.data == data.fingerprint:
-        raise DoesNotApply(
-            f"teacher {teacher.pretrained.name} was trained on {request.dataset} itself, maybe on the images that are "
-            "evaluated here; without --teacher a run trains its own"
-        )

@@ -20,7 +20,7 @@ from benchmark.records import arrays
 from benchmark.records.arrays import Arrays
 from benchmark.records.packs import SUFFIX, DamagedPack, Pack, check_inside, open_pack, packed_arrays
 from benchmark.records.schema import MAX_ARRAY_BYTES, DamagedRecord, Record, key_of, read_record
-from benchmark.system.files import read_file, write_atomically
+from benchmark.system.files import plain_name, read_file, write_atomically
 from benchmark.system.interrupts import defer_signals
 from benchmark.system.locks import RunLocks
 
@@ -30,7 +30,11 @@ class DamagedArrays(InputError):
 
 
 class Store:
-    """A folder of records named ``PROTOCOL.DATASET.METHOD.sSEED.KEY.json``, KEY the first 12 digits of the key."""
+    """A folder of records named ``PROTOCOL.DATASET.METHOD.sSEED.KEY.json``, KEY the first 12 digits of the key.
+
+    Names hold letters, digits, dots, hyphens and underscores only, in at most 200 characters. Records are found by
+    KEY, so that other names before it are read too.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -82,15 +86,17 @@ class Store:
             ) from None
 
     def _save(self, record: Record, values: Arrays) -> Path:
-        parts = [record["protocol"], record["dataset"], record["method"], f"s{record['seed']}", record["key"][:12]]
-        path = self.root / (".".join(part.replace("/", "-") for part in parts) + ".json")
+        names = [plain_name(record[part], 50) for part in ("protocol", "dataset", "method")]
+        key = record["key"][:12]
+        name = ".".join([*names, f"s{record['seed']}", key]) + ".json"
+        path = next(iter(sorted(self.root.glob(f"*.{key}.json"))), self.root / name)  # earlier names stay
         for left in self.root.glob(f".{glob.escape(path.stem)}.*.tmp"):
             left.unlink(missing_ok=True)  # of a process that was killed: who saves a record has the claim on its run
         if values:
             values = {name: np.asarray(value) for name, value in values.items()}
             write_atomically(path.with_suffix(".npz"), arrays.to_npz(values, compress=True))
-            names = path.with_suffix(".npz").name
-            record = {**record, "arrays": names, "arrays_sha256": arrays.checksum(values)}
+            own = {"arrays": path.with_suffix(".npz").name, "arrays_sha256": arrays.checksum(values)}
+            record = {**record, **own}
         content = {**record, "sha256": content_key(record)}
         write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         return path

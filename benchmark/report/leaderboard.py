@@ -46,7 +46,7 @@ def reported() -> pd.DataFrame:
     Returns:
         The columns are ``COLUMNS``, ``source`` (the publication) and ``recipe`` (the recipe that repeats it).
     """
-    table = pd.read_csv(io.StringIO(files("benchmark.report").joinpath("reported.csv").read_text()))
+    table = pd.read_csv(io.StringIO(files("benchmark.report").joinpath("reported.csv").read_text(encoding="utf-8")))
     table["mean"] = table.pop("accuracy_percent") / 100
     fixed = {"preset": "as published", "metric": "accuracy", "status": "reported", "provenance": "reported-in-paper"}
     return _typed(table.assign(**fixed).reindex(columns=[*COLUMNS, "source", "recipe"]))
@@ -88,8 +88,3 @@ def _row(group: ComparisonGroup, result: MethodResult, means: Mapping[str, float
         row["rank"] = 1 + sum(mean > means[result.label] for mean in means.values())
         row["best"] = row["rank"] == 1
     return row
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """Return the table as CSV with six decimals. Equal records give equal text."""
-    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")

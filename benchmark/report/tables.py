@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 from benchmark.records.schema import Record
 from benchmark.report.aggregation import ComparisonGroup, format_seeds, group_by_conditions, group_by_method
 from benchmark.statistics import average_ranks, holm, paired_test
+from benchmark.system.escaping import latex, markdown
 
 ALPHA = 0.05
 
@@ -76,11 +77,16 @@ def to_markdown(tables: Iterable[Table]) -> str:
     parts = []
     for table in tables:
         header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
-        lines = [f"### {table.title}", "", _markdown_row(header), "|---|" + "--:|" * (len(header) - 1)]
+        lines = [
+            f"### {markdown(table.title)}",
+            "",
+            _markdown_row(map(markdown, header)),
+            "|---|" + "--:|" * (len(header) - 1),
+        ]
         for method in table.methods:
             cells = [_cell(table.entries.get((method, p)), "**{}**", "{} †", "{} ± {}") for p in table.protocols]
-            lines.append(_markdown_row([method, *cells, *([_rank(table, method)] if _ranked(table) else [])]))
-        parts.append("\n".join([*lines, "", _note(table), *_missing_lines(table, "- {}: {}")]))
+            lines.append(_markdown_row([markdown(method), *cells, *([_rank(table, method)] if _ranked(table) else [])]))
+        parts.append("\n".join([*lines, "", _note(table), *_missing_lines(table, "- {}: {}", markdown)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -90,9 +96,9 @@ def to_latex(tables: Iterable[Table]) -> str:
     for table in tables:
         header = ["method", *table.protocols, *(["rank"] if _ranked(table) else [])]
         lines = [
-            r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}. {_tex(_note(table))}}}",
+            r"\begin{table}", r"\centering", rf"\caption{{{latex(table.title)}. {latex(_note(table))}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
-            " & ".join(_tex(name) for name in header) + r" \\", r"\midrule",
+            " & ".join(latex(name) for name in header) + r" \\", r"\midrule",
         ]  # fmt: skip
         for method in table.methods:
             cells = [
@@ -100,10 +106,10 @@ def to_latex(tables: Iterable[Table]) -> str:
                       r"{} {{\scriptsize$\pm$ {}}}")
                 for p in table.protocols
             ]  # fmt: skip
-            row = [_tex(method), *cells, *([_rank(table, method)] if _ranked(table) else [])]
+            row = [latex(method), *cells, *([_rank(table, method)] if _ranked(table) else [])]
             lines.append(" & ".join(row) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\smallskip\footnotesize {_tex(line)}" for line in _missing_lines(table, "{}: {}.")]
+        lines += [rf"\par\smallskip\footnotesize {line}" for line in _missing_lines(table, "{}: {}.", latex)]
         parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
@@ -208,7 +214,7 @@ def _note(table: Table) -> str:
     )
 
 
-def _missing_lines(table: Table, form: str) -> list[str]:
+def _missing_lines(table: Table, form: str, escape: Callable[[str], str]) -> list[str]:
     lines = []
     for method, missing_seeds in table.missing.items():
         reasons = [
@@ -218,7 +224,7 @@ def _missing_lines(table: Table, form: str) -> list[str]:
         ]
         if not_run := [protocol for protocol, seeds in missing_seeds.items() if not seeds]:
             reasons.append(f"no run of {', '.join(not_run)}")
-        lines.append(form.format(method, "; ".join(reasons)))
+        lines.append(form.format(escape(method), escape("; ".join(reasons))))
     return ["", "Missing:", *lines] if lines and form.startswith("-") else lines
 
 
@@ -230,18 +236,8 @@ def _rank(table: Table, method: str) -> str:
     return f"{table.ranks[method]:.1f}" if method in table.ranks else "-"
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-_TEX = str.maketrans({
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$",
-    "†": r"\textdagger{}", "±": r"$\pm$", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-})  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return text.translate(_TEX)
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:

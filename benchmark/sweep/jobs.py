@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark.backbones import BACKBONES
 from benchmark.data import ImageSet
+from benchmark.data.sets import DATASETS
 from benchmark.errors import DoesNotApply, InputError
 from benchmark.experiment.planning import Plan, make_plan
 from benchmark.experiment.request import Request
 from benchmark.hashing import content_key
+from benchmark.methods import METHODS
 from benchmark.sweep.grid import GridBlock, Resources
 from benchmark.system.progress import Progress
+from protocols import PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Job:
     teacher: str
     """Identifies the teacher: jobs with equal values share one trained teacher."""
     resources: Resources
+    plug_ins: frozenset[str] = frozenset()
+    """The installed packages whose plug-ins the job uses."""
 
     def __str__(self) -> str:
         return f"{self.request.protocol} {self.request.dataset} {self.request.method} s{self.seed}"
@@ -80,14 +86,25 @@ def plan_jobs(blocks: Iterable[GridBlock], data_root: Path, progress: Progress) 
             except DoesNotApply as error:
                 skipped.append(SkippedJob(request, len(block.seeds), str(error)))
                 continue
+            plug_ins = _plug_ins(plan)
             for seed in block.seeds:
                 spec = plan.spec(seed)
                 teacher = _teacher_key(plan, spec.config(), first_tasks)
-                job = Job(request, seed, spec.key, spec.dataset, spec.preset, teacher, block.slurm)
+                job = Job(request, seed, spec.key, spec.dataset, spec.preset, teacher, block.slurm, plug_ins)
                 jobs.setdefault(spec.key, job)
     if not jobs:
         raise InputError(f"nothing of it applies: {skipped[0].reason}")
     return JobList(tuple(_teachers_first(list(jobs.values()))), tuple(skipped))
+
+
+def _plug_ins(plan: Plan) -> frozenset[str]:
+    """Return the packages of the plug-ins among protocol, method, data set and networks of a plan."""
+    request, settings = plan.request, plan.settings
+    packages = {
+        PROTOCOLS.package(request.protocol), METHODS.package(request.method), DATASETS.package(request.dataset),
+        BACKBONES.package(settings.student.backbone), BACKBONES.package(settings.teacher.backbone),
+    }  # fmt: skip
+    return frozenset(package for package in packages if package is not None)
 
 
 def _teacher_key(plan: Plan, config: Mapping[str, Any], first_tasks: dict[str, str]) -> str:

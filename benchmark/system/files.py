@@ -1,11 +1,13 @@
-"""Bounded reads, atomic writes, names for damaged files, and files of users."""
+"""Bounded reads, atomic writes, and names of files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import BinaryIO
 
 
 class NotAFile(OSError):
-    """A path that is no regular file, or a file that is larger than what is expected there can be."""
+    """A path that is no plain file, or a file that is larger than what is expected there can be."""
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -23,17 +25,11 @@ def read_file(path: Path, limit: int) -> bytes:
         NotAFile: the path is a folder, a FIFO or a device, or the file is larger.
         OSError: the file cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAFile(errno.EINVAL, "it is no regular file")
-        if status.st_size > limit:
-            raise NotAFile(errno.EFBIG, f"it has {status.st_size:,} bytes, more than {limit:,}")
-        with os.fdopen(os.dup(handle), "rb") as file:
-            return file.read(limit)
-    finally:
-        os.close(handle)
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise NotAFile(errno.EFBIG, f"it has {size:,} bytes, more than {limit:,}")
+        return file.read(limit)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -66,15 +62,37 @@ def open_plain(path: Path) -> BinaryIO:
     """Open a file of the user for reading, without waiting for what is no plain file.
 
     Raises:
-        OSError: the file cannot be opened, or is a folder, FIFO, device or socket.
+        NotAFile: it is a folder, FIFO, device or socket.
+        OSError: it cannot be opened.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return os.fdopen(handle, "rb")
     os.close(handle)
-    raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    raise NotAFile(errno.EINVAL, "it is no plain file", str(path))
 
 
 def expand_user(path: str | Path) -> Path:
     """Return the path with a leading ``~`` or ``~NAME`` replaced; the home of an unknown user is left as it stands."""
     return Path(os.path.expanduser(path))
+
+
+def plain_name(text: str, longest: int = 100) -> str:
+    """Return text as part of a file name that every file system, shell and copying program takes.
+
+    It has letters, digits, dots, hyphens and underscores of ASCII only, and does not begin with a dot or hyphen.
+
+    Args:
+        text: anything.
+        longest: the largest number of characters of the result.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:longest] or "_"
+
+
+def file_name(text: str, longest: int = 100) -> str:
+    """Return ``plain_name(text)``, with a hash of the text if that differs from it: other text, other name."""
+    name = plain_name(text, longest)
+    if name == text:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[: longest - 9]}-{digest}"

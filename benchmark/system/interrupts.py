@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 
 _signals: list[int] = []
 _deferrals = 0
+_announce = True
 
 
 def handle_stop_signal(signum: int, frame: object) -> None:
     """Record a stop signal and raise ``KeyboardInterrupt``.
 
-    This is a signal handler. Within ``defer_signals`` it does not raise at the first signal, but at the second. Code
+    This is a signal handler. Within ``defer_signals`` it says so at the first signal and raises at the second. Code
     that swallows the exception does not lose the request: ``stop_requested`` still reports it.
     """
     _signals.append(signum)
     if not _deferrals or len(_signals) > 1:
         raise KeyboardInterrupt
+    if _announce:
+        os.write(2, b"\nstopping after this step; again to stop now\n")
+
+
+def stop_silently() -> None:
+    """Say nothing when a signal is put off: another process says what happens."""
+    global _announce
+    _announce = False
 
 
 def stop_requested() -> bool:

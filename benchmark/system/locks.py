@@ -55,6 +55,11 @@ class RunLocks:
             return self._lock(path).acquire(blocking=blocking)
         except filelock.Timeout:
             raise
+        except PermissionError:
+            raise InputError(
+                f"cannot lock {path}: it belongs to another user; let them allow writing (chmod -R g+w {self.root}), "
+                "or use --results DIR"
+            ) from None
         except OSError as error:
             raise InputError(
                 f"cannot lock {path} ({os_reason(error)}); use --results DIR on a file system with locks"
@@ -63,7 +68,7 @@ class RunLocks:
     @staticmethod
     def _lock(path: Path) -> filelock.BaseFileLock:
         # a file system without locks must be an error: a marker file in their place would outlive a killed process
-        return filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+        return filelock.FileLock(path, thread_local=False, fallback_to_soft=False, mode=0o666)
 
     def _path(self, key: str) -> Path:
         return self.root / key[:16]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shlex
+import sys
 from typing import Any
 
 from benchmark.errors import InputError
@@ -34,8 +37,20 @@ def check_extra(package: str, extra: str, what: str) -> None:
         raise _missing(package, extra, what)
 
 
+def install_command(what: str) -> str:
+    """Return the command that installs a package into the environment of this Python, which may have no pip.
+
+    Args:
+        what: what to install, as arguments of ``pip install``.
+    """
+    known = os.environ.get("VIRTUAL_ENV") == sys.prefix
+    if importlib.util.find_spec("pip") is not None:
+        return f"{'python' if known else shlex.quote(sys.executable)} -m pip install {what}"
+    return f"uv pip install {'' if known else f'--python {shlex.quote(sys.executable)} '}{what}"
+
+
 def _missing(package: str, extra: str, what: str) -> InputError:
     return InputError(
         f"{what} needs a package that is not installed ({package}); in the clone of this project: "
-        f'pip install ".[{extra}]"'
+        + install_command(f'".[{extra}]"')
     )

@@ -22,6 +22,8 @@ class Event:
     """Steps done so far, of an ``advanced`` event."""
     steps: int = 0
     """Steps in all, of a ``started`` event."""
+    unit: str = "steps"
+    """What a step is, of a ``started`` event: ``images`` and the like."""
 
 
 class Progress:
@@ -40,9 +42,9 @@ class Progress:
         """Report a line that should stay on the screen."""
         self._emit(Event("message", message))
 
-    def begin(self, title: str, steps: int) -> None:
-        """Report that a piece of work with ``steps`` steps starts."""
-        self._emit(Event("started", title, steps=steps))
+    def begin(self, title: str, steps: int, unit: str = "steps") -> None:
+        """Report that a piece of work with ``steps`` steps starts; ``unit`` says what a step is."""
+        self._emit(Event("started", title, steps=steps, unit=unit))
 
     def advance(self, done: int, facts: str) -> None:
         """Report that ``done`` steps are done. ``facts`` holds the latest loss, the learning rate and the like."""
@@ -78,9 +80,9 @@ class InterruptibleProgress(Progress):
         self.say = progress.say  # type: ignore[method-assign]
         self.end = progress.end  # type: ignore[method-assign]
 
-    def begin(self, title: str, steps: int) -> None:
+    def begin(self, title: str, steps: int, unit: str = "steps") -> None:
         self._stop_if_requested()
-        self._progress.begin(title, steps)
+        self._progress.begin(title, steps, unit)
 
     def advance(self, done: int, facts: str) -> None:
         self._stop_if_requested()

@@ -168,7 +168,7 @@ def count_correct_answers(
         images = ImageLoader(data, used, normalisation, padding=0, size=size, device=device.torch)
         read, answer = images.plain, method.answer
     counts = np.empty(len(episodes.classes), np.int64)
-    progress.begin("evaluate episodes", len(counts))
+    progress.begin("evaluate", len(counts), "episodes")
     try:
         for number, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
             rows = np.searchsorted(used, np.concatenate([support.ravel(), query.ravel()]))

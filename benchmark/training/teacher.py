@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from benchmark.backbones.network import Network
 from benchmark.backbones.pretrained import Pretrained
 from benchmark.data.augmentation import Normalisation
+from benchmark.data.image_hashes import image_hashes
 from benchmark.data.task import Task
 from benchmark.errors import InputError
 from benchmark.hashing import content_key, derive_seed
@@ -63,6 +66,8 @@ def _stored_teacher(factory: Factory, task: Task, backbone: str) -> TrainedNetwo
             "classes": [task.data.classes[c] for c in task.classes],
             "input": {
                 "data": task.data.fingerprint,
+                "dataset": task.data.name,
+                "images": _some_hashes(task),
                 "size": factory.input_size(task.data),
                 "channels": task.data.images.shape[3],
                 **dataclasses.asdict(normalisation),
@@ -93,6 +98,12 @@ def _stored_teacher(factory: Factory, task: Task, backbone: str) -> TrainedNetwo
         "seconds": facts["seconds"],
     }  # fmt: skip
     return TrainedNetwork(network, task, normalisation, metadata)
+
+
+def _some_hashes(task: Task, count: int = 1000) -> list[str]:
+    """Return hashes of at most ``count`` images that the teacher is trained on, to find copies of them elsewhere."""
+    images = task.train[np.linspace(0, len(task.train) - 1, min(count, len(task.train))).astype(int)]
+    return [each.tobytes().hex() for each in image_hashes(task.data.images[np.unique(images)])]
 
 
 def _pretrained_teacher(factory: Factory, pretrained: Pretrained, task: Task) -> TrainedNetwork:

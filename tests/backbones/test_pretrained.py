@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
 
 from benchmark.backbones.network import Backbone, Network, build_network
-from benchmark.backbones.pretrained import PreprocessedBackbone, Pretrained, WeightsFile
+from benchmark.backbones.pretrained import PreprocessedBackbone, Pretrained
 from benchmark.errors import InputError
 
 
@@ -79,29 +76,3 @@ def test_pretrained_config_ignores_names() -> None:
     first = Pretrained("t", "here.bin", "0" * 64, 16, (0.5,), (0.25,), load)
     assert first.config() == {"weights": "0" * 64, "mean": [0.5], "std": [0.25]}
     assert Pretrained("t", "there.bin", "0" * 64, 16, (0.5,), (0.25,), load).config() == first.config()
-
-
-def test_unusable_weights_files_are_refused(tmp_path: Path) -> None:
-    network = build_network("conv4-16", channels=3, size=16, classes=5, seed=1)
-    with pytest.raises(InputError, match=r"cannot read the weights .*none.safetensors \(No such file"):
-        WeightsFile.at(str(tmp_path / "none.safetensors"))
-    (tmp_path / "text.safetensors").write_text("not weights at all")
-    text = WeightsFile.at(str(tmp_path / "text.safetensors"))
-    for read in (text.metadata, text.tensors):
-        with pytest.raises(InputError, match=r"text.safetensors is not a safetensors file"):
-            read()
-    safetensors.torch.save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
-    other = WeightsFile.at(str(tmp_path / "other.safetensors"))
-    assert other.metadata() == {}
-    with pytest.raises(InputError, match=r"does not hold the weights of conv4-16: .*Missing key") as caught:
-        other.fill(network, other.tensors(), "conv4-16")
-    assert "\n" not in str(caught.value)
-
-
-def test_weights_file_is_identified_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
-        safetensors.torch.save_file({"x": torch.tensor([value])}, tmp_path / f"{name}.safetensors")
-    a, b, c = (WeightsFile.at(str(tmp_path / f"{name}.safetensors")) for name in "abc")
-    assert a.sha256 == b.sha256 != c.sha256
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert WeightsFile.at("~/a.safetensors").sha256 == a.sha256

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,9 @@ import typer
 
 from benchmark.cli import app
 
+from .conftest import Call
+
+ROOT_FOLDER = Path(__file__).parents[2]
 CALLED = "python -m benchmark "
 
 
@@ -83,3 +90,28 @@ def test_command_list_shows_whole_sentences(path: tuple[str, ...]) -> None:
 def test_parse_refuses_a_wrong_example(line: str) -> None:
     with pytest.raises(typer.BadParameter.__mro__[1]):
         parse(line.split())
+
+
+def test_an_option_given_twice_is_refused(call: Call) -> None:
+    done = call("leaderboard", "--results", "a", "--results", "b")
+    assert done == (2, "", "error: --results is given 2 times, and takes one value\n")
+    assert "given" not in call("run", "--protocol", "p", "--method", "m", "--set", "a.b=1", "--set", "a.c=2").stderr
+
+
+def test_ascii_output_spells_signs_and_ends_well(tmp_path: Path) -> None:
+    words = ["run", "--protocol", "distill-cross", "--method", "ce", "--dataset", "tiny", "--limit-steps", "2"]
+    words = [sys.executable, "-m", "benchmark", *words, "--data", str(tmp_path / "data")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT_FOLDER), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "+- image" in done.stdout
+
+
+def test_user_without_a_home_is_told_of_data(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(name: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("BENCHMARK_DATA")
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    done = call("run", "--protocol", "distill-cross", "--method", "ce", "--dataset", "tiny")
+    assert done == (2, "", "error: this user has no home folder for data sets and teachers; use --data DIR\n")

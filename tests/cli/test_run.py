@@ -67,9 +67,9 @@ def test_run_options_name_both_networks(call: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([*RUN, "--method", "kdd"], "did you mean 'kd'"),
-        ([*RUN, "--dataset", "glyph"], "did you mean 'glyphs'"),
-        ([*RUN, "--protocol", "fewshot-9way1shot"], "the split has 6"),
+        ([*RUN[:3], "--method", "kdd"], "did you mean 'kd'"),
+        ([*RUN[:5], "--dataset", "glyph"], "did you mean 'glyphs'"),
+        (["run", "--protocol", "fewshot-9way1shot", *RUN[3:]], "the split has 6"),
         ([*RUN, "--set", "method.temperature"], "section.name=value"),
         ([*RUN, "--set", "method.temperature=hot"], "method.temperature = 'hot'"),
         ([*RUN, "--seed", "1", "--seeds", "2"], "not both"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmark.errors import InputError
 from benchmark.experiment import runner
@@ -194,3 +195,47 @@ def test_environment_names_model_and_instruction_set_of_the_processor(tmp_path: 
     assert environment["instruction_set"].startswith(torch.backends.cpu.get_cpu_capability())
     if sys.platform == "linux":
         assert "model " in environment["cpu_model"] or "part " in environment["cpu_model"]
+
+
+BODIES = {
+    "torch's default dtype": "torch.set_default_dtype(torch.float64)",
+    "torch's gradient mode": "torch.set_grad_enabled(False)",
+    "torch.nn.functional.cross_entropy": "F.cross_entropy = lambda *a, **k: a[0].sum() * 0",
+    "sys.stdout": "import sys; sys.stdout.close(); sys.stdout = None",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_run_that_changes_the_process_fails_by_name_and_leaves_the_next_as_without_it(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Odd(METHODS.get("ce").entry):  # type: ignore[misc]
+        def loss(self, *values: Any) -> Any:
+            import torch
+            import torch.nn.functional as F
+
+            terms = super().loss(*values)
+            print("printed within")  # noqa: T201
+            exec(BODIES[name], {"torch": torch, "F": F})
+            return terms
+
+    before = torch.get_num_threads(), F.cross_entropy, torch.get_default_dtype()
+    with METHODS.override("odd", Odd):
+        (odd,) = go(tmp_path, make(tmp_path, "odd"), [0])
+    assert odd["status"] == "failed"
+    assert odd["error"].startswith("it changes what other runs depend on, which was put back: ")
+    assert name in odd["error"]
+    assert (torch.get_num_threads(), F.cross_entropy, torch.get_default_dtype()) == before
+    (after,), (alone,) = (go(tmp_path / str(i), make(tmp_path / str(i), "ce"), [0]) for i in range(2))
+    assert determined(after) == determined(alone)
+    assert "printed" not in capfd.readouterr().out
+
+
+def test_run_that_ends_the_process_is_a_failure(tmp_path: Path) -> None:
+    class Ends(METHODS.get("ce").entry):  # type: ignore[misc]
+        def loss(self, *values: Any) -> Any:
+            raise SystemExit(3)
+
+    with METHODS.override("ends", Ends):
+        (record,) = go(tmp_path, make(tmp_path, "ends"), [0])
+    assert (record["status"], record["error"]) == ("failed", "SystemExit: 3")

@@ -297,10 +297,10 @@ def test_nothing_waits_for_a_fifo(tmp_path: Path, ending: str) -> None:
     good, damaged = store.read()
     if ending == ".npz":
         assert (len(good), damaged) == (1, [])
-        with pytest.raises(InputError, match="no regular file"):
+        with pytest.raises(InputError, match="no plain file"):
             store.arrays(saved)
     else:
-        assert [fifo.name in str(error) and "no regular file" in str(error) for error in damaged] == [True]
+        assert [fifo.name in str(error) and "no plain file" in str(error) for error in damaged] == [True]
 
 
 def test_arrays_that_ask_for_more_than_they_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from benchmark.report.aggregation import group_by_conditions, group_by_method
-from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, to_csv, with_reported
+from benchmark.report.csv import to_csv
+from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, with_reported
 
 
 def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from benchmark.report.page.page import INTERVALS
 from benchmark.report.page.runs import compact_history, parse_label
 from benchmark.settings import parse_seeds
 from benchmark.statistics import class_interval, episode_interval, image_interval, seed_interval
+from benchmark.system.escaping import visible
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}\u2028"
 
@@ -269,10 +270,10 @@ def test_page_escapes_hostile_text() -> None:
     assert not [name for e in all_elements(page) for name in e.attributes if name.startswith("on")]
     assert not [e for e in all_elements(page) if "alert" in e.tag]
     (row,) = board_rows(page)
-    assert (row["method"], row["protocol"], row["dataset"]) == (HOSTILE,) * 3
-    assert HOSTILE in page.find("section", id="problems")[0].text
-    assert HOSTILE in page.find("figcaption")[0].text
-    assert run_data(page, broken["key"])["error"] == HOSTILE
+    assert (row["method"], row["protocol"], row["dataset"]) == (visible(HOSTILE),) * 3
+    assert visible(HOSTILE) in page.find("section", id="problems")[0].text
+    assert visible(HOSTILE) in page.find("figcaption")[0].text
+    assert run_data(page, broken["key"])["error"] == visible(HOSTILE)
     run_keys = [e.attributes["data-run"] for e in page.find("script") if "data-run" in e.attributes]
     assert len(run_keys) == 2
     assert not any(set("<>\"'") & set(key) for key in run_keys)

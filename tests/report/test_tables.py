@@ -77,7 +77,7 @@ def test_markdown_of_one_seed_has_neither_interval_nor_mark() -> None:
     text = to_markdown(make_tables([record("kd", 0, 0.5), record("ce", 0, 0.4), record("a|b_", 0, 0.3)]))
     assert "| kd | **50.00** |" in text
     assert "| ce | 40.00 |" in text
-    assert r"| a\|b_ | 30.00 |" in text
+    assert r"| a\|b\_ | 30.00 |" in text
     assert "one seed: no interval" in text
 
 

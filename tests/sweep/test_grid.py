@@ -101,7 +101,7 @@ def test_read_grid_reads_what_is_written(tmp_path: Path) -> None:
 def test_read_grid_waits_for_no_fifo_and_reads_no_endless_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "grid.yaml")
     for path in (tmp_path / "grid.yaml", Path("/dev/zero")):
-        with pytest.raises(InputError, match="no regular file"):
+        with pytest.raises(InputError, match="no plain file"):
             read_grid(path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Iterator
 
@@ -37,6 +38,21 @@ def test_defer_signals_finishes_nested_blocks_first() -> None:
     with pytest.raises(KeyboardInterrupt):
         write(done)
     assert done == ["no signal", "all of it"]
+
+
+def test_first_signal_that_is_put_off_says_so_at_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.suppress(KeyboardInterrupt), interrupts.defer_signals():
+        signal.raise_signal(signal.SIGUSR1)
+        said = capfd.readouterr().err
+    assert said == "\nstopping after this step; again to stop now\n"
+    interrupts._signals.clear()
+    monkeypatch.setattr(interrupts, "_announce", True)
+    interrupts.stop_silently()
+    with contextlib.suppress(KeyboardInterrupt), interrupts.defer_signals():
+        signal.raise_signal(signal.SIGUSR1)
+    assert capfd.readouterr().err == ""
 
 
 def test_defer_signals_does_not_defer_a_second_signal() -> None:

@@ -39,13 +39,20 @@ CROSS, FEW, MIDDLE, ADDED = (
 SMALL = {FEW: ("protocol.episodes=40", "protocol.queries=4"), MIDDLE: ("protocol.tasks=6", "protocol.crops=3")}
 
 
-def save_teacher(folder: Path, seed: int = 0, channels: int = 3, data: str = "f" * 64) -> Path:
+def save_teacher(folder: Path, seed: int = 0, channels: int = 3, data: str = "f" * 64, dataset: str = "emoji") -> Path:
     """Save a network for 10 classes of another data set, with images of 24 x 24."""
     network = build_network("conv4-32", channels=channels, size=24, classes=10, seed=seed)
     facts = {
         "recipe": {"backbone": "conv4-32"},
         "classes": [f"class {c}" for c in range(10)],
-        "input": {"data": data, "size": 24, "channels": channels, "mean": [0.4] * channels, "std": [0.2] * channels},
+        "input": {
+            "data": data,
+            "dataset": dataset,
+            "size": 24,
+            "channels": channels,
+            "mean": [0.4] * channels,
+            "std": [0.2] * channels,
+        },
     }
     TeacherStore(folder).get("made", network, lambda: facts)
     return folder / "made" / "weights.safetensors"
@@ -245,7 +252,9 @@ def test_run_is_reproduced_if_the_weights_are_named(tmp_path: Path, teacher: Pat
     plan = make(tmp_path, teacher, CROSS, "finetune", f"student.backbone={teacher}")
     record = go(tmp_path, plan)
     arrays = Store(tmp_path / "runs").arrays(record)
-    with pytest.raises(InputError, match=r"conv4-32@[0-9a-f]{8} stands for a file .* name the file with --teacher"):
+    with pytest.raises(
+        InputError, match=r"conv4-32@[0-9a-f]{8} stands for weights in a file; name the file with --teacher"
+    ):
         reproduce(record, arrays, tmp_path, "cpu", Silent(), fresh_teacher=False)
     again = reproduce(record, arrays, tmp_path, "cpu", Silent(), teacher=str(teacher), fresh_teacher=True)
     assert again.equal, again.lines

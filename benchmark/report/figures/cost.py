@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from benchmark.report.aggregation import MethodResult
 from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
@@ -65,6 +66,7 @@ def _draw(group: FigureGroup) -> Figure:
     if log:
         frame.set_xscale("log", nonpositive="clip")
         frame.xaxis.set_major_formatter("{x:g}")
+        frame.xaxis.set_minor_formatter(LogFormatter())
     draw_dots(frame, dots)
     frame.margins(0.05)
     # a bar that reaches zero would extend a logarithmic axis without limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from benchmark.errors import InputError
-from benchmark.hashing import content_key
 from benchmark.records.run_label import parse_label
 from benchmark.records.store import DamagedArrays, Store
 from benchmark.registry import Registry
 from benchmark.report.aggregation import Conditions, MethodResult
+from benchmark.report.csv import to_csv
 from benchmark.report.figures import style
 from benchmark.spec import Student, Teacher
 from benchmark.statistics import Interval
-from benchmark.system.files import write_atomically
+from benchmark.system.files import file_name, write_atomically
 from protocols import PROTOCOLS
 
 
@@ -40,7 +39,7 @@ class FigureGroup:
 
     def label(self, result: MethodResult) -> str:
         """Return the result's label, with a dagger if its backbone differs from that of the group."""
-        return result.label + ("" if result.conditions.backbone == self.conditions.backbone else "†")
+        return style.drawable(result.label) + ("" if result.conditions.backbone == self.conditions.backbone else "†")
 
     def only(self, results: Iterable[MethodResult]) -> FigureGroup:
         """Return the group with a subset of its results."""
@@ -56,14 +55,16 @@ class FigureGroup:
         shared = self.conditions
         protocols = {result.conditions.protocol for result in self.results}
         words = [*protocols] if len(protocols) == 1 else []
-        return ", ".join([*words, shared.dataset, f"{shared.backbone} from {shared.teacher}", shared.preset])
+        return style.drawable(
+            ", ".join([*words, shared.dataset, f"{shared.backbone} from {shared.teacher}", shared.preset])
+        )
 
     @property
     def footnote(self) -> str:
         """The meaning of the dagger; empty if no result has one."""
         if all(result.conditions.backbone == self.conditions.backbone for result in self.results):
             return ""
-        return f"† is or starts as the teacher ({self.conditions.teacher})"
+        return f"† is or starts as the teacher ({style.drawable(self.conditions.teacher)})"
 
     def name(self, figure: str) -> str:
         """Return a file name: figure, protocol, data set, and preset and networks unless they are the default."""
@@ -209,7 +210,7 @@ def write(drawing: RenderedFigure, out: Path) -> list[Path]:
     contents = {
         "pdf": style.to_pdf(drawing.figure),
         "png": style.to_png(drawing.figure),
-        "csv": drawing.data.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode(),
+        "csv": to_csv(drawing.data, "%.8g").encode(),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -218,12 +219,3 @@ def write(drawing: RenderedFigure, out: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"cannot write figures to {out} ({error.strerror or error}); use --out DIR") from None
     return [out / f"{drawing.name}.{kind}" for kind in contents]
-
-
-_MAX_NAME_LENGTH = 100
-
-
-def file_name(text: str) -> str:
-    """Turn text into a file name. Unsafe or long text is cleaned, shortened and made distinct by a hash."""
-    safe = re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)[:_MAX_NAME_LENGTH]
-    return safe if safe == text else f"{safe}-{content_key(text)[:8]}"

@@ -116,6 +116,6 @@ def _styles_of(methods: tuple[str, ...]) -> Mapping[str, MethodStyle]:
 
 
 def _style_of_name(method: str) -> MethodStyle:
-    number = int.from_bytes(hashlib.sha256(method.encode()).digest()[:8])
+    number = int.from_bytes(hashlib.sha256(method.encode("utf-8", "surrogatepass")).digest()[:8])
     number, color = divmod(number, len(_SPARE_COLORS))
     return MethodStyle(_SPARE_COLORS[color], _SPARE_MARKERS[number % len(_SPARE_MARKERS)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Affine2D, Transform
 
 from benchmark.report.figures.method_styles import look as look
+from benchmark.system.escaping import visible
 
 SINGLE, DOUBLE = 85.0, 175.0
 """Widths of one and of two columns of a paper, in mm."""
@@ -47,6 +51,7 @@ _RC: Mapping[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,
+    "text.parse_math": False,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.minor.width": 0.4,
@@ -133,6 +138,18 @@ def _wrapped(text: str, room: float) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
+def drawable(text: str) -> str:
+    """Return text on one line, in which characters that the font lacks or that would be obeyed are their escapes."""
+    return "".join(
+        sign if _font().get_char_index(ord(sign)) else sign.encode("unicode_escape").decode() for sign in visible(text)
+    )
+
+
+@functools.cache
+def _font() -> FT2Font:
+    return get_font(findfont(FontProperties(family=_FONT)))
+
+
 def text_width(text: str, size: float) -> float:
     """Return the width of a line of text in points."""
     width, _, _ = text_to_path.get_text_width_height_descent(
@@ -160,5 +177,7 @@ def to_svg(figure: Figure) -> str:
 def _encode(figure: Figure, kind: str, metadata: dict[str, None], dpi: int = 300) -> bytes:
     buffer = io.BytesIO()
     with styled():
+        for text in figure.findobj(Text):
+            text.set_text("\n".join(map(drawable, text.get_text().split("\n"))))
         figure.savefig(buffer, format=kind, metadata=metadata, dpi=dpi)
     return buffer.getvalue()

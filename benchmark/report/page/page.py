@@ -26,6 +26,7 @@ from benchmark.report.aggregation import (
 )
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page.runs import RunPages
+from benchmark.system.escaping import visible
 
 INTERVALS = {
     "seed": (
@@ -124,7 +125,11 @@ def make_page(records: Iterable[Record], figures: Sequence[Illustration], proble
     runs = {key: pages.add(record) for key, record in by_key.items()}
     style, script = (_asset(f"page.{kind}") + _asset(f"run.{kind}") for kind in ("css", "js"))
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     environment.filters |= {"percent": _percent, "finite": math.isfinite, "of": _count, "ranges": format_seeds}
     text = environment.from_string(_asset("page.html")).render(

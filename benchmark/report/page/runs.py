@@ -15,6 +15,7 @@ from benchmark.methods import METHODS, Method
 from benchmark.records.run_label import parse_label
 from benchmark.records.schema import Record
 from benchmark.registry import Registry
+from benchmark.system.escaping import visible
 from protocols import PROTOCOLS, Protocol
 
 _COPIED = (
@@ -107,5 +108,16 @@ def _about(registry: Registry[Any], name: str, root: type) -> list[str]:
 
 
 def _script_text(value: Any) -> str:
-    """Return JSON without ``<``, which could end the script element or open another one."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    """Return JSON without ``<``, which could end the script element or open another one.
+
+    Its strings show control and direction characters as their escapes.
+    """
+    return json.dumps(_shown(value), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(name): _shown(each) for name, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list | tuple) else value

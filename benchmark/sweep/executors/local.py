@@ -28,8 +28,8 @@ _SIGNALS = signal.SIGINT, signal.SIGTERM
 class Local:
     """An ``Executor`` with several workers, which share this process's cores and the machine's GPUs.
 
-    A worker starts with its first job and is kept for the next. If a worker is killed, a new one gets its job. Nothing
-    listens on a port.
+    A worker starts with its first job and is kept for the next one that uses the same plug-ins, or none. If a worker
+    is killed, a new one gets its job. Nothing listens on a port.
     """
 
     def __init__(self, config: SweepConfig, workers: int, *, retries: int = 2) -> None:
@@ -80,10 +80,17 @@ class Local:
         """Give a job to every worker without one, and start workers for that, until the queue is empty."""
         for number, worker in enumerate(self._workers):
             if queue and (worker is None or worker.job is None):
+                job = queue[0]
+                if worker is not None:
+                    job = next((job for job in queue if job.plug_ins == worker.plug_ins), job)
+                queue.remove(job)
+                if worker is not None and worker.plug_ins != job.plug_ins:
+                    worker.ask_to_end()
+                    worker.end()
+                    worker = None
                 if worker is None:
-                    worker = Worker(self._config, self._threads, self._environments[number])
+                    worker = Worker(self._config, self._threads, self._environments[number], job.plug_ins)
                     self._workers[number] = worker
-                job = queue.popleft()
                 observe(job, Event("started"))
                 worker.give(job, wait)
 
@@ -109,13 +116,17 @@ class Local:
 class Worker:
     """A process that runs the jobs it is given, one at a time."""
 
-    def __init__(self, config: SweepConfig, threads: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: SweepConfig, threads: int, environment: Mapping[str, str], plug_ins: frozenset[str]
+    ) -> None:
         """
         Args:
             config: of the sweep.
             threads: number of threads for PyTorch.
             environment: variables that the process starts with, beside those of this process.
+            plug_ins: packages whose plug-ins its jobs use. No job without them comes after, whatever they changed.
         """
+        self.plug_ins = plug_ins
         self.job: Job | None = None
         """The job that the process is running."""
         context = multiprocessing.get_context("spawn")
@@ -169,6 +180,7 @@ def _work(pipe: Connection, config: SweepConfig, threads: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
+    interrupts.stop_silently()
 
     def emit(event: Event) -> None:
         try:

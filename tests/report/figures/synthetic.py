@@ -32,7 +32,9 @@ METHODS = {
 
 def record(protocol: str, method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
     """Return a finished record with the references of its protocol."""
-    rng = np.random.default_rng([seed, *protocol.encode(), *method.encode()])
+    rng = np.random.default_rng(
+        [seed, *protocol.encode("utf-8", "surrogatepass"), *method.encode("utf-8", "surrogatepass")]
+    )
     frozen, grows = method in FROZEN, protocol.startswith("incremental")
     teacher = "conv4-32" if grows else "conv4-64"
     backbone = teacher if frozen or grows else "conv4-16"
@@ -134,7 +136,7 @@ def records(methods: Mapping[str, Sequence[str]] = FEW, seeds: Sequence[int] = (
     """Return records of the methods of each protocol, with accuracies that vary by a few points."""
     runs = []
     for protocol, names in methods.items():
-        rng = np.random.default_rng([*protocol.encode()])
+        rng = np.random.default_rng([*protocol.encode("utf-8", "surrogatepass")])
         for method in names:
             level = 0.6 + 0.2 * rng.random()
             runs += [record(protocol, method, seed, level + 0.01 * rng.normal()) for seed in seeds]

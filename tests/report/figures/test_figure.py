@@ -19,7 +19,7 @@ from benchmark.errors import InputError
 from benchmark.records.store import Store
 from benchmark.report.aggregation import group_by_method
 from benchmark.report.figures import FIGURES, NothingToDraw, RenderedFigure, ResultSet, draw, drawings, style, to_svg
-from benchmark.report.figures.figure import file_name
+from benchmark.system.files import file_name
 from tests.report.figures.synthetic import record, records, results
 
 NAMES = ("overlap", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings")
@@ -187,7 +187,7 @@ def test_group_names_differ_if_conditions_differ() -> None:
         "cost-distill-cross-glyphs-conv4-16-from-conv4-128",
         "cost-distill-cross-glyphs",
         "cost-distill-cross-glyphs-conv4-32-from-conv4-64",
-        "cost-distill-cross-glyphs-quick+training.lr=0.2",
+        "cost-distill-cross-glyphs-quick-training.lr-0.2-c9ecfaf4",
     ]
 
 
@@ -197,7 +197,7 @@ def test_group_name_of_an_unknown_protocol_holds_both_networks() -> None:
 
 
 def test_file_name_is_safe_and_distinct() -> None:
-    assert file_name("overlap-glyphs-quick+training.lr=0.2") == "overlap-glyphs-quick+training.lr=0.2"
+    assert file_name("overlap-glyphs-quick_training.lr-0.2") == "overlap-glyphs-quick_training.lr-0.2"
     odd = [file_name(text) for text in ("a/b", "a:b", "a b", "x" * 300, "x" * 301)]
     assert len(set(odd)) == 5
     assert all(len(name) < 120 and "/" not in name and " " not in name for name in odd)

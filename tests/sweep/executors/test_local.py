@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from benchmark.records.store import Store
 from benchmark.sweep.execution import run_jobs
 from benchmark.sweep.executors import resources
 from benchmark.sweep.executors.base import Executor, Outcome, SweepConfig
-from benchmark.sweep.executors.local import Local
+from benchmark.sweep.executors.local import Local, Worker
 from benchmark.sweep.executors.resources import threads_per_worker, worker_environment
 from benchmark.sweep.executors.serial import Serial
 from benchmark.sweep.grid import GridBlock
@@ -87,6 +88,21 @@ def test_workers_give_the_records_of_one_process_and_train_a_teacher_once(
     for key, record in first.items():
         assert record["history"] == second[key]["history"]
         assert record["environment"]["threads"] == 1
+    assert not multiprocessing.active_children()
+
+
+def test_worker_of_a_plugin_runs_no_job_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ce, kd = make_jobs(seeds=1)
+    odd = dataclasses.replace(kd, plug_ins=frozenset({"acme"}))
+    given: list[tuple[object, str]] = []
+    give = Worker.give
+    monkeypatch.setattr(Worker, "give", lambda self, job, wait: (given.append((self, str(job))), give(self, job, wait)))
+    later = make_jobs(seeds=2)[1]
+    outcomes = outcomes_of(Local(config(tmp_path), 1), (odd, ce, later))
+    assert {outcome.status for outcome in outcomes.values()} == {"done"}
+    (first, second, third) = [worker for worker, _ in given]
+    assert first is not second
+    assert second is third
     assert not multiprocessing.active_children()
 
 
