@@ -154,6 +154,25 @@ class Registry(Generic[T]):
         match = self._match(name)
         return None if match is None else match[0].package
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over ``names()``."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        """Return the number of ``names()``."""
+        return len(self.names())
+
+    def __bool__(self) -> bool:
+        """Return True: a registry without entries is a registry."""
+        return True
+
+    def __getitem__(self, name: str) -> T:
+        """Return the entry of a name; ``get`` also returns the values of its fields, and lists the errors."""
+        return self.get(name).entry
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} names of the kind {self.kind}: {', '.join(self)}>"
+
     def __contains__(self, name: str) -> bool:
         """Return whether ``name`` is registered."""
         self._discover()

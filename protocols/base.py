@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from protocols.tuned_settings import tuned_settings
+from protocols.tuned_settings import Chosen, tuned_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,12 +103,22 @@ class Protocol:
         self.fields = fields
 
     @classmethod
-    def preset(cls, preset: str, protocol: str, method: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return the values of a preset for a method, by section; tuned settings complete ``quick``."""
+    def preset(
+        cls, preset: str, protocol: str, method: str, tuned: Chosen | None = None
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return the values of a preset for a method, by section.
+
+        Args:
+            preset: Name of the preset.
+            protocol: Name of the protocol.
+            method: Name of the method.
+            tuned: Settings that complete ``quick``; None for those that the suite has tuned.
+        """
         values = cls.presets[preset]
         if preset != "quick":
             return values
-        tuned = tuned_settings(protocol, method) or tuned_settings(cls.tuned_at, method) or {}
+        if tuned is None:
+            tuned = tuned_settings(protocol, method) or tuned_settings(cls.tuned_at, method) or {}
         return {section: {**values.get(section, {}), **tuned.get(section, {})} for section in {**values, **tuned}}
 
     @classmethod

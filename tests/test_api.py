@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 import benchmark
-from benchmark import METHODS, InputError, compare, leaderboard, load_records, run, run_grid
+from benchmark import METHODS, InputError, compare, leaderboard, load_records, plot, run, run_grid
 from benchmark.errors import in_python
 from benchmark.records.store import Store
 from benchmark.system import interrupts
@@ -56,6 +57,8 @@ def test_run_grid_runs_it_and_returns_its_records(tmp_path: Path) -> None:
     assert sorted((r["method"], r["seed"]) for r in records) == [("ce", 0), ("ce", 1), ("pkt", 0), ("pkt", 1)]
     single = run("distill-cross", "pkt", dataset="tiny", seeds=1, limit_steps=2, settings=grid["settings"], **places)
     assert single == [record for record in records if (record["method"], record["seed"]) == ("pkt", 1)]
+    other = run_grid("distill-cross", "ce", datasets="tiny", limit_steps=2, jobs=1, student="conv4-32", **places)
+    assert [record["backbone"] for record in other] == ["conv4-32"]
     with pytest.raises(InputError, match="did you mean 'distill-cross'"):
         run_grid("distill-cros", **places)
 
@@ -76,6 +79,47 @@ def test_records_become_tables_and_comparisons(tmp_path: Path) -> None:
         load_records(tmp_path / "runs", protocol="distill")
 
 
+def test_a_record_prints_as_one_line_and_is_its_dictionary(tmp_path: Path) -> None:
+    (record,) = make(tmp_path)
+    text = f"fewshot-5way1shot tiny kd s0 {record['preset']}: accuracy {100 * record['value']:.2f} %"
+    assert repr(record) == f"<{text}, key {record['key'][:12]}>"
+    assert len(repr([record])) < 250
+    assert record == json.loads(json.dumps(record)) == pickle.loads(pickle.dumps(record))
+    (read,) = load_records(tmp_path / "runs")
+    assert read.folder == tmp_path / "runs"
+    failed = type(record)(protocol="p", dataset="d", method="m", seed=1, preset="quick", status="failed", error="why")
+    assert "failed: why" in repr(failed)
+
+
+def test_compare_and_leaderboard_find_the_folder_of_the_records(tmp_path: Path) -> None:
+    for method in ("rkd", "ce"):
+        make(tmp_path, "distill-cross", method, seeds=range(2), settings=None)
+    records = load_records(tmp_path / "runs")
+    fresh = make(tmp_path, "distill-cross", "ce", seeds=0, settings=None, mode="force")
+    assert fresh[0]["arrays"] == next(r["arrays"] for r in records if r["key"] == fresh[0]["key"])
+    comparisons = compare(records, "rkd", "ce")
+    assert comparisons[0].within, "the arrays were read"
+    assert repr(comparisons) == f"distill-cross tiny: {comparisons[0].sentence}"
+    assert comparisons.table()["difference"].tolist() == [comparisons[0].paired.interval.mean]
+    assert "<table" in comparisons._repr_html_()
+    assert compare(tmp_path / "runs", "rkd", "ce").table().equals(comparisons.table())
+    assert leaderboard(str(tmp_path / "runs")).equals(leaderboard(records))
+    figure = plot(records, "curves")
+    assert figure.axes
+    assert plot(tmp_path / "runs", "cost").axes
+    with pytest.raises(InputError, match="figure overlap: "):
+        plot(records, "overlap")
+    with pytest.raises(InputError, match="the records give curves-distill-cross-tiny"):
+        plot(records, "curves-nothing")
+
+
+@pytest.mark.parametrize("call", [leaderboard, lambda records: compare(records, "a", "b"), lambda r: plot(r, "cost")])
+@pytest.mark.parametrize("records", [{"protocol": "p"}, pd.DataFrame([{"protocol": "p"}]), [1, 2], 5, []])
+def test_what_is_no_list_of_records_is_refused(call: Any, records: Any) -> None:
+    with pytest.raises(InputError, match="takes a list of records, as load_records gives it, or their folder"):
+        call(records)
+
+
 def test_run_and_load_records_warn_of_damage_and_failure(tmp_path: Path) -> None:
     make(tmp_path, seeds=(0, 1))
     damaged = min((tmp_path / "runs").glob("*.json"))
@@ -92,7 +136,13 @@ def test_run_and_load_records_warn_of_damage_and_failure(tmp_path: Path) -> None
     [
         ({"dataset": "tinny"}, "unknown data set 'tinny'; did you mean"),
         ({"settings": {"method.temperature": "hot"}}, "method.temperature = 'hot'"),
-        ({"settings": {"temperature": 1}}, "section.name=value"),
+        ({"settings": {"temperature": 1}}, "settings\\['temperature'\\] has no section"),
+        ({"settings": {"training": {"lr": 1}}}, "settings\\['training'\\] is a mapping"),
+        ({"settings": "training.lr=1"}, "settings='training.lr=1': settings are values by name"),
+        ({"settings": [("training.lr", 1)]}, "settings are values by name"),
+        ({"mode": "forced"}, "unknown mode 'forced'; known: missing, retry-failed, force, only-cache"),
+        ({"mode": "retry"}, "unknown mode 'retry'"),
+        ({"mode": None}, "unknown mode None"),
         ({"seeds": ()}, "different whole numbers"),
         ({"seeds": (1, 1)}, "different whole numbers"),
         ({"seeds": -1}, "different whole numbers"),

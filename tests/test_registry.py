@@ -226,3 +226,17 @@ def test_listing_registries_imports_nothing_heavy() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_registry_is_a_collection_of_its_names() -> None:
+    registry: Registry[type] = Registry("thing")
+    registry.register("one")(int)
+    registry.register("two-{n}", examples=("two-5",))(str)
+    assert list(registry) == ["one", "two-5"]
+    assert len(registry) == 2
+    assert registry["one"] is int
+    assert registry["two-7"] is str
+    assert repr(registry) == "<2 names of the kind thing: one, two-5>"
+    assert Registry("empty")
+    with pytest.raises(InputError, match="did you mean 'one'"):
+        registry["on"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import os
@@ -76,6 +77,10 @@ class Check:
     name: str
     description: str
     function: CheckFunction
+    requires: str | None = None
+    """The name of an earlier check. If that fails, this one is not tried: it would tell the same fault again."""
+    otherwise: str = ""
+    """What the failure of that check means, in words."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class CheckResult:
 
     check: Check
     failure: str | None
+    tried: bool = True
+    """False: the check that this one requires has failed, and ``failure`` says so."""
 
 
 class CheckSuite:
@@ -95,14 +102,36 @@ class CheckSuite:
 
     def register(self, function: CheckFunction) -> CheckFunction:
         """Decorator that adds a check. The docstring of the function is the description."""
+        return self._add(function)
+
+    def register_after(self, requires: str, otherwise: str) -> Callable[[CheckFunction], CheckFunction]:
+        """Return a decorator that adds a check, which is tried only if the check ``requires`` passes.
+
+        Args:
+            requires: The name of an earlier check.
+            otherwise: What its failure means, as ``the loss cannot be evaluated``.
+        """
+        return functools.partial(self._add, requires=requires, otherwise=otherwise)
+
+    def _add(self, function: CheckFunction, requires: str | None = None, otherwise: str = "") -> CheckFunction:
         description = (inspect.getdoc(function) or "").rstrip(".").replace("``", "")
-        self.checks[function.__name__] = Check(function.__name__, description, function)
+        self.checks[function.__name__] = Check(function.__name__, description, function, requires, otherwise)
         return function
 
     def run(self, candidate: Candidate) -> Iterator[CheckResult]:
-        """Run all checks in order and yield their results."""
+        """Run all checks in order and yield their results. A check whose requirement failed is not tried."""
+        untried: dict[str, str] = {}
+        failed: set[str] = set()
         for check in self.checks.values():
-            yield CheckResult(check, failure_of(check, candidate))
+            reason = untried.get(check.requires or "") or (check.otherwise if check.requires in failed else None)
+            if reason is not None:
+                untried[check.name] = reason
+                yield CheckResult(check, reason, tried=False)
+                continue
+            failure = failure_of(check, candidate)
+            if failure is not None:
+                failed.add(check.name)
+            yield CheckResult(check, failure)
 
 
 def failure_of(check: Check, candidate: Candidate) -> str | None:
@@ -120,9 +149,27 @@ def failure_of(check: Check, candidate: Candidate) -> str | None:
     except (CheckFailed, InputError) as error:
         return str(error)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        return describe_error(error, candidate.entry)
     return None
+
+
+def describe_error(error: Exception, entry: Any) -> str:
+    """Describe an exception by the last line of the entry's own file that it passed through, and a near name.
+
+    Args:
+        error: The exception.
+        entry: The class or function whose author reads the message.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = inspect.getsourcefile(inspect.unwrap(entry)) if inspect.isroutine(entry) or inspect.isclass(entry) else None
+    frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    hint = ""
+    if isinstance(error, AttributeError) and error.name is not None and error.obj is not None:
+        known = [name for name in dir(error.obj) if not name.startswith("_")]
+        near = difflib.get_close_matches(error.name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+    kind = type(error).__name__
+    return f"{Path(frame.filename).name}, line {frame.lineno}: {str(error) or 'no message'} ({kind}){hint}"
 
 
 def require_documentation(candidate: Candidate) -> None:

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +57,12 @@ def candidate(name: str, kind: Kind | None, root: Path, overrides: tuple[str, ..
         The candidate.
 
     Raises:
-        InputError: The name is unknown, or it is of several kinds and ``kind`` is None.
+        InputError: The name is unknown, it is of several kinds and ``kind`` is None, or Python runs without docstrings.
     """
+    if sys.flags.optimize >= 2:
+        raise InputError(
+            "check reads docstrings, which Python leaves out with -OO; unset PYTHONOPTIMIZE, or run without"
+        )
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="check-")))
         if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", name):
@@ -123,5 +128,7 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f", line {lines[-1]}" if lines else ""
+        raise InputError(f"{path} cannot be imported ({type(error).__name__}: {error}{line})") from error
     return module

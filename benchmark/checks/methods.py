@@ -7,13 +7,13 @@ import functools
 import inspect
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from benchmark.backbones.network import Outputs
+from benchmark.backbones.network import Network, Outputs
 from benchmark.checks.check import (
     Candidate,
     CheckFailed,
@@ -27,7 +27,7 @@ from benchmark.checks.check import (
 from benchmark.checks.randomness import advance_global_generators, global_generators_unchanged
 from benchmark.checks.resuming import require_equal_resumed_run
 from benchmark.checks.toy import CLASSES, Toy, make_toy
-from benchmark.methods import IncrementalDefaults, Needs, Stage, TransferContext
+from benchmark.methods import IncrementalDefaults, Method, Needs, Stage, TransferContext
 from benchmark.methods.description import describe
 from benchmark.methods.episodic import EpisodicMethod
 from benchmark.methods.requirements import Relation, Start
@@ -89,6 +89,12 @@ def declarations_are_valid(candidate: Candidate) -> None:
 
 
 @METHOD_CHECKS.register
+def can_be_built(candidate: Candidate) -> None:
+    """It can be built for two networks and prepared for training."""
+    make_toy(candidate.name)
+
+
+@METHOD_CHECKS.register_after("can_be_built", "the method cannot be built")
 def stage_shares_sum_to_one(candidate: Candidate) -> None:
     """The shares of its stages sum to 1, and their names differ."""
     stages = make_toy(candidate.name).method.stages()
@@ -100,22 +106,57 @@ def stage_shares_sum_to_one(candidate: Candidate) -> None:
     require(len({stage.name for stage in stages}) == len(stages), "two of its stages have the same name")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("can_be_built", "the method cannot be built")
 @_needs_loss
 def loss_terms_are_finite(candidate: Candidate) -> None:
     """The loss of each stage consists of named, finite numbers with a gradient."""
+    episodic = issubclass(candidate.entry, EpisodicMethod)
+    name, base = ("episode_loss", EpisodicMethod) if episodic else ("loss", Method)
+    inputs = "student, episode" if episodic else "batch, student, teacher"
+    own = getattr(candidate.entry, name)
+    require(own is not getattr(base, name) or not _stages(candidate), f"it has no method `{name}(self, {inputs})`")
+    try:
+        inspect.signature(own).bind(None, *inputs.split(", "))
+    except TypeError:
+        raise CheckFailed(
+            f"`{name}{inspect.signature(own)}` is called with {inputs}: these must be its inputs"
+        ) from None
     for stage, toy in _stages_with_toys(candidate):
-        terms = toy.terms(stage)
-        require(isinstance(terms, dict) and bool(terms), f"stage {stage.name!r} has no terms")
+        try:
+            terms = toy.terms(stage)
+        except Exception:
+            if _reads_teacher_undeclared(toy, stage):
+                raise CheckFailed("its loss reads the teacher: `needs = Needs(teacher=True)` is missing") from None
+            raise
+        require(bool(terms), f"stage {stage.name!r} has no terms")
         for name, value in terms.items():
-            label = f"stage {stage.name!r}, term {name!r}"
-            require(isinstance(name, str), f"{label}: the name is not a string")
-            require(isinstance(value, Tensor) and value.ndim == 0, f"{label} is not a tensor without dimensions")
-            require(bool(torch.isfinite(value)), f"{label} is {float(value.detach())}")
+            require(bool(torch.isfinite(value)), f"stage {stage.name!r}, term {name!r} is {float(value.detach())}")
         require(any(value.requires_grad for value in terms.values()), f"stage {stage.name!r} has no gradient")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
+@_needs_loss
+def every_term_trains(candidate: Candidate) -> None:
+    """Every term, alone, has a gradient for a parameter that is trained."""
+    dead: dict[tuple[str, str], bool] = {}
+    for progress in (0.0, 0.5, 0.9):  # a weight may rise or fall over a stage
+        for stage, toy in _stages_with_toys(candidate):
+            _perturb(toy.parameters())  # a distance from the start has no gradient at the start
+            for name, value in toy.terms(stage, progress).items():
+                gradients: tuple[Tensor | None, ...] = ()
+                if value.requires_grad:
+                    gradients = torch.autograd.grad(value, toy.parameters(), retain_graph=True, allow_unused=True)
+                reaches = any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+                dead[stage.name, name] = dead.get((stage.name, name), True) and not reaches
+    for (stage_name, name), never in dead.items():
+        require(
+            not never,
+            f"stage {stage_name!r}, term {name!r} has no gradient for any trained parameter: it teaches nothing; is "
+            "the student's side detached?",
+        )
+
+
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def gradients_reach_student(candidate: Candidate) -> None:
     """Gradients reach every part of the student that it trains, and neither other parts nor the teacher."""
@@ -148,7 +189,7 @@ def gradients_reach_student(candidate: Candidate) -> None:
     require(backbone_unchanged or trains == "all", "it changes the student's backbone, which it does not train")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def reads_declared_inputs_only(candidate: Candidate) -> None:
     """Its loss reads the taps, the teacher and the student's weights only if its needs declare them."""
@@ -171,7 +212,7 @@ def reads_declared_inputs_only(candidate: Candidate) -> None:
         )
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def is_deterministic(candidate: Candidate) -> None:
     """The same seed gives the same loss and gradients bit for bit, and global generators stay unchanged."""
@@ -192,7 +233,7 @@ def is_deterministic(candidate: Candidate) -> None:
     require(equal, "the same loss computed twice gives different values")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def leaves_inputs_unchanged(candidate: Candidate) -> None:
     """Its loss changes neither the batch nor the outputs of the networks."""
@@ -212,7 +253,7 @@ def leaves_inputs_unchanged(candidate: Candidate) -> None:
         require(not changed, f"stage {stage.name!r} changes the {', '.join(changed)}")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def loss_decreases(candidate: Candidate) -> None:
     """A few steps lower the loss of every stage."""
@@ -231,7 +272,7 @@ def loss_decreases(candidate: Candidate) -> None:
         require(losses[-1] < losses[0], f"stage {stage.name!r}: eight steps lead from {losses[0]:g} to {losses[-1]:g}")
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 @_needs_loss
 def connector_state_round_trips(candidate: Candidate) -> None:
     """If it has a connector, gradients reach all of it, and its state can be saved and loaded."""
@@ -254,7 +295,7 @@ def connector_state_round_trips(candidate: Candidate) -> None:
 
 @METHOD_CHECKS.register
 def skip_reasons_are_valid(candidate: Candidate) -> None:
-    """For every transfer context it either applies, with a finite loss, or gives a reason."""
+    """For every transfer context it either applies or gives a reason."""
     entry = candidate.entry
     choices = get_args(Relation), ("a", "b"), get_args(Start), (None, 0, 5), (False, True), (False, True)
     for relation, student, start, exemplars, many, episodes in itertools.product(*choices):
@@ -272,17 +313,79 @@ def skip_reasons_are_valid(candidate: Candidate) -> None:
         f"it does not apply to its own label space, {home}",
     )
     require(entry.backbone("a", "b") in ("a", "b"), "the backbone of its student is neither student's nor teacher's")
-    if entry.skip_reason(TransferContext("disjoint", "a", "a")) is None and entry.needs.learns != "experiences":
-        for stage, toy in _stages_with_toys(candidate, _OTHER_CLASSES):
-            for name, value in toy.terms(stage).items():
-                label = f"with a teacher of other classes stage {stage.name!r}, term {name!r}"
+
+
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
+@_needs_loss
+def ignores_numbers_of_classes(candidate: Candidate) -> None:
+    """Where the teacher's classes are others than the student's, no term depends on how they are numbered."""
+    orders = torch.arange(CLASSES).roll(2), torch.arange(CLASSES).flip(0)
+    relations: tuple[tuple[Relation, tuple[int, ...]], ...] = (
+        ("disjoint", _OTHER_CLASSES), ("overlap", (*range(2, CLASSES), *_OTHER_CLASSES[:2]))
+    )  # fmt: skip
+    for relation, classes in relations:
+        if candidate.entry.skip_reason(TransferContext(relation, "a", "a")) is not None:
+            continue
+        for number, stage in enumerate(_stages(candidate)):
+            place = f"with a teacher of {'other' if relation == 'disjoint' else 'some other'} classes"
+            terms = _seeded_terms(make_toy(candidate.name, classes), number)
+            for name, value in terms.items():
+                label = f"{place} stage {stage.name!r}, term {name!r}"
                 require(bool(torch.isfinite(value)), f"{label} is {float(value.detach())}")
+            for order in orders:
+                # disjoint: the numbers of outputs mean nothing; overlap: outputs are known by their class alone
+                renumbered = classes if relation == "disjoint" else tuple(classes[i] for i in order.tolist())
+                toy = make_toy(candidate.name, renumbered)
+                _permute_outputs(toy.teacher, order)
+                for name, value in _seeded_terms(toy, number).items():
+                    require(
+                        torch.allclose(value, terms[name], rtol=1e-3, atol=1e-6),
+                        f"{place} stage {stage.name!r}, term {name!r} changes if the teacher's outputs are numbered in "
+                        "another order: it compares classes by their number; take `self.shared_logits`, or declare "
+                        "`labels='same'` in its needs",
+                    )
 
 
-@METHOD_CHECKS.register
+@METHOD_CHECKS.register_after("loss_terms_are_finite", "the loss cannot be evaluated")
 def resumes_bit_for_bit(candidate: Candidate) -> None:
     """A run that is interrupted in each stage and resumed gives the same result bit for bit."""
     require_equal_resumed_run(candidate)
+
+
+def _stages(candidate: Candidate) -> list[Stage]:
+    stages: list[Stage] = make_toy(candidate.name).method.stages()
+    return stages
+
+
+def _reads_teacher_undeclared(toy: Toy, stage: Stage) -> bool:
+    """Whether a loss that fails without the teacher's outputs succeeds with them, and its needs do not ask for them."""
+    if toy.method.needs.teacher or isinstance(toy.method, EpisodicMethod):
+        return False
+    try:
+        toy.method.loss(toy.batch(stage), *toy.outputs())
+    except Exception:
+        return False
+    return True
+
+
+def _seeded_terms(toy: Toy, stage: int) -> dict[str, Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        return {name: value.detach() for name, value in toy.terms(toy.method.stages()[stage]).items()}
+
+
+def _perturb(parameters: Iterable[torch.nn.Parameter]) -> None:
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
+
+
+def _permute_outputs(network: Network, order: Tensor) -> None:
+    """Permute the outputs of a network in place."""
+    with torch.no_grad():
+        for parameter in (network.head.weight, network.head.bias):
+            parameter.copy_(parameter[order])
 
 
 def _stages_with_toys(

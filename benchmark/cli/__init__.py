@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from benchmark.cli import check, data, listing, results, run, show, sweep, tune, verify
+from benchmark.cli import check, data, listing, records, results, run, show, sweep, tune, verify
 from benchmark.cli.options import complain, enter
 from benchmark.display.console import spell_missing_signs
 from benchmark.errors import InputError
@@ -38,6 +38,7 @@ _INTERRUPTED = 130
 @app.callback()
 @data.app.callback()
 @check.app.callback()
+@records.app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())  # noqa: T201
@@ -50,6 +51,7 @@ for _command in (
 ):  # fmt: skip
     enter(app, _command.__name__.rstrip("_"))(_command)
 app.add_typer(data.app, name="data")
+app.add_typer(records.app, name="results")
 app.add_typer(check.app, name="new")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import completion
 from benchmark.cli.options import Data, Offline, data_root, enter, tell
+
+if TYPE_CHECKING:
+    from benchmark.checks.check import CheckResult
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -53,7 +56,8 @@ def check(
 ) -> None:
     """Check a plug-in or a built-in entry.
 
-    This prints one line per check: pass, or FAIL with the reason.
+    This prints one line per check: pass, or FAIL with the reason. A check that would tell the same fault again is not
+    tried.
 
     Exits with 0 if all checks pass, else with 1. Trains tiny networks for a few steps and keeps no files.
 
@@ -69,18 +73,21 @@ def check(
     with candidate(name, kind.value if kind else None, data_root(data), tuple(set_ or ())) as entry:
         results = list(suite_of(entry.kind).run(entry))
     rows = [
-        [
-            "pass" if result.failure is None else "FAIL",
-            result.check.description,
-            " ".join((result.failure or "").split()),
-        ]
-        for result in results
+        [_verdict(result), result.check.description, " ".join((result.failure or "").split())] for result in results
     ]
     print_table(f"{entry.kind} {entry.name}", ["", "check", "reason"], rows)
-    failures = sum(result.failure is not None for result in results)
-    tell(f"{len(results) - failures} of {len(results)} checks passed")
+    failures = sum(result.tried and result.failure is not None for result in results)
+    untried = sum(not result.tried for result in results)
+    passed = len(results) - failures - untried
+    tell(f"{passed} of {len(results)} checks passed" + (f", {untried} not tried" if untried else ""))
     if failures:
         raise typer.Exit(1)
+
+
+def _verdict(result: CheckResult) -> str:
+    if not result.tried:
+        return "not tried"
+    return "pass" if result.failure is None else "FAIL"
 
 
 @enter(app, "method")

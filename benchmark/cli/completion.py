@@ -75,7 +75,7 @@ def runs(context: typer.Context) -> list[str]:
     """Return the short keys of the runs in the results folder, from the names of their files."""
     from benchmark.records.packs import packed_keys
 
-    folder = Path(context.params.get("results") or DEFAULT_RESULTS)
+    folder = Path((context.params.get("results") or [DEFAULT_RESULTS])[0])
     return sorted({path.stem.rpartition(".")[2] for path in folder.glob("*.json")} | packed_keys(folder))
 
 

@@ -15,8 +15,14 @@ from benchmark.errors import InputError
 from benchmark.system.network import offline
 
 DEFAULT_RESULTS = Path("results/runs")
+DEFAULT_FOLDERS = [DEFAULT_RESULTS]
 
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Folder of records.")]
+Results = Annotated[list[Path], typer.Option("--results", metavar="DIR", help="Folder of records.")]
+"""One folder, see ``one_folder``."""
+ResultsFolders = Annotated[
+    list[Path],
+    typer.Option("--results", metavar="DIR", help="Folder of records; repeatable, they are read together."),
+]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -72,6 +78,17 @@ def enter(app: typer.Typer, name: str) -> Callable[[Command], Command]:
         return app.command(name, cls=OnceCommand, help=text, epilog=mark + examples)(function)
 
     return add
+
+
+def one_folder(results: list[Path]) -> Path:
+    """Return the only folder of ``--results``.
+
+    Raises:
+        InputError: the option was given several times.
+    """
+    if len(results) > 1:
+        raise InputError(f"--results is given {len(results)} times; this command takes one folder")
+    return results[0]
 
 
 def data_root(folder: Path | None) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DEFAULT_RESULTS, Results, complain, tell
+from benchmark.cli.options import DEFAULT_FOLDERS, ResultsFolders, complain, tell
 from benchmark.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,10 +43,16 @@ Dataset = Annotated[
 
 
 def leaderboard(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = DEFAULT_FOLDERS,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write this .csv, .md, .tex or .json instead of printing a table."),
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=2, metavar="N", help="LaTeX: columns of a two-column paper that a table may take [default: 1]."
+        ),
     ] = None,
     protocol: Protocol = None,
     dataset: Dataset = None,
@@ -64,7 +70,9 @@ def leaderboard(
       python -m benchmark leaderboard
       python -m benchmark leaderboard --results results/reference --output results/leaderboard.csv
     """
-    from benchmark.records.store import Store
+    from benchmark.display.tables import print_leaderboard
+    from benchmark.records.folders import read_folders
+    from benchmark.report.aggregation import group_by_method
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
 
@@ -72,13 +80,18 @@ def leaderboard(
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
     if reported and (output is None or output.suffix not in (".csv", ".json")):
         raise InputError("--reported needs --output FILE.csv or FILE.json")
-    records, damaged = Store(results).select(protocol, dataset)
-    frame = make(records)
+    if columns is not None and (output is None or output.suffix != ".tex"):
+        raise InputError("--columns needs --output FILE.tex")
+    records, damaged = read_folders(results, protocol, dataset)
     if output is None:
-        _print_leaderboard(frame)
+        print_leaderboard(group_by_method(records))
         _print_missing(records)
     else:
-        _write(output, _formatted(Format(output.suffix[1:]), with_reported(frame) if reported else frame, records))
+        frame = make(records)
+        _write(
+            output,
+            _formatted(Format(output.suffix[1:]), with_reported(frame) if reported else frame, records, columns or 1),
+        )
     _exit(damaged)
 
 
@@ -91,7 +104,7 @@ def compare(
             help="Methods, as `leaderboard` names them; METHOD@TEACHER for the runs with one teacher.",
         ),
     ],
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = DEFAULT_FOLDERS,
     protocol: Protocol = None,
     dataset: Dataset = None,
     preset: Annotated[
@@ -104,6 +117,10 @@ def compare(
     teacher: Annotated[
         str | None, typer.Option(autocompletion=completion.teachers, help="Only runs with this teacher.")
     ] = None,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Print also effect size, both tests and the intervals within the networks."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print only the comparisons, as JSON.")] = False,
 ) -> None:
     """Test whether methods differ.
@@ -118,12 +135,12 @@ def compare(
       python -m benchmark compare refilled@conv4-32 refilled@conv4-64
       python -m benchmark compare refilled ce rkd --results results/reference --preset quick --json
     """
-    from benchmark.records.store import Store
+    from benchmark.records.folders import FolderStore, read_folders
     from benchmark.report.aggregation import group_by_method
     from benchmark.report.compare import compare as make
     from benchmark.report.compare import to_rows
 
-    records, damaged = Store(results).select(protocol, dataset)
+    records, damaged = read_folders(results, protocol, dataset)
     method_results = group_by_method(records)
     for name, what, wanted in (("preset", "the settings", preset), ("teacher", "the teacher", teacher)):
         if wanted is not None:
@@ -131,7 +148,7 @@ def compare(
             if wanted not in there:
                 raise InputError(f"no record here has {what} {wanted!r}; there are {', '.join(there)}")
             method_results = [r for r in method_results if getattr(r.conditions, name) == wanted]
-    comparisons, left_out = make(method_results, methods, Store(results))
+    comparisons, left_out = make(method_results, methods, FolderStore(results[0]))
     for line in left_out:
         tell(f"not compared: {line}")
     if as_json:
@@ -139,7 +156,7 @@ def compare(
     else:
         from benchmark.display.tables import print_comparisons
 
-        print_comparisons(comparisons)
+        print_comparisons(comparisons, method_results, details=details)
     damages = dict.fromkeys(c.damage for c in comparisons if c.damage is not None)
     _exit([*damaged, *(InputError(f"{line}; left out within runs") for line in damages)])
 
@@ -148,7 +165,7 @@ def plot(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[all | NAME ...]", help="Figures; see `plot --list`.")
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = DEFAULT_FOLDERS,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for PDF, PNG and CSV.")] = Path("results/figures"),
     protocol: Protocol = None,
     dataset: Dataset = None,
@@ -170,13 +187,14 @@ def plot(
 
         print_table("figures", ["name", "what it shows"], [[n, FIGURES.help(n)] for n in FIGURES.names()])
         return
-    from benchmark.records.store import DamagedArrays, Store
+    from benchmark.records.folders import FolderStore, read_folders
+    from benchmark.records.store import DamagedArrays
     from benchmark.report.aggregation import group_by_method
 
     draw_all = not names or names == ["all"]
     requested = FIGURES.names() if draw_all else [FIGURES.get(name).name for name in names or ()]
-    records, damaged = Store(results).select(protocol, dataset)
-    written, skipped = draw(requested, ResultSet(group_by_method(records), Store(results)), out)
+    records, damaged = read_folders(results, protocol, dataset)
+    written, skipped = draw(requested, ResultSet(group_by_method(records), FolderStore(results[0])), out)
     for path in written:
         tell(f"wrote {path}")
     for name, reason in skipped.items():
@@ -187,12 +205,12 @@ def plot(
         else:
             tell(f"no figure {name}: {reason}")
     if not written:
-        raise InputError(f"none of the figures can be drawn from the records in {results}")
+        raise InputError(f"none of the figures can be drawn from the records in {', '.join(map(str, results))}")
     _exit(damaged)
 
 
 def report(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolders = DEFAULT_FOLDERS,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("results/report.html"),
 ) -> None:
     """Write one HTML page of all results.
@@ -203,13 +221,14 @@ def report(
     Example:
       python -m benchmark report --results results/reference --out results/report.html
     """
-    from benchmark.records.store import DamagedArrays, Store
+    from benchmark.records.folders import FolderStore, read_folders
+    from benchmark.records.store import DamagedArrays
     from benchmark.report.aggregation import group_by_method
     from benchmark.report.figures import FIGURES, ResultSet, drawings, to_svg
     from benchmark.report.page import Illustration, make_page
 
-    records, damaged = Store(results).select(None, None)
-    result_set = ResultSet(group_by_method(records), Store(results))
+    records, damaged = read_folders(results, None, None)
+    result_set = ResultSet(group_by_method(records), FolderStore(results[0]))
     illustrations = []
     for name in FIGURES.names():
         drawn, reason = drawings(name, result_set)
@@ -238,7 +257,7 @@ def _write(path: Path, text: str) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _formatted(form: Format, frame: pd.DataFrame, records: list[Record]) -> str:
+def _formatted(form: Format, frame: pd.DataFrame, records: list[Record], columns: int) -> str:
     from benchmark.report.csv import to_csv
     from benchmark.report.tables import make_tables, to_json, to_latex, to_markdown
 
@@ -247,29 +266,7 @@ def _formatted(form: Format, frame: pd.DataFrame, records: list[Record]) -> str:
     tables: list[Table] = make_tables(records)
     if form is Format.json:
         return to_json(frame, tables)
-    return to_markdown(tables) if form is Format.markdown else to_latex(tables)
-
-
-def _print_leaderboard(frame: pd.DataFrame) -> None:
-    import pandas as pd
-
-    from benchmark.display.tables import print_table
-
-    def number(value: Any) -> str:
-        return "" if pd.isna(value) else f"{100 * value:.2f}"
-
-    conditions = ["protocol", "dataset", "preset", "teacher", "backbone"]
-    for _, rows in frame.groupby(conditions, sort=False):
-        protocol, dataset, preset, teacher, backbone = rows[conditions].iloc[0]
-        title = f"{protocol}  {dataset}  {preset}  {backbone} from {teacher}"
-        columns = ["rank", "method", f"{rows['metric'].max()} %", "± seeds", "± episodes", "seeds", "status"]
-        ordered = rows.sort_values(["rank", "method"]).astype(object)
-        cells = [
-            ["" if pd.isna(row["rank"]) else str(row["rank"]), row["method"], number(row["mean"]), number(row["ci95"]),
-             number(row["episode_ci95"]), str(row["n_seeds"]), row["status"]]
-            for row in ordered.to_dict("records")
-        ]  # fmt: skip
-        print_table(title, columns, cells)
+    return to_markdown(tables) if form is Format.markdown else to_latex(tables, columns)
 
 
 def _print_missing(records: list[Record]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Offline, Results, complain
+from benchmark.cli.options import DEFAULT_FOLDERS, CheckpointEvery, Data, Device, Offline, Results, complain, one_folder
 from benchmark.cli.recipes import print_published
 from benchmark.errors import InputError
 from benchmark.recipes.recipe import load_recipe
@@ -73,7 +73,10 @@ def run(
     ] = False,
     preset: Annotated[
         str | None,
-        typer.Option(autocompletion=completion.presets, help="Named settings: quick or paper [default: quick]."),
+        typer.Option(
+            autocompletion=completion.presets,
+            help="Named settings: quick or paper, or a FILE.toml of `tune`, or its folder [default: quick].",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="One seed [default: 0].")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds: 0,1,2 or 0-4.")] = None,
@@ -82,7 +85,7 @@ def run(
         typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change a setting, as method.margin=0.1; repeatable."),
     ] = None,
     device: Device = "auto",
-    results: Results = DEFAULT_RESULTS,
+    results: Results = DEFAULT_FOLDERS,
     data: Data = None,
     mode: Annotated[
         RunMode, typer.Option(help="Which runs to measure: a finished run is repeated only if forced.")
@@ -122,9 +125,8 @@ def run(
     prepared = prepare_run(
         protocol, method, dataset=dataset, seeds=parse_seeds(seeds if seeds is not None else str(seed or 0)),
         preset=preset, teacher=teacher, student=student, allow_overlap=allow_overlap, overrides=set_ or (),
-        limit_steps=limit_steps, device=device,
-        compiled=compile_, results=results, data=data, mode=mode.value, checkpoint_every=checkpoint_every,
-        progress=Silent() if as_json else Bar(),
+        limit_steps=limit_steps, device=device, compiled=compile_, results=one_folder(results), data=data,
+        mode=mode.value, checkpoint_every=checkpoint_every, progress=Silent() if as_json else Bar(),
     )  # fmt: skip
     if dry_run:
         _print_estimate(prepared.estimate(), as_json)

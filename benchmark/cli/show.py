@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DEFAULT_RESULTS, Results, complain
+from benchmark.cli.options import DEFAULT_FOLDERS, Results, complain, one_folder
 from benchmark.cli.recipes import show_recipe
 from benchmark.display.console import say
 from benchmark.errors import InputError
@@ -29,7 +29,7 @@ def show(
             metavar="[NAME]", autocompletion=completion.shown_names, help="After `method` or `recipe`: its name."
         ),
     ] = None,
-    results: Results = DEFAULT_RESULTS,
+    results: Results = DEFAULT_FOLDERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
     """Show a run, a method or a recipe.
@@ -47,7 +47,7 @@ def show(
     """
     from benchmark.records.store import Store
 
-    store = Store(results)
+    store = Store(one_folder(results))
     if what in ("method", "recipe"):
         if name is None:
             raise InputError(f"show {what} takes a name; see `list {what}s`")

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DEFAULT_RESULTS, CheckpointEvery, Data, Device, Results, complain, data_root
+from benchmark.cli.options import (
+    DEFAULT_FOLDERS,
+    CheckpointEvery,
+    Data,
+    Device,
+    Results,
+    complain,
+    data_root,
+    one_folder,
+)
 from benchmark.cli.run import RunMode
 from benchmark.display.console import say
 from benchmark.errors import InputError
@@ -62,10 +71,24 @@ def read_blocks(
             metavar="NAMES", autocompletion=completion.listed(completion.datasets), help="Data sets [default: glyphs]."
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.teachers,
+            help="Backbone of the teachers, or a pretrained teacher; see `list backbones`, `list teachers`.",
+        ),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.backbones, help="Backbone of the students; see `list backbones`."),
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds: 3 or 0,1,2 or 0-4 [default: 0].")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(autocompletion=completion.presets, help="Named settings: quick or paper [default: quick]."),
+        typer.Option(
+            autocompletion=completion.presets,
+            help="Named settings: quick or paper, or a FILE.toml of `tune`, or its folder [default: quick].",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -85,6 +108,8 @@ def read_blocks(
     from benchmark.settings import parse_seeds
     from benchmark.sweep.grid import GridBlock, read_grid
 
+    networks = {"teacher": teacher, "student": student}
+    set_ = [*(f"{part}.backbone={name}" for part, name in networks.items() if name is not None), *(set_ or ())]
     options = {
         "protocols": split_names(protocols),
         "methods": split_names(methods),
@@ -136,11 +161,15 @@ def sweep(
         int, typer.Option(min=0, metavar="N", help="How often to start a run again if its process was killed.")
     ] = 2,
     device: Device = "auto",
-    results: Results = DEFAULT_RESULTS,
+    results: Results = DEFAULT_FOLDERS,
     data: Data = None,
     checkpoint_every: CheckpointEvery = 60.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what is done, missing and not applicable; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what is done, missing and not applicable, and SLURM's scripts; run and write nothing.",
+        ),
     ] = False,
     as_json: AsJson = False,
     slurm_partition: Annotated[str | None, typer.Option(metavar="NAME", help="Partition of the jobs.")] = None,
@@ -175,20 +204,26 @@ def sweep(
         raise InputError("name what to run: --protocols, with --methods, --datasets and --seeds, or --grid FILE")
     from benchmark import api
     from benchmark.display.sweep_table import SweepTable, print_status, status_as_json, time_estimate
-    from benchmark.sweep.execution import ExecutorConfig, default_n_jobs, run_sweep
+    from benchmark.display.tables import print_text
+    from benchmark.sweep.execution import ExecutorConfig, default_n_jobs, overhead_of, run_sweep
     from benchmark.sweep.status import read_status
 
     plan = api.prepare_sweep(
-        blocks, device=device, results=results, data=data_root(data), mode=mode.value,
+        blocks, device=device, results=one_folder(results), data=data_root(data), mode=mode.value,
         checkpoint_every=checkpoint_every, progress=planning_progress(as_json),
     )  # fmt: skip
     n_jobs = jobs or default_n_jobs(executor.value, device)
+    executor_config = ExecutorConfig(executor.value, n_jobs, retries, resources)
     if not as_json:
         print_status(plan.job_list, plan.status)
-        say(time_estimate(plan.selected, plan.status.seconds, n_jobs))
+        print_text(time_estimate(plan.selected, plan.status.seconds, n_jobs, overhead_of(plan, executor_config)))
+    if dry_run and executor is ExecutorKind.slurm and not as_json:
+        from benchmark.sweep.executors.slurm import scripts
+
+        for script in scripts(plan.selected, plan.config, n_jobs, resources):
+            say(f"\n{script}")
     status, failures = plan.status, []
     if plan.selected and not dry_run:
-        executor_config = ExecutorConfig(executor.value, n_jobs, retries, resources)
         if as_json:
             job_results = run_sweep(plan, executor_config)
         else:
@@ -198,7 +233,7 @@ def sweep(
         status = read_status(plan.jobs, plan.store)
         if not as_json:
             done = len(job_results) - len(failures)
-            say(f"{done} of {len(job_results)} done, {len(failures)} failed; records in {results}")
+            say(f"{done} of {len(job_results)} done, {len(failures)} failed; records in {one_folder(results)}")
     if as_json:
         print(json.dumps(status_as_json(plan.job_list, status), indent=1, allow_nan=False))  # noqa: T201
     if mode is RunMode.only_cache:
@@ -213,7 +248,7 @@ def sweep(
 @with_grid_options
 def status(
     blocks: "list[GridBlock] | None",
-    results: Results = DEFAULT_RESULTS,
+    results: Results = DEFAULT_FOLDERS,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -233,8 +268,8 @@ def status(
     from benchmark.sweep.executors.base import SweepConfig
 
     if blocks is None:
-        blocks = read_last_grid(results)
-    plan = plan_sweep(blocks, SweepConfig(results, data_root(data)), planning_progress(as_json))
+        blocks = read_last_grid(one_folder(results))
+    plan = plan_sweep(blocks, SweepConfig(one_folder(results), data_root(data)), planning_progress(as_json))
     if as_json:
         print(json.dumps(status_as_json(plan.job_list, plan.status), indent=1, allow_nan=False))  # noqa: T201
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,6 @@ from benchmark.cli import completion
 from benchmark.cli.options import CheckpointEvery, Data, Device, complain, data_root
 from benchmark.cli.sweep import Jobs, planning_progress, split_names
 from benchmark.display.console import say
-from benchmark.errors import InputError
 
 if TYPE_CHECKING:
     from benchmark.sweep.tuning import Choice
@@ -44,9 +44,7 @@ def tune(
     seeds: Annotated[str, typer.Option(help="Seeds of the trials; those below 1000 are for reported runs.")] = "1000",
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder for the choice and the log [default: that of the suite's own presets]."
-        ),
+        typer.Option(metavar="DIR", help="Folder for the choice and the log [default: `tuned` in that of --results]."),
     ] = None,
     jobs: Jobs = None,
     device: Device = "auto",
@@ -56,9 +54,7 @@ def tune(
     ] = Path("results/tuning"),
     data: Data = None,
     checkpoint_every: CheckpointEvery = 60.0,
-    limit_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Train for N steps only (smoke runs); goes with --out.")
-    ] = None,
+    limit_steps: Annotated[int | None, typer.Option(metavar="N", help="Train for N steps only (smoke runs).")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the trials and how long they may take; run nothing.")
     ] = False,
@@ -67,8 +63,8 @@ def tune(
 
     Every method has the same number of trials.
 
-    The search covers the learning rate and the weights that a method declares. The choice completes the preset `quick`
-    of protocol and method, which later runs use. After an interruption the same command resumes.
+    The search covers the learning rate and the weights that a method declares. The choice is a file of settings, which
+    later runs and sweeps use with `--preset FILE.toml`. After an interruption the same command resumes.
 
     \b
     Examples:
@@ -81,13 +77,11 @@ def tune(
     from benchmark.sweep import tuning
     from benchmark.sweep.execution import ExecutorConfig, default_n_jobs
     from benchmark.sweep.executors.base import SweepConfig
-    from protocols import tuned_settings
 
-    if limit_steps is not None and out is None:
-        raise InputError("--limit-steps makes no presets; name another folder with --out DIR")
+    names = split_names(datasets) or ("glyphs", "emoji")
     config = SweepConfig(results.resolve(), data_root(data).resolve(), device, "missing", checkpoint_every)
     plan = tuning.plan_tuning(
-        protocol, split_names(method) or (), split_names(datasets) or ("glyphs", "emoji"), parse_seeds(seeds),
+        protocol, split_names(method) or (), names, parse_seeds(seeds),
         trials=trials, config=config, progress=planning_progress(silent=False), limit_steps=limit_steps,
     )  # fmt: skip
     rows = [list(map(str, row)) for row in plan.summary()]
@@ -109,11 +103,12 @@ def tune(
         if choice.best is None:
             complain(f"{choice.method}: every trial has a run that failed; see the errors above")
     if tuned:
-        folder = tuned_settings.folder() if out is None else out
-        settings_path, log_path = tuning.save_choices(protocol, tuned, folder)
+        settings_path, log_path = tuning.save_choices(protocol, tuned, results / "tuned" if out is None else out)
         columns = ["method", "trial", "settings", "score %", "defaults %"]
         print_table(f"{protocol}: chosen on validation data", columns, [_choice_row(choice) for choice in tuned])
         say(f"settings in {settings_path}, every trial in {log_path}")
+        words = ["--protocol", protocol, "--method", tuned[0].method, "--dataset", names[0], "--preset"]
+        say(f"to use them: python -m benchmark run {shlex.join([*words, str(settings_path)])}")
     if len(tuned) < len(choices):
         raise typer.Exit(1)
 

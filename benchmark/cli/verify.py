@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import DEFAULT_RESULTS, Data, Device, Offline, Results, data_root
+from benchmark.cli.options import DEFAULT_FOLDERS, Data, Device, Offline, Results, data_root, one_folder
 from benchmark.display.console import say
 from benchmark.system import interrupts
 
@@ -21,7 +21,7 @@ def verify(
             help="File or key of a run, or the first characters of its key.",
         ),
     ],
-    results: Results = DEFAULT_RESULTS,
+    results: Results = DEFAULT_FOLDERS,
     data: Data = None,
     device: Device = "auto",
     teacher: Annotated[
@@ -60,7 +60,7 @@ def verify(
     from benchmark.records.store import Store
     from benchmark.system.progress import InterruptibleProgress
 
-    store = Store(results)
+    store = Store(one_folder(results))
     record = store.resolve(run)
     progress = InterruptibleProgress(Bar(), stopped=interrupts.stop_requested)
     reproduction = reproduce(

@@ -19,6 +19,7 @@ from benchmark.display.console import console, say
 from benchmark.display.format import duration, percent
 from benchmark.display.tables import print_table
 from benchmark.records.run_label import parse_label
+from benchmark.sweep.execution import Overhead
 from benchmark.sweep.executors.base import Outcome
 from benchmark.sweep.jobs import Job, JobList, SkippedJob
 from benchmark.sweep.status import STATES, SweepStatus
@@ -73,24 +74,38 @@ def status_as_json(planned: JobList, status: SweepStatus) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def time_estimate(jobs: Sequence[Job], seconds: Mapping[str, float], n_jobs: int) -> str:
+def time_estimate(
+    jobs: Sequence[Job], seconds: Mapping[str, float], n_jobs: int, overhead: Overhead | None = None
+) -> str:
     """Return a line that says how many runs are left and how long they take.
 
     Args:
         jobs: the runs that are left.
         seconds: expected seconds by job key; unknown ones are left out.
         n_jobs: runs at a time.
+        overhead: what the sweep does beside the runs; None to leave it out.
     """
     if not jobs:
         return "nothing to do"
     known = [seconds[job.key] for job in jobs if job.key in seconds]
     at_a_time = max(1, min(n_jobs, len(jobs)))
-    left = f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'} left, {at_a_time} at a time"
+    left = f"{_count(len(jobs), 'run')} left, {at_a_time} at a time"
+    parts = []
+    if overhead is not None and overhead.starts:
+        parts.append(_count(overhead.starts, "start") + " of a process")
+    if overhead is not None and overhead.teachers:
+        parts.append(f"{_count(overhead.teachers, 'teacher')} to train unless kept from before")
+    beside = f"; beside them {' and '.join(parts)}" if parts else ""
     if not known:
-        return f"{left}: time unknown (there is no similar earlier record)"
+        return f"{left}: time unknown (there is no similar earlier record){beside}"
     unknown = len(jobs) - len(known)
     rest = f"; {unknown} of them have no similar earlier record" if unknown else ""
-    return f"{left}: about {duration(sum(known) / at_a_time)} (by earlier records{rest})"
+    total = sum(known) + (0.0 if overhead is None else overhead.seconds)
+    return f"{left}: about {duration(total / at_a_time)} (by earlier records{rest}){beside}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 class SweepTable:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.text import Text
 
 from benchmark.display.console import console, say
 from benchmark.display.format import percent
+from benchmark.display.layout import lay_out, wrap
 from benchmark.system.escaping import visible
 
 if TYPE_CHECKING:
     from benchmark.records.schema import Record
+    from benchmark.report.aggregation import Conditions, MethodResult
     from benchmark.report.compare import Comparison
 
 MEANINGS = {
@@ -31,9 +34,7 @@ _IDENTITY = (
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str | None = None
 ) -> None:
-    """Print a table on standard output.
-
-    Columns of numbers are right-aligned. Without a terminal the table is as wide as it needs to be.
+    """Print a table on standard output, see ``lay_out``. Without a terminal it is as wide as it needs to be.
 
     Args:
         title: the line above; empty for none.
@@ -42,42 +43,40 @@ def print_table(
         caption: the line below.
     """
     target = console()
-    if not target.is_terminal:
-        target = console(width=max(target.width, 200))
-    if title.startswith("\n"):
-        say()
-    table = Table(
-        title=visible(title.lstrip("\n")),
-        title_justify="left",
-        title_style="bold",
-        caption=None if caption is None else visible(caption),
-        caption_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for i, column in enumerate(columns):
-        cells = [row[i] for row in rows if row[i]]
-        numeric = bool(cells) and all(cell[0].isdigit() or cell[0] in "-+±" for cell in cells)
-        table.add_column(visible(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(visible, row))
-    target.print(table)
+    shown = [[visible(cell) for cell in row] for row in rows]
+    lines = lay_out(
+        "\n".join(map(visible, title.split("\n"))), [visible(column) for column in columns], shown,
+        target.width if target.is_terminal else None, None if caption is None else visible(caption),
+    )  # fmt: skip
+    heading = len(wrap(title.split("\n")[0], target.width)) if title else 0
+    for number, line in enumerate(lines):
+        target.print(Text(line, style="bold" if number < heading else ""), soft_wrap=True)
+
+
+def print_text(line: str) -> None:
+    """Print a sentence on standard output, on a terminal broken at blanks."""
+    target = console()
+    for part in wrap(visible(line), target.width) if target.is_terminal else [line]:
+        say(part)
 
 
 def print_records(records: Sequence[Record]) -> None:
     """Print the runs of one request: a row per seed, then the mean over seeds with its interval."""
+    from benchmark.report.references import record_facts, reference_values
+
     done = [r for r in records if r["status"] == "done"]
     first = records[0]
     identity = (first[name] for name in ("protocol", "dataset", "preset", "method"))
     title = "  ".join([*identity, f"{first['backbone']} from {first['teacher']}"])
-    references = list(done[0]["references"]) if done else []
+    title += "".join(f"\n{', '.join(facts)}" for facts in [record_facts(r) for r in done[:1]] if facts)
+    references = list(reference_values(done[0])) if done else []
     kinds = list(done[0]["intervals"]) if done else []
     rows = []
     for r in records:
         if r["status"] == "done":
             rows.append([
                 str(r["seed"]), percent(r["value"]), *(_half(r, kind) for kind in kinds),
-                *(percent(r["references"][name]["value"]) for name in references),
+                *(percent(reference_values(r)[name]) for name in references),
                 str(r["student_facts"]["steps"]), f"{r['student_facts']['seconds']:.0f}",
             ])  # fmt: skip
         else:
@@ -92,7 +91,7 @@ def print_records(records: Sequence[Record]) -> None:
     ]
     print_table(title, columns, rows)
     for line in _summary(done):
-        say(line)
+        print_text(line)
 
 
 def print_run(record: Record) -> None:
@@ -122,33 +121,103 @@ def print_run(record: Record) -> None:
     print_table("\nsettings", ["name", "value"], settings)
 
 
-def print_comparisons(comparisons: Sequence[Comparison]) -> None:
-    """Print a row for each pair of methods under each set of conditions, notes, and a sentence for each pair."""
-    from benchmark.report.compare import heading_of, sentences
+def print_leaderboard(results: Sequence[MethodResult]) -> None:
+    """Print a table for each set of conditions: methods by rank, then what they are read against."""
+    from benchmark.report.aggregation import group_by_conditions
+    from benchmark.report.leaderboard import group_rows
+    from benchmark.report.references import setting_facts
 
-    fields = heading_of(comparisons).fields
+    for number, group in enumerate(group_by_conditions(results)):
+        rows = group_rows(group)
+        metric = next((row["metric"] for row in rows if row["metric"]), "")
+        columns = ["rank", "method", f"{metric} %", "± seeds", "± episodes", "seeds", "status"]
+        labels = {result.preset + result.method: result.label for result in group.results}
+        cells = [
+            [
+                _whole(row["rank"]),
+                labels.get(row["preset"] + row["method"], row["method"]),
+                *map(_share, (row["mean"], row["ci95"], row["episode_ci95"])),
+                _whole(row["n_seeds"]),
+                "" if row["status"] in ("done", "reference") else row["status"],
+            ]
+            for row in rows
+        ]
+        if number:
+            print_text("")
+        title = "  ".join(_conditions(group.conditions).values())
+        facts = ", ".join(setting_facts(group.results))
+        print_table(title + f"\n{facts}" * bool(facts), columns, cells)
+
+
+def print_comparisons(
+    comparisons: Sequence[Comparison], results: Sequence[MethodResult] = (), *, details: bool = False
+) -> None:
+    """Print a row for each pair of methods under each set of conditions, notes, and a sentence for each pair.
+
+    What all rows share stands once, above the table.
+
+    Args:
+        comparisons: The comparisons.
+        results: The compared results; their references and facts are printed below the table.
+        details: Print also the effect size, both tests and the intervals within the trained networks.
+    """
+    from benchmark.report.compare import sentences
+
+    identities = [{**_conditions(c.conditions), "A": c.a, "B": c.b} for c in comparisons]
+    names = list(dict.fromkeys(name for identity in identities for name in identity))
+    values = {name: {i[name] for i in identities if name in i} for name in names}
+    shared = {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
+    varying = [name for name in names if name not in shared]
     rows = []
-    for c in comparisons:
-        conditions = ["all of these", *[""] * (len(fields) - 1)]
-        if c.conditions is not None:
-            conditions = [getattr(c.conditions, name) for name in fields]
-        halves = [getattr(c.within.get(kind), "half_width", None) for kind in ("episode", "image", "class")]
-        rows.append([
-            *conditions, c.a, c.b, *map(percent, c.means), percent(c.paired.interval.mean, signed=True),
-            *("" if half is None else f"± {percent(half)}" for half in (c.paired.interval.half_width, *halves)),
-            str(len(c.differences)), *(_number(x) for x in (c.paired.effect, c.p, c.adjusted_p)),
-        ])  # fmt: skip
-    names = {"backbone": "student"}
-    columns = [
-        *(names.get(name, name) for name in fields), "A", "B", "A %", "B %", "A - B", "± seeds", "± episode", "± image",
-        "± class", "seeds", "d", "p", "p (Holm)",
-    ]  # fmt: skip
-    print_table("differences", columns, rows)
-    say("± seeds: 95 % Student t, other trainings; the others: these trained networks only")
-    if any(c.conditions is None for c in comparisons):
-        say("all: the mean over these conditions within each seed; the seed is the observation")
+    for c, identity in zip(comparisons, identities, strict=True):
+        row = [identity.get(name, "all") for name in varying]
+        row += [*map(percent, c.means), percent(c.paired.interval.mean, signed=True)]
+        row += [_plus_minus(c.paired.interval.half_width), str(len(c.differences)), _number(c.adjusted_p)]
+        if details:
+            row += [_plus_minus(getattr(c.within.get(kind), "half_width", None)) for kind in MEANINGS]
+            row += [_number(x) for x in (c.paired.effect, c.p)]
+        rows.append(row)
+    columns = [*varying, "A %", "B %", "A - B", "± seeds", "seeds", "p (Holm)"]
+    columns += [*(f"± {kind}" for kind in MEANINGS), "d", "p"] if details else []
+    pair = [f"{name} = {shared.pop(name)}" for name in ("A", "B") if name in shared]
+    print_table("\n".join(filter(None, ("  ".join(shared.values()), ", ".join(pair)))), columns, rows)
+    for line in _comparison_notes(comparisons, results, details):
+        print_text(line)
     for line in sentences(comparisons):
-        say(line)
+        print_text(line)
+
+
+def _comparison_notes(
+    comparisons: Sequence[Comparison], results: Sequence[MethodResult], details: bool
+) -> Iterator[str]:
+    from benchmark.report.aggregation import group_by_conditions
+    from benchmark.report.references import reference_intervals, setting_facts
+
+    yield "± seeds: 95 % Student t, other trainings" + ("; the others: these trained networks only" if details else "")
+    single = sum(c.conditions is not None for c in comparisons)
+    yield f"p (Holm): adjusted over the {single} comparisons above" if single > 1 else "p (Holm): of one comparison"
+    if any(c.conditions is None for c in comparisons):
+        yield "all: the mean over these conditions within each seed; the seed is the observation"
+    compared = list(dict.fromkeys(c.conditions for c in comparisons if c.conditions is not None))
+    several = len({(c.protocol, c.dataset) for c in compared}) < len(compared)
+    for group in group_by_conditions(results):
+        if group.conditions in compared:
+            intervals = reference_intervals(group.results)
+            facts = [*(f"{name} {percent(i.mean)} %" for name, i in intervals.items()), *setting_facts(group.results)]
+            if facts:
+                c = group.conditions
+                yield " ".join([c.protocol, c.dataset, *[c.preset] * several]) + f": {', '.join(facts)}"
+
+
+def _conditions(conditions: Conditions | None) -> dict[str, str]:
+    """Return the conditions by name, as tables show them; none for all conditions together."""
+    if conditions is None:
+        return {}
+    shown = {field.name: str(getattr(conditions, field.name)) for field in dataclasses.fields(conditions)}
+    networks = f"{shown.pop('backbone')} from {shown.pop('teacher')}"
+    if shown["provenance"] == "measured":
+        del shown["provenance"]
+    return {**shown, "networks": networks}
 
 
 def _summary(done: Sequence[Record]) -> list[str]:
@@ -172,7 +241,19 @@ def _summary(done: Sequence[Record]) -> list[str]:
 def _half(record: dict[str, Any], kind: str) -> str:
     half = record["intervals"].get(kind, {}).get("half_width")
     sign = {0.0: "+", 1.0: "-"}.get(record["value"], "±")  # at the edge the interval has one side
+    return _plus_minus(half, sign)
+
+
+def _plus_minus(half: float | None, sign: str = "±") -> str:
     return "" if half is None else f"{sign} {percent(half)}"
+
+
+def _share(value: float) -> str:
+    return "" if value != value else percent(value)
+
+
+def _whole(value: Any) -> str:
+    return str(value) if isinstance(value, int) else ""
 
 
 def _number(value: float | None) -> str:

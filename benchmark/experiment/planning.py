@@ -129,7 +129,7 @@ def make_plan(
         protocol=protocol,
         method=entries.method,
         settings=settings,
-        label=format_label(request.preset, changes),
+        label=format_label(preset.label, changes),
         data=data,
         pretrained=teacher.pretrained,
         teacher_follows_seed=teacher.follows_seed,

@@ -21,7 +21,7 @@ class Request:
     method: str
     dataset: str = "glyphs"
     preset: str = "quick"
-    """A preset of the protocol, or the name of a recipe."""
+    """A preset of the protocol, the name of a recipe, or a file of tuned settings or a folder of such files."""
     overrides: tuple[str, ...] = ()
     """Settings that differ from the preset, as ``section.name=value``."""
     limit_steps: int | None = None

@@ -108,7 +108,7 @@ def _measure_and_save(plan: Plan, spec: RunSpec, context: RunContext, checkpoint
     checkpoints.clear(spec.key)
     failed = "" if record["status"] == "done" else "failed, "
     context.progress.say(f"seed {spec.seed}: {failed}saved {path}")
-    return record
+    return context.store.find(spec.key) or record  # with the name of its arrays, as every later call returns it
 
 
 def _find_record(spec: RunSpec, context: RunContext, *, locked: bool) -> Record | None:

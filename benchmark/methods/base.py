@@ -6,9 +6,10 @@ Files in this package do not import torch at the top, so that listing the method
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from benchmark.errors import InputError
 from benchmark.methods.applicability import RULES, Rule
@@ -30,6 +31,52 @@ def index_tensor(indices: tuple[int, ...], device: torch.device) -> Tensor:
     import torch
 
     return torch.tensor(indices, dtype=torch.int64, device=device)
+
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
+
+
+def returns_terms(loss: Loss) -> Loss:
+    """Decorate a loss: what it returns must be a dictionary of named numbers, each a tensor without dimensions.
+
+    Raises:
+        InputError: It is not; the message names the file, the method, the stage and the term. Raised by the decorated
+            loss.
+    """
+    source = f"{Path(loss.__code__.co_filename).name}, line {loss.__code__.co_firstlineno}"
+
+    @functools.wraps(loss)
+    def checked(method: Any, *inputs: Any, **named: Any) -> Any:
+        terms = loss(method, *inputs, **named)
+        if type(terms) is dict and all(type(name) is str and getattr(v, "shape", 1) == () for name, v in terms.items()):
+            return terms
+        place = f"{source}: {loss.__name__} of {type(method).__name__}"
+        stage = getattr(inputs[0], "stage", None) if inputs else None
+        where = place if stage is None else f"{place}, stage {stage!r}"
+        if not isinstance(terms, Mapping):
+            raise InputError(
+                f"{where}: it returns {_a(terms)}; it must return a dictionary of named terms, as "
+                '{"ce": ..., "difference": ...}'
+            )
+        for name, value in terms.items():
+            if not isinstance(name, str):
+                raise InputError(f"{where}: the name {name!r} of a term is not a string")
+            shape = getattr(value, "shape", None)
+            if shape is None:
+                raise InputError(f"{where}: term {name!r} is {_a(value)}; it must be a tensor without dimensions")
+            if shape != ():
+                raise InputError(
+                    f"{where}: term {name!r} is not a tensor without dimensions: its shape is {tuple(shape)}; "
+                    "take its mean or its sum"
+                )
+        return dict(terms)
+
+    return cast(Loss, checked)
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +188,13 @@ class Method:
     """
     rules: ClassVar[tuple[Rule, ...]] = RULES
     """Rules of applicability; a method may add rules of its own."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check what the loss of a subclass returns, wherever it is called."""
+        super().__init_subclass__(**options)
+        for name in ("loss", "episode_loss"):
+            if name in vars(cls):
+                setattr(cls, name, returns_terms(vars(cls)[name]))
 
     def __init__(self, settings: Any, labels: LabelSpaces, student: Shapes, teacher: Shapes) -> None:
         self.settings = settings

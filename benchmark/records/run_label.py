@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +14,16 @@ from benchmark.settings import SECTIONS
 def format_label(preset: str, changed: Iterable[str]) -> str:
     """The label of a preset and of settings as ``section.name=value``, in alphabetical order."""
     return "+".join([preset, *sorted(changed)])
+
+
+def file_label(stem: str, content: bytes) -> str:
+    """The label of a file of settings: its name without ending, cleaned, and the first digits of its sha256."""
+    return f"{re.sub('[^A-Za-z0-9._-]', '-', stem)[:60]}@{hashlib.sha256(content).hexdigest()[:8]}"
+
+
+def is_file_label(preset: str) -> bool:
+    """Whether a preset is the label of a file of settings."""
+    return re.search("@[0-9a-f]{8}$", preset) is not None
 
 
 def parse_label(label: str) -> tuple[str, list[str]]:

@@ -12,10 +12,12 @@ import pandas as pd
 
 from benchmark.records.schema import Record
 from benchmark.report.aggregation import ComparisonGroup, MethodResult, group_by_conditions, group_by_method
+from benchmark.report.references import reference_intervals
+from benchmark.statistics import Interval
 
 COLUMNS = (
     "protocol", "dataset", "preset", "teacher", "backbone", "method", "metric", "n_seeds", "mean", "ci95",
-    "episode_ci95", "best", "rank", "status", "provenance",
+    "episode_ci95", "best", "rank", "status", "provenance", "keys",
 )  # fmt: skip
 
 
@@ -26,13 +28,18 @@ def leaderboard(records: Iterable[Record]) -> pd.DataFrame:
     every method of this group has finished. A method that lacks a seed of another has the status ``incomplete``, one
     that has finished no run ``failed``. If a seed was measured more than once, the latest finished record counts.
 
+    Rows of status ``reference`` follow the methods of each group: chance, the teacher and nearest means, where the
+    records hold them. They have no rank.
+
     Returns:
         The columns are ``COLUMNS``; values are in [0, 1]. ``mean`` and ``ci95`` are the mean over all seeds of the
         method and the half-width of its Student t interval, which is empty for one seed. ``episode_ci95`` is the
-        half-width on this mean that is due to the draw of episodes alone.
+        half-width on this mean that is due to the draw of episodes alone. ``keys`` are the keys of the records, 12
+        digits each, in the order of the seeds.
     """
-    rows = [row for group in group_by_conditions(group_by_method(records)) for row in _rows(group)]
-    rows.sort(key=lambda row: tuple(row[name] for name in (*COLUMNS[:6], "provenance")))
+    rows = [row for group in group_by_conditions(group_by_method(records)) for row in group_rows(group)]
+    conditions = COLUMNS[:5]
+    rows.sort(key=lambda row: (*(row[name] for name in conditions), row["status"] == "reference", row["method"]))
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     return _typed(frame)
 
@@ -62,9 +69,26 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({**nullable, **dict.fromkeys(("mean", "ci95", "episode_ci95"), "float64")})
 
 
-def _rows(group: ComparisonGroup) -> list[dict[str, Any]]:
+def group_rows(group: ComparisonGroup) -> list[dict[str, Any]]:
+    """Return the rows of one set of conditions: methods by rank, those without rank by name, then references."""
     means = group.shared_means
-    return [_row(group, result, means) for result in group.results]
+    rows = [_row(group, result, means) for result in group.results]
+    rows.sort(key=lambda row: (row["rank"] is pd.NA, 0 if row["rank"] is pd.NA else row["rank"], row["method"]))
+    metric = next((row["metric"] for row in rows if row["metric"]), "")
+    references = reference_intervals(group.results).items()
+    return rows + [_reference(group, metric, name, interval) for name, interval in references]
+
+
+def _reference(group: ComparisonGroup, metric: str, name: str, interval: Interval) -> dict[str, Any]:
+    conditions = group.conditions
+    half = interval.half_width
+    return {
+        "protocol": conditions.protocol, "dataset": conditions.dataset, "preset": conditions.preset,
+        "teacher": conditions.teacher, "backbone": conditions.backbone, "method": name, "metric": metric,
+        "n_seeds": interval.n, "mean": interval.mean, "ci95": math.nan if half is None else half,
+        "episode_ci95": math.nan, "best": pd.NA, "rank": pd.NA, "status": "reference",
+        "provenance": conditions.provenance, "keys": "",
+    }  # fmt: skip
 
 
 def _row(group: ComparisonGroup, result: MethodResult, means: Mapping[str, float]) -> dict[str, Any]:
@@ -74,6 +98,7 @@ def _row(group: ComparisonGroup, result: MethodResult, means: Mapping[str, float
         "teacher": conditions.teacher, "backbone": conditions.backbone, "method": result.method,
         "metric": result.metric, "n_seeds": len(done), "mean": math.nan, "ci95": math.nan, "episode_ci95": math.nan,
         "best": pd.NA, "rank": pd.NA, "status": "failed", "provenance": conditions.provenance,
+        "keys": " ".join(run["key"][:12] for run in done.values()),
     }  # fmt: skip
     if not done:
         return row

@@ -71,6 +71,32 @@ def plan_sweep(blocks: Iterable[GridBlock], config: SweepConfig, progress: Progr
     return SweepPlan(blocks, config, job_list, status, tuple(select_jobs(job_list.jobs, status, config.mode)))
 
 
+@dataclass(frozen=True)
+class Overhead:
+    """What a sweep does beside its runs."""
+
+    starts: int
+    """Processes that are started, each of which loads the libraries."""
+    teachers: int
+    """Teachers without a finished run of this grid; those in the data folder need no training."""
+    seconds: float
+    """Expected seconds of the starts and of training the teachers, as if one followed the other."""
+
+
+_START_SECONDS = 4.0
+"""Seconds in which a process loads the libraries, on one core of the machine of the reference results."""
+
+
+def overhead_of(plan: SweepPlan, executor: ExecutorConfig) -> Overhead:
+    """Return what the selected jobs cost beside their runs, by earlier records."""
+    here = executor.kind == "serial"
+    starts = 0 if here else min(executor.n_jobs, len(plan.selected)) if executor.kind == "local" else len(plan.selected)
+    done = {job.teacher for job in plan.jobs if plan.status.states[job.key] == "done"}
+    teachers = {job.teacher: job for job in plan.selected if job.teacher not in done}
+    training = sum(plan.status.teacher_seconds.get(job.request.protocol, 0.0) for job in teachers.values())
+    return Overhead(starts, len(teachers), starts * _START_SECONDS + training)
+
+
 def run_sweep(
     plan: SweepPlan, executor: ExecutorConfig, observe: Observer = lambda job, event: None
 ) -> list[JobResult]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeGuard
 
 from benchmark.errors import InputError
@@ -36,6 +36,8 @@ class SweepStatus:
     """The error of every failed job."""
     seconds: Mapping[str, float]
     """Expected seconds of every job that is not done. A job without a similar earlier record is left out."""
+    teacher_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Median seconds of training a teacher, by protocol; a protocol without a record is left out."""
 
     def count(self, jobs: Iterable[Job]) -> Counter[State]:
         """Count the jobs in each state."""
@@ -62,7 +64,7 @@ def read_status(jobs: Sequence[Job], store: Store) -> SweepStatus:
             errors[job.key] = str(record if isinstance(record, InputError) else record.get("error"))
     unfinished = [job for job in jobs if states[job.key] != "done"]
     done = [record for record in records.values() if not isinstance(record, InputError) and _is_done(record)]
-    return SweepStatus(states, errors, _expected_seconds(unfinished, done))
+    return SweepStatus(states, errors, _expected_seconds(unfinished, done), _teacher_seconds(done))
 
 
 def select_jobs(jobs: Sequence[Job], status: SweepStatus, mode: Mode) -> list[Job]:
@@ -92,6 +94,15 @@ def _expected_seconds(jobs: Iterable[Job], records: Iterable[Record]) -> dict[st
         if similar:
             expected[job.key] = statistics.median(similar)
     return expected
+
+
+def _teacher_seconds(records: Iterable[Record]) -> dict[str, float]:
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        trained = record.get("teacher_facts", {}).get("seconds")
+        if isinstance(trained, (int, float)):
+            seconds[str(record["protocol"])].append(float(trained))
+    return {protocol: statistics.median(values) for protocol, values in seconds.items()}
 
 
 def _cost_label(label: str) -> str:

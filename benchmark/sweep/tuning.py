@@ -292,7 +292,7 @@ def save_choices(protocol: str, choices: Iterable[Choice], folder: Path) -> tupl
     runs = ", ".join(name for name in log.columns if name not in ("method", "trial", "settings", "mean", "chosen"))
     validation = " ".join(f"{name}={value}" for name, value in PROTOCOLS.get(protocol).entry.trial.items())
     heading = (
-        f"Chosen by `python -m benchmark tune --protocol {protocol}`, for the preset quick:\n"
+        f"Chosen by `python -m benchmark tune --protocol {protocol}`; completes the preset quick:\n"
         f"{trials} trials a method, judged on validation data of {runs} ({validation})."
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from benchmark.checks import candidate, failure_of, suite_of
 from benchmark.checks.resuming import require_equal_resumed_run
-from benchmark.methods import METHODS, Batch, Needs, Stage, TransferContext
+from benchmark.errors import InputError
+from benchmark.methods import METHODS, Batch, Method, Needs, Stage, TransferContext
 from benchmark.methods.kd import KD
 from benchmark.methods.l2sp import L2SP
 from benchmark.methods.rkd import RKD
@@ -119,6 +121,93 @@ class Halved(Plain):
 class Unnamed(Plain):
     def loss(self, batch: Batch, student: Any, teacher: Any) -> Any:
         return list(super().loss(batch, student, teacher).values())
+
+
+class Summed(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> Any:
+        return sum(super().loss(batch, student, teacher).values())
+
+
+class Forgotten(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> Any:
+        super().loss(batch, student, teacher)
+
+
+class Numbered(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> Any:
+        return dict(enumerate(super().loss(batch, student, teacher).values(), 1))
+
+
+class PlainNumber(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> Any:
+        return {**super().loss(batch, student, teacher), "half": 0.5}
+
+
+class Lossless(Method):
+    """It names its function differently. Arnold 2020."""
+
+    def losses(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        return {"ce": student.logits.sum()}
+
+
+class Short(Plain):
+    def loss(self, batch: Batch, student: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"sum": student.logits.sum()}
+
+
+class Misspelt(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        return {"mean": student.embeddings.mean()}
+
+
+class Asserting(Plain):
+    needs = Needs()
+
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        assert teacher is not None
+        return {"mean": (student.embedding.mean() - teacher.embedding.mean()).square()}
+
+
+class Broken(Plain):
+    def build_connector(self, student: Any, teacher: Any) -> Any:
+        return nn.Linear(student.tops["embedding"], 2)
+
+
+class HalfDetached(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        difference = student.embedding.detach().mean() - teacher.embedding.mean()
+        return {**super().loss(batch, student, teacher), "half": difference.square()}
+
+
+class Rounded(Plain):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        return {**super().loss(batch, student, teacher), "rounded": student.logits.sign().mean()}
+
+
+class ByNumber(Plain):
+    """It compares outputs of one number. Arnold 2020."""
+
+    needs = Needs(teacher=True)
+
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        difference = student.logits - teacher.logits
+        return {"norm": student.logits.square().mean(), "difference": difference.square().mean()}
+
+
+class ByLabel(ByNumber):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        chosen = teacher.logits.gather(1, batch.labels[:, None]).mean()
+        return {"norm": student.logits.square().mean(), "chosen": (student.logits.mean() - chosen).square()}
+
+
+class Sorting(ByNumber):
+    def loss(self, batch: Batch, student: Any, teacher: Any) -> dict[str, Tensor]:
+        order = torch.tensor(self.labels.teacher).argsort()
+        return {"difference": (student.logits - teacher.logits[:, order]).square().mean()}
+
+
+class PartlyByNumber(ByNumber):
+    needs = Needs(teacher=True, labels="overlap")
 
 
 class PerImage(Plain):
@@ -242,14 +331,37 @@ CASES: list[tuple[Any, str, str]] = [
     (Needless, "declarations_are_valid", "its needs are a dict"),
     (Searching, "declarations_are_valid", "declares 'nothing' as tunable"),
     (Halved, "stage_shares_sum_to_one", r"sum to 0\.7"),
-    (Unnamed, "loss_terms_are_finite", "has no terms"),
+    (
+        Broken,
+        "can_be_built",
+        r"line \d+: 'Shapes' object has no attribute 'tops' \(AttributeError\); did you mean 'taps'",
+    ),
+    (
+        Unnamed,
+        "loss_terms_are_finite",
+        r"^test_method_checks.py, line \d+: loss of Unnamed, .* returns a list; it must return a dictionary",
+    ),
+    (Summed, "loss_terms_are_finite", "stage 'train': it returns a Tensor; it must return a dictionary"),
+    (Forgotten, "loss_terms_are_finite", "returns None; it must return a dictionary"),
+    (Numbered, "loss_terms_are_finite", "the name 1 of a term is not a string"),
+    (PlainNumber, "loss_terms_are_finite", "'half' is a float; it must be a tensor"),
+    (Lossless, "loss_terms_are_finite", "it has no method `loss"),
+    (Short, "loss_terms_are_finite", r"called with batch, student, teacher"),
+    (Misspelt, "loss_terms_are_finite", r"test_method_checks.py, line \d+: .*'embeddings'.*did you mean 'embedding'"),
+    (Asserting, "loss_terms_are_finite", r"needs = Needs\(teacher=True\)` is missing"),
     (PerImage, "loss_terms_are_finite", "'each' is not a tensor without dimensions"),
     (Infinite, "loss_terms_are_finite", "'log' is -inf|'log' is nan"),
     (Detached, "loss_terms_are_finite", "no gradient"),
+    (HalfDetached, "every_term_trains", "term 'half' has no gradient for any trained parameter"),
+    (Rounded, "every_term_trains", "term 'rounded' has no gradient"),
+    (ByNumber, "ignores_numbers_of_classes", "other classes stage 'train', term 'difference' changes"),
+    (ByLabel, "ignores_numbers_of_classes", "term 'chosen' changes"),
+    (Sorting, "ignores_numbers_of_classes", "term 'difference' changes"),
+    (PartlyByNumber, "ignores_numbers_of_classes", "some other classes stage 'train', term 'difference' changes"),
     (Headless, "gradients_reach_student", r"no gradient reaches head\.bias, head\.weight"),
     (Reaching, "gradients_reach_student", "a gradient reaches backbone"),
     (Peeking, "reads_declared_inputs_only", "reads what its needs do not declare .*stage2"),
-    (Teacherless, "reads_declared_inputs_only", "reads what its needs do not declare"),
+    (Teacherless, "loss_terms_are_finite", r"needs = Needs\(teacher=True\)` is missing"),
     (Weighing, "reads_declared_inputs_only", "reads the student's weights"),
     (Rolling, "is_deterministic", "NumPy's global generator"),
     (Reseeding, "is_deterministic", "seeds torch's"),
@@ -258,7 +370,7 @@ CASES: list[tuple[Any, str, str]] = [
     (Climbing, "loss_decreases", "eight steps lead from"),
     (Idle, "connector_state_round_trips", "no gradient reaches weight, bias of its connector"),
     (Speechless, "skip_reasons_are_valid", "its skip_reason is True"),
-    (Everywhere, "skip_reasons_are_valid", "'shared' is nan"),
+    (Everywhere, "ignores_numbers_of_classes", "'shared' is nan"),
     (Forgetful, "resumes_bit_for_bit", "interrupted on .* its run differs in"),
     (ForgetfulLater, "resumes_bit_for_bit", "interrupted on .* its run differs in"),
 ]
@@ -282,6 +394,34 @@ def test_faultless_method_passes_every_check(tmp_path: Path) -> None:
     with METHODS.override("odd", Plain), candidate("odd", "method", tmp_path) as method:
         failed = [check.name for check in CHECKS.values() if failure_of(check, method)]
     assert failed == ["imports_nothing_heavy"], "this module imports torch"
+
+
+def test_renumbering_does_not_fail_a_method_that_matches_classes_by_identity(tmp_path: Path) -> None:
+    for name in ("kd", "refilled", "rkd"):
+        with candidate(name, "method", tmp_path) as method:
+            assert failure_of(CHECKS["ignores_numbers_of_classes"], method) is None
+
+
+@pytest.mark.parametrize("entry", [Summed, Misspelt, Asserting, Infinite, Lossless, PerImage, Broken])
+def test_unusable_loss_is_told_once(tmp_path: Path, entry: Any) -> None:
+    with METHODS.override("odd", entry), candidate("odd", "method", tmp_path) as method:
+        results = {r.check.name: r for r in suite_of("method").run(method)}
+    failed = {name for name, r in results.items() if r.tried and r.failure} - {"imports_nothing_heavy", "is_documented"}
+    assert failed == {"can_be_built" if entry is Broken else "loss_terms_are_finite"}
+    untried = results["gradients_reach_student"]
+    assert (untried.tried, untried.failure) == (
+        False, "the method cannot be built" if entry is Broken else "the loss cannot be evaluated",
+    )  # fmt: skip
+    assert results["skip_reasons_are_valid"].failure is None
+
+
+def test_check_without_docstrings_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.flags", SimpleNamespace(optimize=2))
+    with (
+        pytest.raises(InputError, match="docstrings, which Python leaves out with -OO"),
+        candidate("ce", None, tmp_path),
+    ):
+        pass
 
 
 def test_check_fails_for_method_that_imports_torch(tmp_path: Path) -> None:

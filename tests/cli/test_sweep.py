@@ -197,3 +197,46 @@ def test_two_sweeps_at_once_never_run_a_job_twice(tmp_path: Path) -> None:
     assert len({who for _, who in measured}) == 2, "one sweep ran everything"
     assert len(list((tmp_path / "results/runs").glob("*.json"))) == 2 * 4 * 3
     assert not [path for path in (tmp_path / "results/runs/.claims").iterdir() if path.stat().st_size]
+
+
+def test_sweep_takes_teacher_and_student(call: Call, tmp_path: Path) -> None:
+    words = ["sweep", "--protocols", "distill-cross", "--methods", "ce", "--datasets", "tiny", *SMOKE, *HERE]
+    assert call(*words, "--teacher", "conv4-32", "--student", "conv4-8").returncode == 0
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "results/runs").glob("*.json"))
+    assert (record["teacher"], record["backbone"]) == ("conv4-32", "conv4-8")
+    assert "unknown backbone" in call(*words, "--student", "conv5-8").stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*SWEEP, *HERE], ["sweep", *SWEEP[1:], "--executor", "slurm"],
+        ["run", "--protocol", "distill-same", "--method", "ce", "--dataset", "tiny"],
+        ["tune", "--protocol", "distill-same", "--method", "ce", "--datasets", "tiny"],
+    ],
+    ids=["sweep", "slurm", "run", "tune"],
+)  # fmt: skip
+def test_dry_run_writes_nothing(call: Call, tmp_path: Path, words: list[str]) -> None:
+    done = call(*words, "--limit-steps", "3", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_on_slurm_prints_the_scripts(call: Call, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        "- {protocols: distill-same, methods: ce, datasets: tiny, seeds: 0-2, slurm: {time: 90, account: me}}\n"
+        "- {protocols: distill-same, methods: rkd, datasets: tiny}\n"
+    )
+    words = ["--slurm-partition", "gpu", "--slurm-memory", "8", "--slurm-cpus", "4", "-j", "2"]
+    done = call("sweep", "--grid", "grid.yaml", "--executor", "slurm", *words, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split("#!/bin/bash")[1:]
+    for text, lines in (
+        (first, ["--array=0-2%2", "--time=90", "--account=me", "--partition=gpu", "--mem=8GB", "--cpus-per-task=4"]),
+        (second, ["--array=0-0%1", "--time=60", "--partition=gpu"]),
+    ):
+        assert all(f"#SBATCH {line}\n" in text for line in lines), text
+        assert "export OMP_NUM_THREADS=4" in text
+    assert "--account" not in second
+    assert "4 starts of a process and 1 teacher to train" in done.stdout

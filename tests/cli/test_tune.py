@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from benchmark.report.page.runs import rerun_command
+from protocols import tuned_settings
 
 from .conftest import Call
 
@@ -47,5 +52,22 @@ def test_tune_reports_bad_input_in_one_line(call: Call) -> None:
         assert refused.returncode == 2
         assert message in refused.stderr
         assert refused.stderr.count("\n") == 1
-    bare = call("tune", "--protocol", "distill-cross", "--method", "ce", "--limit-steps", "3")
-    assert (bare.returncode, "name another folder with --out" in bare.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_tune_prints_the_command_that_uses_its_choice_and_leaves_the_package_alone(call: Call, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in tuned_settings.folder().iterdir()}
+    done = call(*TUNE[:-2], *SMOKE, "--method", "ce")
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in tuned_settings.folder().iterdir()} == before
+    file = tmp_path / "results/tuning/tuned/distill-cross.toml"
+    ((last,),) = (re.findall("python -m benchmark (run .*)", line) for line in done.stdout.splitlines()[-1:])
+    lr = tuned_settings.read(file)["ce"]["training"]["lr"]
+    (record,) = json.loads(call(*shlex.split(last), *SMOKE[:4], "--json").stdout)
+    assert record["config"]["training"]["lr"] == lr
+    assert re.fullmatch(r"distill-cross@[0-9a-f]{8}\+.*", record["preset"])
+    for words in ([*shlex.split(last)[:-1], str(file.parent)], shlex.split(rerun_command(record))[3:]):
+        steps = [] if "training.steps=3" in words else SMOKE[:2]
+        again = call(*words, *steps, "--json", "--mode", "only-cache")
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)[0]["key"] == record["key"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.display.sweep_table import SweepTable, time_estimate
+from benchmark.sweep.execution import Overhead
 from benchmark.sweep.executors.base import Outcome
 from benchmark.sweep.grid import GridBlock
 from benchmark.sweep.jobs import Job, plan_jobs
@@ -25,6 +26,16 @@ def test_time_estimate_names_what_is_unknown(jobs: tuple[Job, ...]) -> None:
     partly = time_estimate(jobs, {first: 60.0, second: 40.0}, 2)
     assert partly.startswith("3 runs left, 2 at a time: about 50 s (by earlier records; 1 of them have no similar")
     assert time_estimate(jobs[:1], {first: 60.0}, 8) == "1 run left, 1 at a time: about 60 s (by earlier records)"
+
+
+def test_time_estimate_counts_the_starts_of_processes_and_the_teachers(jobs: tuple[Job, ...]) -> None:
+    seconds = {job.key: 60.0 for job in jobs}
+    line = time_estimate(jobs, seconds, 2, Overhead(2, 1, 100.0))
+    assert line == (
+        "3 runs left, 2 at a time: about 2 min (by earlier records); beside them 2 starts of a process and 1 teacher "
+        "to train unless kept from before"
+    )
+    assert time_estimate(jobs, {}, 1, Overhead(0, 0, 0.0)).endswith("similar earlier record)")
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

@@ -92,7 +92,7 @@ def test_tutorial_tests_pass(package: Path) -> None:
 def test_library_page_examples_run(tmp_path: Path) -> None:
     outputs = [execute(tmp_path, "-c", block.text) for block in blocks(ROOT / "docs" / "library.md")]
     assert "cannot tell refilled" in outputs[0]
-    assert "Settings(" in outputs[2]
+    assert "Settings(" in outputs[3]
 
 
 def test_learn2learn_page_example_samples_tasks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from benchmark.errors import DoesNotApply, InputError
 from benchmark.experiment.planning import make_plan
 from benchmark.experiment.request import Request
 from benchmark.methods import METHODS
+from benchmark.spec import RunSpec
 
 
 def test_make_plan_refuses_methods_of_other_label_spaces(tmp_path: Path) -> None:
@@ -87,3 +89,39 @@ def test_plan_is_frozen(tmp_path: Path) -> None:
     plan = make_plan(Request("distill-same", "ce", "tiny"), tmp_path)
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.label = "paper"  # type: ignore[misc]
+
+
+def test_preset_is_a_file_of_tuned_settings_or_the_folder_of_such_files(tmp_path: Path) -> None:
+    file = tmp_path / "distill-overlap40.toml"
+    file.write_text('["rkd"]\ntraining.lr = 0.05\nmethod.angle = 7.0\n')
+
+    def spec(protocol: str, preset: Path | str, method: str = "rkd", *overrides: str) -> RunSpec:
+        return make_plan(Request(protocol, method, "tiny", str(preset), overrides), tmp_path).spec(0)
+
+    one = spec("distill-overlap40", file)
+    assert (one.training.lr, one.method_settings.angle, one.method_settings.distance) == (0.05, 7.0, 25.0)
+    assert one.preset == f"distill-overlap40@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
+    assert spec("distill-overlap40", tmp_path) == one
+    assert spec("distill-overlap50", tmp_path).training.lr == 0.05, "protocols of a family share the file"
+    assert spec("distill-cross", file).training.lr == 0.05
+    changed = spec("distill-overlap40", file, "rkd", "method.angle=9")
+    assert changed.preset == f"{one.preset}+method.angle=9.0"
+    quick = spec("distill-overlap40", "quick", "rkd", "training.lr=0.05", "method.angle=7", "method.distance=25")
+    assert quick.key == one.key
+    for preset, method, protocol, message in (
+        (file, "ce", "distill-same", "holds no settings of ce; it holds rkd"),
+        (tmp_path, "rkd", "distill-cross", "holds no tuned settings of distill-cross, as distill-cross.toml"),
+        (
+            tmp_path / "none.toml",
+            "rkd",
+            "distill-same",
+            "there is no file .*none.toml of tuned settings; `tune` writes",
+        ),
+        ("mine", "rkd", "distill-same", "no preset 'mine'; it has quick, paper, .*FILE.toml"),
+        (one.preset, "rkd", "distill-same", "stands for a file of that sha256"),
+    ):
+        with pytest.raises(InputError, match=message):
+            spec(protocol, preset, method)
+    file.write_text('["rkd"]\nmethod.angel = 7.0\n')
+    with pytest.raises(InputError, match="angle"):
+        spec("distill-overlap40", file)

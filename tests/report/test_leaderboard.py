@@ -10,7 +10,15 @@ from scipy import stats
 
 from benchmark.report.aggregation import group_by_conditions, group_by_method
 from benchmark.report.csv import to_csv
-from benchmark.report.leaderboard import COLUMNS, leaderboard, reported, with_reported
+from benchmark.report.leaderboard import COLUMNS, reported, with_reported
+from benchmark.report.leaderboard import leaderboard as whole
+from benchmark.report.references import reference_intervals, setting_facts
+
+
+def leaderboard(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of methods."""
+    frame = whole(records)
+    return frame[frame["status"] != "reference"].reset_index(drop=True)
 
 
 def record(method: str, seed: int, value: float, **changes: Any) -> dict[str, Any]:
@@ -42,6 +50,46 @@ def test_leaderboard_has_one_row_per_method_with_the_interval_over_seeds() -> No
     assert row["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values))
     assert row["episode_ci95"] == pytest.approx(0.002 / 3**0.5)
     assert (row["n_seeds"], row["rank"], row["best"], row["status"]) == (3, 1, True, "done")
+
+
+def test_leaderboard_ends_each_group_with_what_methods_are_read_against() -> None:
+    scores = {"teacher": {"value": 0.6, "intervals": {}}, "pixels": {"value": 0.3, "intervals": {}}}
+    records = [record(m, s, 0.5, references=scores) for m in ("ce", "rkd") for s in (0, 1)]
+    records += [record("ce", 0, 0.4, references=scores, dataset="emoji")]
+    frame = whole(records)
+    assert frame["dataset"].tolist() == ["emoji"] * 4 + ["glyphs"] * 5
+    references = frame[(frame["status"] == "reference") & (frame["dataset"] == "glyphs")]
+    assert references["method"].tolist() == ["chance", "nearest mean on pixels", "teacher"]
+    assert references["mean"].tolist() == [0.2, 0.3, 0.6]
+    assert references["n_seeds"].tolist() == [2, 2, 2]
+    assert references[["rank", "best"]].isna().all().all()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "facts", "chance"),
+    [
+        ("fewshot-5way1shot", {}, 1 / 5),
+        ("middleshot-5way10shot", {}, 1 / 5),
+        ("incremental-1step-5exemplars", {"classes_old": 30, "classes_new": 20, "exemplars_per_class": 5}, 1 / 50),
+        ("distill-cross", {"classes": 42, "images_per_class": 2}, 1 / 42),
+    ],
+)
+def test_every_protocol_has_a_row_of_chance(protocol: str, facts: dict[str, int], chance: float) -> None:
+    results = group_by_method([record("ce", 0, 0.5, protocol=protocol, facts=facts, references={})])
+    assert reference_intervals(results)["chance"].mean == pytest.approx(chance)
+
+
+def test_heading_states_images_per_class_and_the_teacher() -> None:
+    facts = {"classes": 42, "images_per_class": 2}
+    results = group_by_method([record("ce", 0, 0.5, facts=facts, teacher_facts={"accuracy": 0.4308})])
+    assert setting_facts(results) == ["2 images per class", "42 classes", "teacher 43.1 % on its own classes"]
+    (all_images,) = group_by_method([record("ce", 0, 0.5, facts={"images_per_class": 0})])
+    assert setting_facts([all_images]) == ["all images per class"]
+
+
+def test_leaderboard_names_the_records_of_a_row() -> None:
+    (keys,) = leaderboard([record("kd", s, 0.5, key=f"{s}" * 64) for s in (1, 0)])["keys"]
+    assert keys == "000000000000 111111111111"
 
 
 def test_leaderboard_row_of_one_seed_has_no_interval() -> None:

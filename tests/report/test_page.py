@@ -185,6 +185,7 @@ def test_page_table_has_the_numbers_of_the_leaderboard() -> None:
     records = sample()
     rows = board_rows(parse(make_page(records, [], [])))
     frame = leaderboard(records)
+    frame = frame[frame["status"] != "reference"]
     assert len(rows) == len(frame) == 8
     for expected in frame.to_dict("records"):
         settings = expected["preset"].partition("+method.")[2]
@@ -199,6 +200,15 @@ def test_page_table_has_the_numbers_of_the_leaderboard() -> None:
         if not pd.isna(expected["mean"]):
             assert row["printed"][1] == f"{100 * expected['mean']:.2f}"
         assert row["printed"][2] == ("" if pd.isna(expected["ci95"]) else f"± {100 * expected['ci95']:.2f}")
+
+
+def test_page_ends_each_group_with_what_methods_are_read_against() -> None:
+    facts = {"images_per_class": 2, "classes": 50}
+    page = parse(make_page([record("ce", 0, 0.5, protocol="distill-same", facts=facts)], [], []))
+    rows = page.find("tr", class_="reference")
+    assert rows[0].find("th")[0].text == "chance"
+    assert rows[0].find("td", class_="number mean")[0].text == "20.00"
+    assert "2 images per class" in page.find("tr", class_="pool")[0].words
 
 
 def test_page_rows_are_ordered_by_rank_and_name_missing_seeds() -> None:

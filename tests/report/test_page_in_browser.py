@@ -81,8 +81,8 @@ def resize(browser: webdriver.Chrome, width: int) -> None:
 
 def rows(browser: webdriver.Chrome, dataset: str = "glyphs") -> list[str]:
     """Return the visible methods of a data set's group in their order."""
-    script = f"""return [...document.querySelectorAll('#leaderboard tbody[data-dataset="{dataset}"] th[scope=row]')]
-        .filter((cell) => cell.checkVisibility()).map((cell) => cell.textContent)"""
+    script = f"""return [...document.querySelectorAll('#leaderboard tbody[data-dataset="{dataset}"] tr[data-method]')]
+        .filter((row) => row.checkVisibility()).map((row) => row.querySelector("th").textContent)"""
     return browser.execute_script(script)
 
 
@@ -117,6 +117,8 @@ def open_run(browser: webdriver.Chrome, method: str, seed: int = 0) -> None:
 
 def test_page_column_sorts_both_ways_with_missing_numbers_last(browser: webdriver.Chrome) -> None:
     assert rows(browser) == ["rkd", "kd", "ce", "at", "kd (temperature=2.0)", "vid"]
+    last = "return document.querySelector('tbody[data-dataset=glyphs]').lastElementChild.className"
+    assert browser.execute_script(last) == "reference"
     assert heads(browser)["Rank"] == "ascending"
     column(browser, "Mean %").click()
     assert rows(browser) == ["at", "kd (temperature=2.0)", "rkd", "kd", "ce", "vid"]
@@ -128,6 +130,7 @@ def test_page_column_sorts_both_ways_with_missing_numbers_last(browser: webdrive
     column(browser, "Method").click()
     assert rows(browser) == ["at", "ce", "kd", "kd (temperature=2.0)", "rkd", "vid"]
     assert rows(browser, "emoji") == ["ce", "kd", "<b>bold</b>", LONG]  # each group is sorted separately
+    assert browser.execute_script(last) == "reference", "what methods are read against stays below them"
 
 
 def test_page_filters_rows_by_protocol_data_set_method_and_words(browser: webdriver.Chrome) -> None:

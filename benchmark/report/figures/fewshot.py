@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,13 +23,21 @@ def fewshot(result_set: ResultSet) -> list[RenderedFigure]:
     groups = result_set.groups(lambda protocol: protocol if protocol.startswith("fewshot-") else None)
     if not groups:
         raise NothingToDraw("no finished run of a fewshot-{N}way{K}shot protocol")
-    return [RenderedFigure(group.name("fewshot"), _draw(group), _table(group)) for group in groups]
+    return [
+        RenderedFigure(group.name("fewshot"), draw_accuracies(group, REFERENCES), accuracy_table(group, REFERENCES))
+        for group in groups
+    ]
 
 
-def _table(group: FigureGroup) -> pd.DataFrame:
-    """Return a row per method, best first, then the references, with half-widths by kind of interval."""
+def accuracy_table(group: FigureGroup, references: Mapping[str, str]) -> pd.DataFrame:
+    """Return a row per method, best first, then the references, with half-widths by kind of interval.
+
+    Args:
+        group: The methods.
+        references: Names of references as shown, by their names in records.
+    """
     rows = [{**identity(result), "label": group.label(result), **_measures(result)} for result in group.ranked()]
-    for name, label in REFERENCES.items():
+    for name, label in references.items():
         if (result := reference_of(group.results, name)) is not None:
             rows.append({**identity(result), "method": None, "label": label, **_measures(result, name)})
     return pd.DataFrame(rows)
@@ -51,24 +60,29 @@ def _measures(result: MethodResult, reference: str | None = None) -> dict[str, f
     return measures
 
 
-def _draw(group: FigureGroup) -> Figure:
-    """Draw a row per method and reference, best first; a grey line through all rows marks each reference."""
+def draw_accuracies(group: FigureGroup, references: Mapping[str, str]) -> Figure:
+    """Draw a row per method and reference, best first; a grey line through all rows marks each reference.
+
+    Args:
+        group: The methods.
+        references: Names of references as shown, by their names in records.
+    """
     results = group.ranked()
     rows = [
         (group.label(result), result.interval(), style.look(result.method).dot(is_variant(result)))
         for result in results
     ]
-    references: list[tuple[str, Interval, dict[str, Any]]] = []
-    for name, label in REFERENCES.items():
+    lines: list[tuple[str, Interval, dict[str, Any]]] = []
+    for name, label in references.items():
         if (result := reference_of(results, name)) is not None:
-            references.append((label, result.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
-    rows = sorted(rows + references, key=lambda row: -row[1].mean)
+            lines.append((label, result.interval(name), {"color": style.GREY, "marker": "o", "markersize": 3}))
+    rows = sorted(rows + lines, key=lambda row: -row[1].mean)
     margin = 3 + 25.4 / 72 * max(style.text_width(label, 7) for label, _, _ in rows)
     width = style.SINGLE if margin < style.SINGLE / 2 else style.DOUBLE
     height = 4.2 * len(rows)
     figure = style.canvas(width, height + 23, group.title)
     frame = style.axes(figure, margin, 16, width - margin - 3, height)
-    for _, interval, _ in references:
+    for _, interval, _ in lines:
         frame.axvline(100 * interval.mean, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for row, (_, interval, dot) in enumerate(rows):
         frame.plot([100 * interval.mean], [row], **dot, zorder=3)

@@ -1,11 +1,16 @@
 const form = document.getElementById("filter");
 const tables = [...document.querySelectorAll("table.board")];
 
+/* The rows of methods; what they are read against stays below them. */
+function methodRows(pool) {
+  return [...pool.rows].slice(1).filter((row) => !row.classList.contains("reference"));
+}
+
 /* Rows of each pool by a column; what has no value stays last in either direction, and equal rows keep their order. */
 function sortTable(table, column, descending) {
   const sign = descending ? -1 : 1;
   for (const pool of table.tBodies) {
-    const rows = [...pool.rows].slice(1).map((row) => {
+    const rows = methodRows(pool).map((row) => {
       const cell = row.cells[column];
       const number = cell.dataset.value;
       return { row, value: number === undefined ? cell.textContent.trim() : number === "" ? null : Number(number) };
@@ -14,7 +19,7 @@ function sortTable(table, column, descending) {
       if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
       return sign * (typeof a.value === "number" ? a.value - b.value : a.value.localeCompare(b.value, "en"));
     });
-    pool.append(...rows.map(({ row }) => row));
+    pool.append(...rows.map(({ row }) => row), ...pool.querySelectorAll("tr.reference"));
   }
   for (const head of table.tHead.rows[0].cells) head.removeAttribute("aria-sort");
   table.tHead.rows[0].cells[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
@@ -37,7 +42,7 @@ function makeSortable(table) {
 /* Every row with what it is found by, read once. */
 const entries = tables.flatMap((table) => [...table.tBodies]).map((pool) => ({
   pool,
-  rows: [...pool.rows].slice(1).map((row) => ({
+  rows: methodRows(pool).map((row) => ({
     row,
     text: [pool.rows[0], ...row.querySelectorAll("th, .status")]
       .map((part) => part.textContent.replace(/\s+/g, " ").toLowerCase())

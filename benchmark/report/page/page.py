@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from benchmark.report.aggregation import (
 )
 from benchmark.report.leaderboard import leaderboard, reported
 from benchmark.report.page.runs import RunPages
+from benchmark.report.references import reference_intervals, setting_facts
 from benchmark.system.escaping import visible
 
 INTERVALS = {
@@ -97,8 +98,11 @@ class PageGroup:
     source: str
     """The publication; empty for measured numbers."""
     rows: list[Row]
+    """Methods, then what they are read against."""
     note: str = ""
     """The seeds that the ranks are over, if methods have finished different ones."""
+    facts: list[str] = field(default_factory=list)
+    """What the runs of the group share, as ``2 images per class``."""
 
 
 def make_page(records: Iterable[Record], figures: Sequence[Illustration], problems: Sequence[str]) -> str:
@@ -164,7 +168,14 @@ def _group(group: ComparisonGroup, numbers: Mapping[tuple[Any, ...], Mapping[Any
         runs = [RunLink(seed, str(run["key"]), run["status"] != "done") for seed, run in sorted(result.runs.items())]
         rows.append(_row(numbers[*identity, result.method], result.label, group.missing(result), runs))
     metrics = sorted({result.metric for result in group.results} - {""})
-    return PageGroup(shared, *parse_label(shared.preset), " or ".join(metrics), "", _in_order(rows), group.note)
+    references = [
+        Row(name, name, x.mean, math.nan if x.half_width is None else x.half_width, math.nan, x.n, None, False,
+            "reference", [], [])
+        for name, x in reference_intervals(group.results).items()
+    ]  # fmt: skip
+    rows = _in_order(rows) + references
+    facts = setting_facts(group.results)
+    return PageGroup(shared, *parse_label(shared.preset), " or ".join(metrics), "", rows, group.note, facts)
 
 
 def _published(measured: Iterable[PageGroup]) -> list[PageGroup]:
@@ -211,7 +222,7 @@ def _names(groups: Iterable[PageGroup]) -> dict[str, list[str]]:
     for group in groups:
         names["protocol"].add(group.conditions.protocol)
         names["dataset"].add(group.conditions.dataset)
-        names["method"].update(row.method for row in group.rows)
+        names["method"].update(row.method for row in group.rows if row.status != "reference")
     return {kind: sorted(values) for kind, values in names.items()}
 
 

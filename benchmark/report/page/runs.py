@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
-from benchmark.records.run_label import parse_label
+from benchmark.records.run_label import is_file_label, parse_label
 from benchmark.records.schema import Record
 from benchmark.registry import Registry
 from benchmark.system.escaping import visible
@@ -30,6 +30,10 @@ _DIGITS = 4
 def rerun_command(record: Record) -> str:
     """Return the shell command that repeats a run. It names the backbones, so it does not depend on their defaults."""
     preset, changed = parse_label(record["preset"])
+    if is_file_label(preset):  # the file may be gone; its settings are in the record
+        values = {f"{part}.{n}": v for part in ("method", "training") for n, v in record["config"][part].items()}
+        named = {setting.partition("=")[0] for setting in changed} | {"method.name"}
+        preset, changed = "quick", [*changed, *(f"{n}={v}" for n, v in values.items() if n not in named)]
     from_file = re.fullmatch(r"(.*@)[0-9a-f]{8}", record["teacher"])  # a record holds the hash of a file of weights
     changed.append(f"student.backbone={record['backbone']}")
     if not from_file:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -102,18 +104,12 @@ class Slurm:
             self._submit(resubmitted, wait)
 
     def _submit(self, jobs: Sequence[Job], wait: bool) -> None:
-        by_resources: dict[Resources, list[Job]] = defaultdict(list)
-        for job in jobs:
-            by_resources[job.resources.with_defaults(self._resources)].append(job)
-        for resources, members in by_resources.items():
+        for resources, members in _by_resources(jobs, self._resources).items():
             try:
                 executor = self._submitit.AutoExecutor(
                     self._folder, cluster="slurm", slurm_max_num_timeout=_MAX_TIMEOUTS
                 )
-                executor.update_parameters(
-                    name="benchmark", slurm_array_parallelism=self._n_jobs, slurm_signal_delay_s=_SIGNAL_SECONDS,
-                    slurm_setup=[f"export OMP_NUM_THREADS={resources.cpus}"], **_parameters(resources),
-                )  # fmt: skip
+                executor.update_parameters(**_parameters(resources, self._n_jobs))
                 tasks = [ClusterTask(job, wait, self._config, resources.cpus or 1, self._folder) for job in members]
                 for task in tasks:
                     task.result_path.unlink(missing_ok=True)
@@ -200,9 +196,46 @@ class _Submitted:
             path.unlink(missing_ok=True)
 
 
-def _parameters(resources: Resources) -> dict[str, Any]:
-    """Return resources under submitit's names."""
+def scripts(jobs: Sequence[Job], config: SweepConfig, n_jobs: int, resources: Resources) -> list[str]:
+    """Return the scripts that the executor would hand to ``sbatch``, one for each kind of resources.
+
+    Nothing is written, and no cluster is needed. The number in the names of files is that of the cluster job.
+
+    Args:
+        jobs: the jobs to submit.
+        config: of the sweep.
+        n_jobs: number of cluster jobs of one array that may run at a time.
+        resources: of each cluster job, unless its grid block says otherwise.
+    """
+    submitit = load_extra("submitit", "slurm", "--executor slurm")
+    folder = config.results / ".slurm"
+    texts = []
+    for kind, members in _by_resources(jobs, resources.with_defaults(_DEFAULT)).items():
+        names = {"name": "job_name", "timeout_min": "time", "mem_gb": "mem"}
+        parameters = {
+            names.get(name, name.removeprefix("slurm_")): f"{value}GB" if name == "mem_gb" else value
+            for name, value in _parameters(kind, n_jobs).items()
+        }
+        command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+        make = submitit.slurm.slurm._make_sbatch_string
+        texts.append(make(command, folder, map_count=len(members), **parameters))
+    return texts
+
+
+def _by_resources(jobs: Sequence[Job], defaults: Resources) -> dict[Resources, list[Job]]:
+    by_resources: dict[Resources, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_resources[job.resources.with_defaults(defaults)].append(job)
+    return by_resources
+
+
+def _parameters(resources: Resources, n_jobs: int) -> dict[str, Any]:
+    """Return the parameters of an array of cluster jobs under submitit's names."""
     parameters = {
+        "name": "benchmark",
+        "slurm_array_parallelism": n_jobs,
+        "slurm_signal_delay_s": _SIGNAL_SECONDS,
+        "slurm_setup": [f"export OMP_NUM_THREADS={resources.cpus}"],
         "timeout_min": resources.time,
         "cpus_per_task": resources.cpus,
         "gpus_per_node": resources.gpus,

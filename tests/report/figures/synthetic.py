@@ -118,6 +118,9 @@ def arrays(run: dict[str, Any]) -> dict[str, Any]:
         known = rng.random(60) < 0.5
         stored["train_known"] = known
         stored["train_weights"] = np.clip(rng.normal(0.75 + 0.15 * known, 0.1), 0.54, 1).astype(np.float32)
+    for name, noise in (("predicted_student", 0.4), ("predicted_teacher_ncm", 0.2)):
+        wrong = rng.random(len(labels)) < noise
+        stored[name] = np.where(wrong, rng.permutation(labels), labels).astype(np.int32)
     return stored
 
 

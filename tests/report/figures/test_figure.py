@@ -22,7 +22,10 @@ from benchmark.report.figures import FIGURES, NothingToDraw, RenderedFigure, Res
 from benchmark.system.files import file_name
 from tests.report.figures.synthetic import record, records, results
 
-NAMES = ("overlap", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings")
+NAMES = (
+    "overlap", "accuracy", "fewshot", "shots", "incremental", "significance", "cost", "curves", "weights", "embeddings",
+    "confusion",
+)  # fmt: skip
 DRAWN_TWICE = "overlap", "incremental", "embeddings"
 """One figure each of lines, of dots whose names are placed, and of t-SNE."""
 
@@ -33,6 +36,8 @@ ONE_OF_ELSEWHERE = {
     "incremental": "distill-same",
     "weights": "fewshot-5way1shot",
     "embeddings": "fewshot-5way1shot",
+    "accuracy": "fewshot-5way1shot",
+    "confusion": "fewshot-5way1shot",
 }
 
 
