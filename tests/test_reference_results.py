@@ -13,6 +13,7 @@ from benchmark.data.published import data_set
 from benchmark.experiment import planning
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.verification import plan_from_record
+from benchmark.hashing import content_key
 from benchmark.records.schema import Record
 from benchmark.records.store import Store
 from benchmark.report.aggregation import Conditions, group_by_method
@@ -20,6 +21,7 @@ from benchmark.report.compare import Comparison
 from benchmark.statistics import paired_test
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, select_device
+from benchmark.training.loop import VERSION
 
 from .scripts import load
 
@@ -124,11 +126,20 @@ def test_summary_has_the_verdict_on_every_rival_over_all_conditions(tmp_path: Pa
     )
 
 
-def test_records_are_replanned_under_their_keys(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same request would be the same run: no default, preset, version or data set has changed since."""
+def as_of_today(record: Record) -> Record:
+    """The record as training version 2 would key it: the precision is written out, and nothing else has changed."""
+    config = json.loads(json.dumps(record["config"]))
+    assert (config["training"]["precision"], config["versions"]["training"]) == ("auto", 1)
+    config["training"]["precision"] = record["environment"]["precision"]
+    config["versions"]["training"] = VERSION
+    return {**record, "config": config, "key": content_key(config)}
+
+
+def test_records_are_replanned_as_the_runs_of_today(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same request would be the same run: no other default, preset, version or data set has changed since."""
     loaded = {name: data_set(name)(Path()) for name in {record["dataset"] for record in records}}
     monkeypatch.setattr(planning, "data_set", lambda name: lambda root: loaded[name])
-    for record in records:
+    for record in map(as_of_today, records):
         assert plan_from_record(record, Path()).spec(record["seed"]).key == record["key"]
 
 
@@ -155,13 +166,19 @@ def test_every_record_is_whole(records: list[Record]) -> None:
     assert sorted(names) == STORED["arrays"]
 
 
+def unchanged(records: list[Record]) -> list[Record]:
+    """The records of methods that train as they did in version 1."""
+    changed = {"refilled", "refilled-cvpr20", "lucir", "wa", "eeil", "icarl", "avalanche/icarl", "protonet"}
+    return [record for record in records if record["method"] not in changed]
+
+
 def check_equal(record: Record, data: Path) -> None:
     """Repeat a recorded run. Its value is bit-equal if processor, torch and threads are the record's.
 
     Elsewhere sums are rounded in another order, and trainings drift apart like those of two seeds: within TOLERANCE.
     """
     name = f"{record['protocol']} {record['dataset']} {record['method']} s{record['seed']} {record['key'][:12]}"
-    plan = plan_from_record(record, data)
+    plan = plan_from_record(as_of_today(record), data)
     spec = plan.spec(record["seed"])
     device = select_device("cpu", spec.training.precision)
     again, _ = measure(plan, spec, TeacherStore(data / "teachers"), device, Silent())
@@ -174,7 +191,8 @@ def check_equal(record: Record, data: Path) -> None:
 
 def test_random_short_run_gives_the_recorded_value(records: list[Record], tmp_path: Path) -> None:
     """Another run each time, of those whose teacher is the smallest one, so that teacher and student train quickly."""
-    short = [r for r in records if (r["dataset"], r["teacher"]) == ("emoji", "conv4-32") and r["seconds"] <= SECONDS]
+    short = [r for r in unchanged(records) if (r["dataset"], r["teacher"]) == ("emoji", "conv4-32")]
+    short = [record for record in short if record["seconds"] <= SECONDS]
     assert len(short) >= 50
     check_equal(random.SystemRandom().choice(short), tmp_path)
 
@@ -183,6 +201,7 @@ def test_random_short_run_gives_the_recorded_value(records: list[Record], tmp_pa
 def test_random_runs_with_a_new_teacher_give_the_recorded_values(records: list[Record], tmp_path: Path) -> None:
     """Two other runs each time, of one teacher, which is trained too."""
     draw = random.SystemRandom()
-    teacher = draw.choice(records)["teacher_facts"]["key"]
-    for record in draw.sample([record for record in records if record["teacher_facts"]["key"] == teacher], 2):
+    teacher = draw.choice(unchanged(records))["teacher_facts"]["key"]
+    of_teacher = [record for record in unchanged(records) if record["teacher_facts"]["key"] == teacher]
+    for record in draw.sample(of_teacher, 2):
         check_equal(record, tmp_path)

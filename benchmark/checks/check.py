@@ -161,7 +161,10 @@ def describe_error(error: Exception, entry: Any) -> str:
         entry: The class or function whose author reads the message.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    own = inspect.getsourcefile(inspect.unwrap(entry)) if inspect.isroutine(entry) or inspect.isclass(entry) else None
+    try:
+        own = inspect.getsourcefile(inspect.unwrap(entry))
+    except TypeError:  # of no file, as dict
+        own = None
     frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
     hint = ""
     if isinstance(error, AttributeError) and error.name is not None and error.obj is not None:

@@ -59,7 +59,7 @@ def _near_pairs(
     for start in range(0, len(distinct), _ROWS):
         small = _shrink(images[distinct[start : start + _ROWS]], _SIDE)
         blocks.append(_shrink(small, _BLOCKS).mean(3).reshape(len(small), -1))
-        variances.append(small.var((1, 2, 3)))
+        variances.append(small.var((1, 2)).mean(1))  # within channels: colour alone makes no picture
     means, variance = np.concatenate(blocks), np.concatenate(variances)
     reach = np.sqrt(NEAR * variance * means.shape[1])
     _, found = KDTree(means).query(means, _NEIGHBOURS + 1, distance_upper_bound=float(reach.max()) + 1e-6)

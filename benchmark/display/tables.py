@@ -67,7 +67,7 @@ def print_records(records: Sequence[Record]) -> None:
     done = [r for r in records if r["status"] == "done"]
     first = records[0]
     identity = (first[name] for name in ("protocol", "dataset", "preset", "method"))
-    title = "  ".join([*identity, f"{first['backbone']} from {first['teacher']}"])
+    title = visible("  ".join([*identity, f"{first['backbone']} from {first['teacher']}"]))
     title += "".join(f"\n{', '.join(facts)}" for facts in [record_facts(r) for r in done[:1]] if facts)
     references = list(reference_values(done[0])) if done else []
     kinds = list(done[0]["intervals"]) if done else []
@@ -103,7 +103,8 @@ def print_run(record: Record) -> None:
         rows = [
             [name, percent(score["value"]), *(_half(score, kind) for kind in kinds)] for name, score in scores.items()
         ]
-        print_table(f"{record['protocol']}  {record['dataset']}  {record['method']}", ["what", "value"], head)
+        title = visible(f"{record['protocol']}  {record['dataset']}  {record['method']}")
+        print_table(title, ["what", "value"], head)
         print_table("\nmeasured", ["what", "%", *(f"± {kind}" for kind in kinds)], rows)
         for kind in kinds:
             say(f"± {kind}: 95 %, {MEANINGS.get(kind, kind)}")
@@ -144,7 +145,7 @@ def print_leaderboard(results: Sequence[MethodResult]) -> None:
         ]
         if number:
             print_text("")
-        title = "  ".join(_conditions(group.conditions).values())
+        title = visible("  ".join(_conditions(group.conditions).values()))
         facts = ", ".join(setting_facts(group.results))
         print_table(title + f"\n{facts}" * bool(facts), columns, cells)
 
@@ -180,7 +181,8 @@ def print_comparisons(
     columns = [*varying, "A %", "B %", "A - B", "± seeds", "seeds", "p (Holm)"]
     columns += [*(f"± {kind}" for kind in MEANINGS), "d", "p"] if details else []
     pair = [f"{name} = {shared.pop(name)}" for name in ("A", "B") if name in shared]
-    print_table("\n".join(filter(None, ("  ".join(shared.values()), ", ".join(pair)))), columns, rows)
+    title = [visible("  ".join(shared.values())), visible(", ".join(pair))]
+    print_table("\n".join(filter(None, title)), columns, rows)
     for line in _comparison_notes(comparisons, results, details):
         print_text(line)
     for line in sentences(comparisons):

@@ -25,9 +25,8 @@ _RUN_SEED = "teacher.seed=run"
 def label_of(record: Record) -> str:
     """Return the label of a record: the name of its preset, and the settings of its config that differ from it today.
 
-    A preset that is not what it was when the run was measured shows as settings that differ from it. So does the
-    precision that ``auto`` stood for, if it is not float32. A record keeps its label if this version does not know its
-    method, its protocol or one of its settings.
+    A preset that is not what it was when the run was measured shows as settings that differ from it. A record keeps its
+    label if this version does not know its method, its protocol or one of its settings.
     """
     recorded = str(record["preset"])
     if "config" not in record:
@@ -36,8 +35,7 @@ def label_of(record: Record) -> str:
     name, named = parse_label(recorded)
     sections = {section: config.get(section, {}) for section in SECTIONS}
     words = [name, str(record["protocol"]), str(record["method"]), str(record["dataset"])]
-    precision = record.get("environment", {}).get("precision", "float32")
-    changed = _changed(canonical_json([*words, precision, sections]))
+    changed = _changed(canonical_json([*words, sections]))
     if changed is None:
         return recorded
     if _RUN_SEED in named and sections["teacher"].get("seed") == record["seed"]:
@@ -62,7 +60,7 @@ def reads_teacher(record: Record) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _changed(identity: str) -> tuple[str, ...] | None:
     """Return the settings that differ from their preset; None if this version does not know what they are of."""
-    name, protocol, method, dataset, precision, sections = json.loads(identity)
+    name, protocol, method, dataset, sections = json.loads(identity)
     try:
         types = section_types(PROTOCOLS.get(protocol).entry, METHODS.get(method).entry)
         preset = _preset(Request(protocol, method, dataset, name), sections)
@@ -73,9 +71,6 @@ def _changed(identity: str) -> tuple[str, ...] | None:
         }
     except InputError:
         return None
-    for part, actual in ((default, "float32"), (settings, precision)):
-        if part["training"].precision == "auto":
-            part["training"] = dataclasses.replace(part["training"], precision=actual)
     return tuple(changed_settings(default, settings))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from benchmark.backbones.pretrained import Pretrained
 from benchmark.data import ImageSet
 from benchmark.errors import DoesNotApply
+
+if TYPE_CHECKING:
+    from benchmark.backbones.pretrained import Pretrained
 
 Overlap = Literal["none", "unknown", "allowed"]
 

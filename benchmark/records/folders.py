@@ -91,7 +91,8 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
                     raise record
                 known = store.find(record["key"])
                 if known is None or (known["status"] != "done" and record["status"] == "done"):
-                    store.save({k: v for k, v in record.items() if k != "arrays"}, Store(source).arrays(record))
+                    own = {k: v for k, v in record.items() if k not in ("arrays", "arrays_sha256")}
+                    store.save(own, Store(source).arrays(record))
                     done.copied += 1
                 elif record["status"] == "done" and determined(known) != determined(record):
                     done.problems.append(

@@ -165,8 +165,9 @@ def _cell_points(table: Table, marked: bool) -> float:
     """Estimate the width in points of a cell with a bold mean, a mark and an interval."""
     intervals = [interval for by_protocol in table.references.values() for interval in by_protocol.values()]
     values: list[Entry | Interval] = [*table.entries.values(), *intervals]
-    mean = max(len(f"{100 * value.mean:.2f}") for value in values)
-    half = max(len(f"{100 * value.half_width:.2f}") if value.half_width is not None else 0 for value in values)
+    mean = max((len(f"{100 * value.mean:.2f}") for value in values), default=1)
+    halves = [value.half_width for value in values if value.half_width is not None]
+    half = max((len(f"{100 * width:.2f}") for width in halves), default=0)
     return 4.6 * mean + 3.5 * marked + bool(half) * 6.2 + 3.5 * half
 
 

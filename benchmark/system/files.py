@@ -32,6 +32,13 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
+def mode_of_new_files() -> int:
+    """Return the permissions that the user's umask gives to a new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in the same folder, flush it to disk, then rename it."""
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -40,9 +47,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(scratch, 0o666 & ~mask)
+        os.chmod(scratch, mode_of_new_files())
         os.replace(scratch, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ from pathlib import Path
 import filelock
 
 from benchmark.errors import InputError, os_reason
+from benchmark.system.files import mode_of_new_files
 
 RunLock = AbstractContextManager[object]
 """A held lock. It is released at the end of its ``with`` block, or when its process ends."""
@@ -68,7 +69,7 @@ class RunLocks:
     @staticmethod
     def _lock(path: Path) -> filelock.BaseFileLock:
         # a file system without locks must be an error: a marker file in their place would outlive a killed process
-        return filelock.FileLock(path, thread_local=False, fallback_to_soft=False, mode=0o666)
+        return filelock.FileLock(path, thread_local=False, fallback_to_soft=False, mode=mode_of_new_files())
 
     def _path(self, key: str) -> Path:
         return self.root / key[:16]

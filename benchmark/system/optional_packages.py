@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import shlex
@@ -44,9 +45,18 @@ def install_command(what: str) -> str:
         what: what to install, as arguments of ``pip install``.
     """
     known = os.environ.get("VIRTUAL_ENV") == sys.prefix
-    if importlib.util.find_spec("pip") is not None:
+    if _has_pip():
         return f"{'python' if known else shlex.quote(sys.executable)} -m pip install {what}"
     return f"uv pip install {'' if known else f'--python {shlex.quote(sys.executable)} '}{what}"
+
+
+def _has_pip() -> bool:
+    # not find_spec: setuptools warns of it where distutils is imported
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _missing(package: str, extra: str, what: str) -> InputError:

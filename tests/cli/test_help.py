@@ -93,8 +93,8 @@ def test_parse_refuses_a_wrong_example(line: str) -> None:
 
 
 def test_an_option_given_twice_is_refused(call: Call) -> None:
-    done = call("leaderboard", "--results", "a", "--results", "b")
-    assert done == (2, "", "error: --results is given 2 times, and takes one value\n")
+    done = call("leaderboard", "--protocol", "a", "--protocol", "b")
+    assert done == (2, "", "error: --protocol is given 2 times, and takes one value\n")
     assert "given" not in call("run", "--protocol", "p", "--method", "m", "--set", "a.b=1", "--set", "a.c=2").stderr
 
 

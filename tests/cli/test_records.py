@@ -9,29 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.hashing import content_key
-from benchmark.records.schema import SCHEMA
 from benchmark.records.store import Store
+from tests.records.making import make_record
 
 from .conftest import Call
 
 
 def save(folder: Path, method: str, seed: int, value: float, **changes: Any) -> str:
-    config = {"protocol": {"name": "distill-cross"}, "method": {"name": method}, "training": {"lr": 0.1}, "seed": seed}
-    record = {
-        "schema": SCHEMA, "key": content_key(config), "status": "done", "provenance": "measured",
-        "protocol": "distill-cross", "dataset": "tiny", "preset": "quick", "teacher": "conv4-64",
-        "backbone": "conv4-16", "method": method, "seed": seed, "metric": "accuracy", "value": value, "n": 4,
-        "intervals": {"image": {"half_width": 0.02, "n": 4}}, "references": {"chance": {"value": 0.1, "intervals": {}}},
-        "facts": {"classes": 10, "images_per_class": 2}, "student_facts": {"start": "fresh", "seconds": 1.0},
-        "teacher_facts": {}, "environment": {"cpu": "one", "threads": 2, "device": "cpu", "gpu": None},
-        "config": config, "history": [], "seconds": 1.0,
-        "peak_memory_mb": 5.0, "started": "2026-01-01", **changes,
-    }  # fmt: skip
+    record = make_record(
+        "distill-cross", method, seed, value, n=4, intervals={"image": {"half_width": 0.02, "n": 4}},
+        references={"chance": {"value": 0.1, "intervals": {}}}, facts={"classes": 10, "images_per_class": 2}, **changes,
+    )  # fmt: skip
     store = Store(folder)
     store.check_writable()
     labels = np.arange(4)
-    store.save(record, {"labels": labels, "images": labels, "predicted_student": labels % (seed + 2)})
+    store.save(
+        record, {"labels": labels, "images": labels, "predicted_student": labels % (seed + 2 + (method == "kd"))}
+    )
     return str(record["key"])
 
 

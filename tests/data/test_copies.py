@@ -32,3 +32,9 @@ def test_other_images_are_groups_of_their_own() -> None:
     assert group_copies(flat).tolist() == [0, 1, 0]
     faint = 100 + np.random.default_rng(0).integers(0, 3, (40, 16, 16, 3), np.uint8)  # little contrast, no copies
     assert group_copies(faint).tolist() == [*range(40)]
+
+
+def test_images_of_one_colour_with_noise_of_their_own_are_no_copies() -> None:
+    noise = np.random.default_rng(0).integers(-8, 8, (6, 16, 16, 3))
+    images = (np.array([255, 0, 128]) + noise).clip(0, 255).astype(np.uint8)
+    assert group_copies(images).tolist() == list(range(6))

@@ -184,7 +184,7 @@ def test_pixels_are_checked_once_for_each_state_of_the_file(whole: Path) -> None
     class Counted(Silent):
         times = 0
 
-        def begin(self, title: str, steps: int) -> None:
+        def begin(self, title: str, steps: int, unit: str = "steps") -> None:
             self.times += 1
 
     counted = Counted()

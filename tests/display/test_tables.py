@@ -68,9 +68,9 @@ def test_compare_fits_the_terminal_with_every_number(
 def test_compare_prints_more_with_details(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     comparisons, _ = compare(group_by_method(RECORDS), ["refilled", "ce"], Store(tmp_path))
     print_comparisons(comparisons)
-    assert "p (ranks)" not in shown(capsys)
+    assert "± image" not in shown(capsys)
     print_comparisons(comparisons, details=True)
-    assert "p (ranks)" in shown(capsys)
+    assert {"d", "p"} <= set(re.split(r"\s{2,}", shown(capsys).splitlines()[2].strip()))
 
 
 def test_leaderboard_fits_the_terminal_and_holds_the_references(
@@ -80,7 +80,7 @@ def test_leaderboard_fits_the_terminal_and_holds_the_references(
     text = shown(capsys)
     assert max(map(len, text.splitlines())) <= terminal
     lines = [line.split() for line in text.splitlines()]
-    for words in (["1", "refilled", "81.97"], ["2", "ce", "71.45"], ["kd", "50.00"], ["chance", "2.38"]):
+    for words in (["1", "refilled", "81.97"], ["2", "ce", "71.45"], ["3", "kd", "50.00"], ["chance", "2.38"]):
         assert any(line[: len(words)] == words for line in lines), (words, text)
     assert "67.89" in text
     assert "incomplete" in text

@@ -129,10 +129,14 @@ def test_findings_of_the_readme_equal_the_results() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
-def test_printed_run_has_the_lines_of_a_real_run(page: str) -> None:
+def test_printed_run_has_the_lines_of_a_real_run(page: str, tmp_path: Path) -> None:
     block = next(block for block in blocks(ROOT / page) if "one seed: no interval" in block.text)
-    words = "run --protocol fewshot-5way1shot --method refilled --set protocol.episodes=2000 --mode only-cache"
-    run = CliRunner().invoke(app, [*words.split(), "--results", str(ROOT / "results" / "reference")])
+    words = (
+        "run --protocol fewshot-5way1shot --method refilled --dataset tiny --limit-steps 2 --set protocol.episodes=50"
+    )
+    words += " --set protocol.queries=3"
+    places = ["--results", str(tmp_path / "runs"), "--data", str(tmp_path / "data")]
+    run = CliRunner().invoke(app, [*words.split(), *places])
     assert run.exit_code == 0, run.output
     header = next(line for line in run.stdout.splitlines() if line.startswith("seed "))
     notes = [line for line in run.stdout.splitlines() if line.startswith(("one seed", "±"))]

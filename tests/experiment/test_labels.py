@@ -49,13 +49,6 @@ def test_label_follows_the_config_and_not_what_a_record_is_called(
     assert "training.steps=5" in label_of({**record, "preset": "refilled-cub"})
 
 
-def test_label_names_the_precision_that_auto_stood_for(tiny: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = record_of(tiny, monkeypatch, "training.precision=auto")
-    other = {**record, "environment": {"precision": "bfloat16"}}
-    assert "precision" not in label_of({**record, "preset": "quick"})
-    assert label_of({**other, "preset": "quick"}) == "quick+training.precision=bfloat16"
-
-
 def test_label_of_an_unknown_method_is_kept(tiny: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     record = record_of(tiny, monkeypatch)
     assert label_of({**record, "method": "of-a-plug-in", "preset": "quick+method.x=1"}) == "quick+method.x=1"

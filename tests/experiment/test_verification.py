@@ -76,12 +76,27 @@ def test_reproduce_names_the_cause_in_its_first_line(root: Path, saved: Any) -> 
     assert "cause: none is known" in verify(root, record, saved[1])[1].splitlines()[0]
 
 
-def test_reproduce_trains_at_the_precision_of_the_record(
-    root: Path, saved: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
-    assert select_device("cpu", "auto").precision == "bfloat16"
-    assert verify(root, *saved)[0]
+def test_reproduce_trains_at_the_precision_of_the_record(root: Path, saved: Any, tmp_path: Path) -> None:
+    plan = make_plan(
+        Request("fewshot-5way1shot", "kd", "tiny", "quick", (*SMOKE, "training.precision=bfloat16"), limit_steps=3),
+        root,
+    )
+    store = Store(tmp_path)
+    run(plan, [4], RunContext(store, root, select_device("cpu", "bfloat16"), Silent()))
+    ((record,), _) = store.read()
+    low = record, store.arrays(record)
+    found: list[str] = []
+    chosen = select_device
+
+    def noted(name: str, precision: Any) -> Any:
+        found.append(precision)
+        return chosen(name, precision)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.training.select_device", noted)
+        assert verify(root, *saved)[0]
+        assert verify(root, *low)[0]
+    assert found == ["float32", "bfloat16"]
 
 
 def test_reproduce_fails_where_a_record_is_not_what_it_is_called(root: Path, saved: Any) -> None:

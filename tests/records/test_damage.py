@@ -199,6 +199,7 @@ CASES = [
             ("of another index", "*.json", change(facts={})),
         )
     ),
+    Case("data: index of another format", SETS + "index.json", change(format=99), VERIFY, 2, ("of another version",)),
     *(
         Case(f"data: {n}", SETS + g, d, w, 2, (g, "is damaged"))
         for n, g, d, w in (
@@ -207,7 +208,6 @@ CASES = [
             ("pixels of another shape", "images.npy", lambda p: np.save(p, np.zeros((2, 4, 4, 3), "u1")), VERIFY),
             ("labels flipped", "annotations.npz", flip(-5), FOLDER),
             ("index cut", "index.json", cut, FOLDER),
-            ("index of another format", "index.json", change(format=99), VERIFY),
             ("index without chunks", "index.json", change(chunks=None), VERIFY),
             ("index of no chunk", "index.json", change(chunks=[]), VERIFY),
             ("index of chunks of nothing", "index.json", change(rows=0), VERIFY),

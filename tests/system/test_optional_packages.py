@@ -27,7 +27,7 @@ def test_install_command_fits_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "executable", "/my env/bin/python")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     assert install_command("-e x") == "'/my env/bin/python' -m pip install -e x"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmark.system.optional_packages._has_pip", lambda: False)
     assert install_command("-e x") == "uv pip install --python '/my env/bin/python' -e x"
     monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
     assert install_command("-e x") == "uv pip install -e x"
