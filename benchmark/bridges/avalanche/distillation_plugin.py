@@ -75,7 +75,8 @@ class MethodLoss:
     def prepare_experience(self, dataset: Any, device: torch.device) -> None:
         """Prepare the method for an experience.
 
-        Labels and teacher embeddings are stored for later experiences; images are not.
+        Labels and teacher embeddings are stored for later experiences; images are not. The embeddings are of the images
+        as the data set shows them: its transforms decide whether they are augmented, not the method's settings.
         """
         self.teacher.to(device)
         with torch.no_grad():

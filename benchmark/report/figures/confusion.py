@@ -102,14 +102,7 @@ def _draw(group: FigureGroup, panels: Sequence[Panel]) -> Figure:
         row, column = divmod(i, across)
         frame = style.axes(figure, column * side + 3, 16 + (down - 1 - row) * height, side - 6, side - 6)
         frame.imshow(np.sqrt(panel.shares), cmap="Greys", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
-        frame.set_xticks([])
-        frame.set_yticks([])
-        for spine in frame.spines.values():
-            spine.set_visible(True)
-            spine.set_color(style.PALE)
-        color = style.INK if panel.method is None else style.legible(style.look(panel.method).color)
-        name = panel.title.replace(" (", "\n(")
-        frame.set_title(f"{name}  {100 * panel.accuracy:.0f} %", loc="left", pad=2.5, color=color)
+        style.picture_frame(frame, f"{panel.title}  {100 * panel.accuracy:.0f} %", panel.method)
     style.footnote(
         figure,
         f"rows: the {len(panels[0].shares)} true classes, columns: predicted ones; dark: many (root of the share)",

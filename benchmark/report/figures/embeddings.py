@@ -139,14 +139,7 @@ def _draw(group: FigureGroup, panels: Sequence[Panel]) -> Figure:
             )  # fmt: skip
         frame.set_xlim(-1.08, 1.08)
         frame.set_ylim(-1.08, 1.08)
-        frame.set_xticks([])
-        frame.set_yticks([])
-        for spine in frame.spines.values():
-            spine.set_visible(True)
-            spine.set_color(style.PALE)
-        color = style.INK if panel.method is None else style.legible(style.look(panel.method).color)
-        name = panel.title.replace(" (", "\n(")
-        frame.set_title(f"{name}  {100 * panel.purity:.0f} %", loc="left", pad=2.5, color=color)
+        style.picture_frame(frame, f"{panel.title}  {100 * panel.purity:.0f} %", panel.method)
     style.footnote(
         figure,
         f"t-SNE of principal components; {len(np.unique(panels[0].classes))} classes, a colour and marker each",

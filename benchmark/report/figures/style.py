@@ -114,6 +114,23 @@ def axes(figure: Figure, left: float, bottom: float, width: float, height: float
     return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
+def picture_frame(frame: Axes, title: str, method: str | None) -> None:
+    """Frame axes that hold a picture: no ticks, a pale border, and a title in the colour of the method.
+
+    Args:
+        frame: The axes.
+        title: The title; the settings in brackets stand on a line of their own.
+        method: The method; None for what is none, in ink.
+    """
+    frame.set_xticks([])
+    frame.set_yticks([])
+    for spine in frame.spines.values():
+        spine.set_visible(True)
+        spine.set_color(PALE)
+    color = INK if method is None else legible(look(method).color)
+    frame.set_title(title.replace(" (", "\n("), loc="left", pad=2.5, color=color)
+
+
 def points(figure: Figure) -> Transform:
     """Return the transform from points, measured from the figure's lower left corner, to display coordinates."""
     return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
