@@ -141,6 +141,8 @@ class RunSpec:
     """The sha256 of the data."""
     pretrained: Pretrained | None = None
     """The pretrained teacher; None if the teacher is trained here."""
+    reads_teacher: bool = True
+    """False if nothing of the teacher can change the student: it is measured beside it, and is no part of the key."""
 
     def config(self) -> dict[str, Any]:
         """Return everything that determines the result as JSON values; devices, paths and workers are no part of it."""
@@ -149,13 +151,14 @@ class RunSpec:
             "dataset": {"name": content_name(self.dataset), "fingerprint": self.fingerprint},
             "method": {"name": self.method, **to_config(self.method_settings)},
             "student": to_config(self.student),
-            **self._teacher(),
+            **(self.teacher_config() if self.reads_teacher else {}),
             "training": to_config(self.training),
             "seed": self.seed,
             "versions": dict(self.versions),
         }
 
-    def _teacher(self) -> dict[str, Any]:
+    def teacher_config(self) -> dict[str, Any]:
+        """Return everything that determines the teacher as JSON values."""
         settings = to_config(self.teacher)
         if self.pretrained is None:
             del settings["size"]  # applies to pretrained teachers only

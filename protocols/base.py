@@ -86,7 +86,7 @@ class Protocol:
             method complete it.
         trial: Settings of the protocol with which tuning evaluates, on validation data.
         reads_teacher: The teacher decides what a student is trained or judged on, whatever its method. Where it does
-            not, a method that reads no teacher has the same result under each.
+            not, a method that reads no teacher has the same result under each, and the key of its runs names none.
         tuned_at: Protocol of the family whose tuned settings apply if a protocol has none of its own.
     """
 

@@ -23,6 +23,11 @@ def folder() -> Path:
     return Path(__file__).parent / "tuned"
 
 
+def tuned_protocols() -> list[str]:
+    """Return the names of the protocols for which methods are tuned."""
+    return sorted(path.stem for path in folder().glob("*.toml"))
+
+
 def tuned_settings(protocol: str, method: str) -> Chosen | None:
     """Return the settings of a method on a protocol, or None if it is not tuned."""
     return _kept(protocol).get(method)

@@ -14,6 +14,8 @@ from benchmark.experiment import planning
 from benchmark.experiment.measurement import measure
 from benchmark.experiment.verification import plan_from_record
 from benchmark.hashing import content_key
+from benchmark.methods import METHODS
+from benchmark.records.run_label import NO_TEACHER
 from benchmark.records.schema import Record
 from benchmark.records.store import Store
 from benchmark.report.aggregation import Conditions, group_by_method
@@ -22,6 +24,7 @@ from benchmark.statistics import paired_test
 from benchmark.system.progress import Silent
 from benchmark.training import TeacherStore, select_device
 from benchmark.training.loop import VERSION
+from protocols import PROTOCOLS
 
 from .scripts import load
 
@@ -127,11 +130,15 @@ def test_summary_has_the_verdict_on_every_rival_over_all_conditions(tmp_path: Pa
 
 
 def as_of_today(record: Record) -> Record:
-    """The record as training version 2 would key it: the precision is written out, and nothing else has changed."""
+    """The record as of training version 2: the precision is written out, and what reads no teacher has none."""
     config = json.loads(json.dumps(record["config"]))
     assert (config["training"]["precision"], config["versions"]["training"]) == ("auto", 1)
     config["training"]["precision"] = record["environment"]["precision"]
     config["versions"]["training"] = VERSION
+    protocol, method = PROTOCOLS.get(record["protocol"]).entry, METHODS.get(record["method"]).entry
+    if not protocol.reads_teacher and not method.reads_teacher(config["student"]["start"]):
+        beside = {"teacher": config.pop("teacher")}
+        return {**record, "config": config, "key": content_key(config), "teacher": NO_TEACHER, "beside": beside}
     return {**record, "config": config, "key": content_key(config)}
 
 

@@ -156,8 +156,9 @@ def import_(
             raise InputError(f"--set {item!r} is not of the form name=value, each name once, as in size=84")
         overrides[name.strip()] = value.strip()
     index = import_dataset(
-        published, data_root(data), source, overrides, workers=workers or default_workers(), progress=_progress()
-    )
+        published, data_root(data), source, overrides, workers=workers or default_workers(), progress=_progress(),
+        replace=dataset.startswith("folder:"),  # its images are at hand
+    )  # fmt: skip
     count, height, width, channels = index.shape
     tell(f"{dataset}: {count:,} images of {len(index.classes)} classes, {height} x {width} x {channels}")
 

@@ -40,6 +40,14 @@ Protocol = Annotated[
 Dataset = Annotated[
     str | None, typer.Option("--dataset", autocompletion=completion.datasets, help="Only this data set.")
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Judge by another measure of the runs instead of accuracy, such as `old`, `new` or `harmonic`; `show RUN` "
+        "lists them.",
+    ),
+]
 
 
 def leaderboard(
@@ -56,6 +64,7 @@ def leaderboard(
     ] = None,
     protocol: Protocol = None,
     dataset: Dataset = None,
+    metric: Metric = None,
     reported: Annotated[
         bool, typer.Option("--reported", help="CSV and JSON: add numbers of publications, unranked.")
     ] = False,
@@ -75,6 +84,7 @@ def leaderboard(
     from benchmark.report.aggregation import group_by_method
     from benchmark.report.leaderboard import leaderboard as make
     from benchmark.report.leaderboard import with_reported
+    from benchmark.report.references import judged_by
 
     if output is not None and output.suffix[1:] not in [*Format]:
         raise InputError(f"{output}: a leaderboard is written as {', '.join('.' + f for f in Format)}")
@@ -83,6 +93,7 @@ def leaderboard(
     if columns is not None and (output is None or output.suffix != ".tex"):
         raise InputError("--columns needs --output FILE.tex")
     records, damaged = read_folders(results, protocol, dataset)
+    records = judged_by(records, metric)
     if output is None:
         print_leaderboard(group_by_method(records))
         _print_missing(records)
@@ -117,6 +128,7 @@ def compare(
     teacher: Annotated[
         str | None, typer.Option(autocompletion=completion.teachers, help="Only runs with this teacher.")
     ] = None,
+    metric: Metric = None,
     details: Annotated[
         bool,
         typer.Option("--details", help="Print also effect size, both tests and the intervals within the networks."),
@@ -139,9 +151,10 @@ def compare(
     from benchmark.report.aggregation import group_by_method
     from benchmark.report.compare import compare as make
     from benchmark.report.compare import to_rows
+    from benchmark.report.references import judged_by
 
     records, damaged = read_folders(results, protocol, dataset)
-    method_results = group_by_method(records)
+    method_results = group_by_method(judged_by(records, metric))
     for name, what, wanted in (("preset", "the settings", preset), ("teacher", "the teacher", teacher)):
         if wanted is not None:
             there = sorted({getattr(result.conditions, name) for result in method_results})

@@ -75,9 +75,19 @@ def _show_method(name: str) -> None:
     from benchmark.display.tables import print_table
     from benchmark.methods import METHODS
     from benchmark.methods.description import describe
+    from protocols.tuned_settings import tuned_protocols, tuned_settings
 
     text, settings, needs, stages = describe(METHODS.get(name).entry)
     say(text)
     print_table(f"\n{name}: settings", ["method.", "type", "default"], settings)
     print_table("\nrequirements", ["what", "value"], needs)
     print_table("\nstages", ["name", "share of steps", "head", "last rate"], stages)
+    tuned = [
+        [protocol, ", ".join(f"{section}.{n}={v}" for section, part in chosen.items() for n, v in part.items())]
+        for protocol in tuned_protocols()
+        if (chosen := tuned_settings(protocol, name)) is not None
+    ]
+    if tuned:
+        print_table(
+            "\ntuned: the preset quick of these protocols, and of their relatives", ["protocol", "settings"], tuned
+        )

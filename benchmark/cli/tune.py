@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli import completion
-from benchmark.cli.options import CheckpointEvery, Data, Device, complain, data_root
+from benchmark.cli.options import CheckpointEvery, Data, Device, complain, data_root, one_folder
 from benchmark.cli.sweep import Jobs, planning_progress, split_names
 from benchmark.display.console import say
 
 if TYPE_CHECKING:
     from benchmark.sweep.tuning import Choice
+
+_FOLDERS = [Path("results/tuning")]
 
 
 def tune(
@@ -49,9 +51,9 @@ def tune(
     jobs: Jobs = None,
     device: Device = "auto",
     results: Annotated[
-        Path,
+        list[Path],
         typer.Option("--results", metavar="DIR", help="Folder of the trials' records; finished runs are reused."),
-    ] = Path("results/tuning"),
+    ] = _FOLDERS,
     data: Data = None,
     checkpoint_every: CheckpointEvery = 60.0,
     limit_steps: Annotated[int | None, typer.Option(metavar="N", help="Train for N steps only (smoke runs).")] = None,
@@ -79,7 +81,8 @@ def tune(
     from benchmark.sweep.executors.base import SweepConfig
 
     names = split_names(datasets) or ("glyphs", "emoji")
-    config = SweepConfig(results.resolve(), data_root(data).resolve(), device, "missing", checkpoint_every)
+    folder = one_folder(results)
+    config = SweepConfig(folder.resolve(), data_root(data).resolve(), device, "missing", checkpoint_every)
     plan = tuning.plan_tuning(
         protocol, split_names(method) or (), names, parse_seeds(seeds),
         trials=trials, config=config, progress=planning_progress(silent=False), limit_steps=limit_steps,
@@ -103,7 +106,7 @@ def tune(
         if choice.best is None:
             complain(f"{choice.method}: every trial has a run that failed; see the errors above")
     if tuned:
-        settings_path, log_path = tuning.save_choices(protocol, tuned, results / "tuned" if out is None else out)
+        settings_path, log_path = tuning.save_choices(protocol, tuned, folder / "tuned" if out is None else out)
         columns = ["method", "trial", "settings", "score %", "defaults %"]
         print_table(f"{protocol}: chosen on validation data", columns, [_choice_row(choice) for choice in tuned])
         say(f"settings in {settings_path}, every trial in {log_path}")

@@ -61,6 +61,7 @@ def import_dataset(
     *,
     workers: int,
     progress: Progress,
+    replace: bool = False,
 ) -> MapIndex:
     """Import a set, unless it is imported already. An interrupted import continues.
 
@@ -71,6 +72,7 @@ def import_dataset(
         overrides: import settings by name, as text.
         workers: threads that decode images.
         progress: reports the work.
+        replace: whether an import with other settings is replaced.
 
     Returns:
         The index of the import.
@@ -90,6 +92,11 @@ def import_dataset(
     unfinished = unfinished_folder(target)
     with _locked(target):
         index = read_index(target)
+        differs = index is not None and {**dataclasses.asdict(dataset.Settings()), **index.settings} != values
+        if index is not None and differs and replace:
+            progress.say(f"{dataset.name}: its import with {_listed(index.settings)} is replaced")
+            _delete(target)
+            index = None
         if index is None:
             try:
                 folder = _folder_to_read(dataset, dataset.source_path(root, source), unfinished, progress)
@@ -102,7 +109,7 @@ def import_dataset(
                 raise InputError(
                     f"cannot import {dataset.name} ({reason}); finished work is kept: repeat the command to continue"
                 ) from None
-        elif {**dataclasses.asdict(dataset.Settings()), **index.settings} != values:
+        elif differs:
             raise InputError(
                 f"data set {dataset.name} is imported with {_listed(index.settings)}; to import it with "
                 f"{_listed(values)}, first: {_removal(dataset, root)}"

@@ -66,10 +66,11 @@ def check_episodes(
         sizes = np.unique(data.groups[images], return_counts=True)[1]
         largest = int(sizes.max(initial=1))
         if not _any_support_fits(sizes, shot, query) and len(images) < shot + query + largest - 1:
+            alike = f", up to {largest} of them near-duplicates of one another, which are never both support and query"
+            alike = alike if largest > 1 else ""
             raise DoesNotApply(
                 f"{shot}-shot episodes with {query} queries need more images: class {data.classes[c]!r} of {data.name} "
-                f"has {len(images)}, up to {largest} of them near-duplicates of one another, which are never "
-                f"both support and query; lower the shots or set protocol.queries"
+                f"has {len(images)}{alike}; lower the shots or set protocol.queries"
             )
 
 

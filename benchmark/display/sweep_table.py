@@ -18,7 +18,7 @@ from rich.text import Text
 from benchmark.display.console import console, say
 from benchmark.display.format import duration, percent
 from benchmark.display.tables import print_table
-from benchmark.records.run_label import parse_label
+from benchmark.records.run_label import format_label, parse_label
 from benchmark.sweep.execution import Overhead
 from benchmark.sweep.executors.base import Outcome
 from benchmark.sweep.jobs import Job, JobList, SkippedJob
@@ -34,7 +34,10 @@ def print_status(planned: JobList, status: SweepStatus) -> None:
     """Print a row for each protocol, data set and settings, then skip reasons, running jobs and failures."""
     rows: dict[tuple[str, str, str], Counter[str]] = {}
     for job in planned.jobs:
-        conditions = job.request.protocol, job.dataset, _settings(job)
+        own = job.request.protocol, job.dataset, _settings(job)
+        # a job that reads no teacher joins the first row that differs from its own in settings of the teacher alone
+        alike = (row for row in rows if not job.reads_teacher and (*row[:2], _without_teacher(row[2])) == own)
+        conditions = next(alike, own)
         rows.setdefault(conditions, Counter())[status.states[job.key]] += 1
     for skipped in planned.skipped:
         request = skipped.request
@@ -227,6 +230,11 @@ def _settings(job: Job) -> str:
     """Return the run label of a job without the method's own settings."""
     name, changed = parse_label(job.preset)
     return "+".join([name, *(setting for setting in changed if not setting.startswith("method."))])
+
+
+def _without_teacher(label: str) -> str:
+    name, changed = parse_label(label)
+    return format_label(name, [setting for setting in changed if not setting.startswith("teacher.")])
 
 
 def skip_lines(skipped: Sequence[SkippedJob]) -> Iterator[str]:

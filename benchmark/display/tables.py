@@ -11,6 +11,7 @@ from rich.text import Text
 from benchmark.display.console import console, say
 from benchmark.display.format import percent
 from benchmark.display.layout import lay_out, wrap
+from benchmark.records.run_label import networks
 from benchmark.system.escaping import visible
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def print_records(records: Sequence[Record]) -> None:
     done = [r for r in records if r["status"] == "done"]
     first = records[0]
     identity = (first[name] for name in ("protocol", "dataset", "preset", "method"))
-    title = visible("  ".join([*identity, f"{first['backbone']} from {first['teacher']}"]))
+    title = visible("  ".join([*identity, networks(first["backbone"], first["teacher"])]))
     title += "".join(f"\n{', '.join(facts)}" for facts in [record_facts(r) for r in done[:1]] if facts)
     references = list(reference_values(done[0])) if done else []
     kinds = list(done[0]["intervals"]) if done else []
@@ -193,6 +194,7 @@ def _comparison_notes(
     comparisons: Sequence[Comparison], results: Sequence[MethodResult], details: bool
 ) -> Iterator[str]:
     from benchmark.report.aggregation import group_by_conditions
+    from benchmark.report.compare import heading_of
     from benchmark.report.references import reference_intervals, setting_facts
 
     yield "± seeds: 95 % Student t, other trainings" + ("; the others: these trained networks only" if details else "")
@@ -201,14 +203,13 @@ def _comparison_notes(
     if any(c.conditions is None for c in comparisons):
         yield "all: the mean over these conditions within each seed; the seed is the observation"
     compared = list(dict.fromkeys(c.conditions for c in comparisons if c.conditions is not None))
-    several = len({(c.protocol, c.dataset) for c in compared}) < len(compared)
+    heading = heading_of(comparisons)
     for group in group_by_conditions(results):
         if group.conditions in compared:
             intervals = reference_intervals(group.results)
             facts = [*(f"{name} {percent(i.mean)} %" for name, i in intervals.items()), *setting_facts(group.results)]
             if facts:
-                c = group.conditions
-                yield " ".join([c.protocol, c.dataset, *[c.preset] * several]) + f": {', '.join(facts)}"
+                yield f"{heading.line(group.conditions)}: {', '.join(facts)}"
 
 
 def _conditions(conditions: Conditions | None) -> dict[str, str]:
@@ -216,10 +217,10 @@ def _conditions(conditions: Conditions | None) -> dict[str, str]:
     if conditions is None:
         return {}
     shown = {field.name: str(getattr(conditions, field.name)) for field in dataclasses.fields(conditions)}
-    networks = f"{shown.pop('backbone')} from {shown.pop('teacher')}"
+    del shown["backbone"], shown["teacher"]
     if shown["provenance"] == "measured":
         del shown["provenance"]
-    return {**shown, "networks": networks}
+    return {**shown, "networks": conditions.networks}
 
 
 def _summary(done: Sequence[Record]) -> list[str]:

@@ -209,7 +209,7 @@ def _answering_seconds(protocol: Protocol, trainer: Trainer, student: TrainedNet
 
 def _settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
     """Return the config with the settings that it leaves out at their defaults."""
-    config = spec.config()
+    config = spec.config() | spec.teacher_config()
     parts = {
         "protocol": spec.protocol_settings, "method": spec.method_settings, "student": spec.student,
         "training": spec.training,

@@ -33,28 +33,16 @@ def label_of(record: Record) -> str:
         return recorded
     config = record["config"]
     name, named = parse_label(recorded)
-    sections = {section: config.get(section, {}) for section in SECTIONS}
+    sections = {section: config[section] for section in SECTIONS if section in config}
     words = [name, str(record["protocol"]), str(record["method"]), str(record["dataset"])]
     changed = _changed(canonical_json([*words, sections]))
     if changed is None:
         return recorded
-    if _RUN_SEED in named and sections["teacher"].get("seed") == record["seed"]:
+    if _RUN_SEED in named and sections.get("teacher", {}).get("seed") == record["seed"]:
         changed = (*(each for each in changed if not each.startswith("teacher.seed=")), _RUN_SEED)
     if "pretrained" in config:  # its own size is the default, which a config does not tell
         changed = (*changed, *(each for each in named if each.startswith("teacher.size=")))
     return format_label(name, changed)
-
-
-def reads_teacher(record: Record) -> bool:
-    """Return whether the teacher of a recorded run can have changed its value; True where that is not known."""
-    start = record.get("config", {}).get("student", {}).get("start")
-    if start not in ("fresh", "teacher"):
-        return True
-    try:
-        protocol, method = PROTOCOLS.get(str(record["protocol"])).entry, METHODS.get(str(record["method"])).entry
-    except InputError:
-        return True
-    return protocol.reads_teacher or method.reads_teacher(start)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,7 +50,8 @@ def _changed(identity: str) -> tuple[str, ...] | None:
     """Return the settings that differ from their preset; None if this version does not know what they are of."""
     name, protocol, method, dataset, sections = json.loads(identity)
     try:
-        types = section_types(PROTOCOLS.get(protocol).entry, METHODS.get(method).entry)
+        known = section_types(PROTOCOLS.get(protocol).entry, METHODS.get(method).entry)
+        types = {section: cls for section, cls in known.items() if section in sections}
         preset = _preset(Request(protocol, method, dataset, name), sections)
         default = {s: build_settings(cls, preset.get(s, {}), s) for s, cls in types.items()}
         settings = {
@@ -76,7 +65,7 @@ def _changed(identity: str) -> tuple[str, ...] | None:
 
 def _preset(request: Request, sections: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
     """Return the values of the preset; none if the name is that of no preset for such a run."""
-    networks = sections["teacher"].get("backbone"), sections["student"].get("backbone")
+    networks = (sections.get(section, {}).get("backbone") for section in ("teacher", "student"))
     try:
         return resolve_preset(request, PROTOCOLS.get(request.protocol).entry, *networks).values
     except InputError:

@@ -10,6 +10,7 @@ from benchmark.data import ImageSet
 from benchmark.errors import InputError
 from benchmark.experiment.planning import Plan
 from benchmark.methods.source import source_sha256
+from benchmark.records.run_label import NO_TEACHER
 from benchmark.records.schema import SCHEMA, Record
 from benchmark.spec import RunSpec
 from benchmark.system.containment import kept_state
@@ -105,7 +106,8 @@ def new_record(spec: RunSpec, data: ImageSet, device: Device) -> Record:
         "preset": spec.preset,
         "method": spec.method,
         "backbone": spec.student.backbone,
-        "teacher": spec.teacher.backbone,
+        "teacher": spec.teacher.backbone if spec.reads_teacher else NO_TEACHER,
+        **({} if spec.reads_teacher else {"beside": spec.teacher_config()}),
         "seed": spec.seed,
         "data": data.describe(),
         "config": spec.config(),

@@ -58,6 +58,8 @@ class Plan:
     """True if each run has the teacher of its own seed (``teacher.seed=run``)."""
     parallel_students: bool = False
     """True if the protocol trains many students together."""
+    reads_teacher: bool = True
+    """False if nothing of the teacher can reach the student: it is then measured beside it."""
 
     def spec(self, seed: int) -> RunSpec:
         """Return the run of one seed."""
@@ -78,6 +80,7 @@ class Plan:
             versions={"protocol": self.protocol.version, "method": self.method.version, "training": VERSION},
             fingerprint=self.data.fingerprint,
             pretrained=self.pretrained,
+            reads_teacher=self.reads_teacher,
         )
 
     def validate_networks(self, trainer: Trainer) -> None:
@@ -120,10 +123,13 @@ def make_plan(
     protocol: Protocol = entries.protocol.entry(request.protocol, settings.protocol, entries.protocol.fields)
     data = _open_data(entries, preset, data_root, progress or Silent(), {} if opened is None else opened)
     protocol.check(data)
+    reads_teacher = entries.protocol.entry.reads_teacher or entries.method.reads_teacher(settings.student.start)
     if teacher.pretrained is not None:
         overlap = check_overlap(teacher.pretrained, data, settings.teacher.overlap)
         settings = dataclasses.replace(settings, teacher=dataclasses.replace(settings.teacher, overlap=overlap))
     changes = [*changed_settings(vars(defaults), vars(settings)), *["teacher.seed=run"] * teacher.follows_seed]
+    if not reads_teacher:
+        changes = [each for each in changes if not each.startswith("teacher.")]
     return Plan(
         request=request,
         protocol=protocol,
@@ -134,6 +140,7 @@ def make_plan(
         pretrained=teacher.pretrained,
         teacher_follows_seed=teacher.follows_seed,
         parallel_students=context.parallel_students,
+        reads_teacher=reads_teacher,
     )
 
 

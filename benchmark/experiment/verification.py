@@ -49,11 +49,12 @@ def plan_from_record(record: Record, data_root: Path, teacher: str | None = None
         InputError: this version would run something else; the message lists the differences.
     """
     config = record["config"]
-    files = {} if teacher is None else {config["teacher"]["backbone"]: teacher}
+    named = {**record.get("beside", {}), **config}
+    files = {} if teacher is None else {named["teacher"]["backbone"]: teacher}
     overrides = [
         f"{section}.{name}={files.get(value, value) if name == 'backbone' else value}"
         for section in SECTIONS
-        for name, value in config[section].items()
+        for name, value in named[section].items()
         if not (name == "name" and section in ("protocol", "method"))
     ]
     preset, _ = parse_label(str(record["preset"]))

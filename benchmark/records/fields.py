@@ -60,10 +60,15 @@ class _Config(_Model):
     dataset: _Dataset
     method: _Named
     student: _Network
-    teacher: _Network
+    teacher: _Network | None = None
+    """None if the run reads no teacher."""
     training: _Training
     seed: _Count
     versions: dict[str, int]
+
+
+class _Beside(_Model):
+    teacher: _Network
 
 
 class _Environment(_Model):
@@ -105,6 +110,8 @@ class _Record(_Model):
     seed: _Count
     data: _Named
     config: _Config
+    beside: _Beside | None = None
+    """The teacher that was measured beside a run that reads none; it is no part of the key."""
     environment: _Environment
     started: Annotated[str, AfterValidator(_date)]
     method_sha256: _Sha256 | None = None

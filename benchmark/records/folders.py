@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmark.errors import InputError, os_reason
 from benchmark.records.run_record import RunRecord, in_folder
-from benchmark.records.schema import Record, determined
+from benchmark.records.schema import Record, apart, determined
 from benchmark.records.store import Store
 
 
@@ -94,7 +94,7 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
                     own = {k: v for k, v in record.items() if k not in ("arrays", "arrays_sha256")}
                     store.save(own, Store(source).arrays(record))
                     done.copied += 1
-                elif record["status"] == "done" and determined(known) != determined(record):
+                elif record["status"] == "done" and _differs(known, record):
                     done.problems.append(
                         f"{source}: {record['key'][:12]} has another result than in {target}, which is kept "
                         f"({record['value']:.6f} is not {known['value']:.6f})"
@@ -104,6 +104,13 @@ def merge(sources: Sequence[Path], target: Path) -> Merge:
             except InputError as error:
                 done.problems.append(str(error))
     return done
+
+
+def _differs(known: Record, record: Record) -> bool:
+    """Whether two records of one key have different results; a teacher beside the run is none of them."""
+    if known.get("beside") != record.get("beside"):
+        known, record = apart(known), apart(record)
+    return determined(known) != determined(record)
 
 
 def remove(folder: Path, chosen: Callable[[Record], bool], *, dry_run: bool = False) -> tuple[list[Record], list[str]]:

@@ -10,6 +10,15 @@ from typing import Any
 
 from benchmark.settings import SECTIONS
 
+NO_TEACHER = "none"
+"""The teacher of a record whose run reads none: its config has no settings of one, the record says which one was
+measured beside it."""
+
+
+def networks(student: str, teacher: str) -> str:
+    """Two networks in words: ``conv4-16 from conv4-64``."""
+    return f"{student} without a teacher" if teacher == NO_TEACHER else f"{student} from {teacher}"
+
 
 def format_label(preset: str, changed: Iterable[str]) -> str:
     """The label of a preset and of settings as ``section.name=value``, in alphabetical order."""

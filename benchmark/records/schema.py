@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key, content_name
-from benchmark.records.run_label import parse_label
+from benchmark.records.run_label import NO_TEACHER, parse_label
 from benchmark.system.files import NotAFile, read_file
 
 SCHEMA = 1
@@ -33,6 +33,12 @@ _DEEPEST = 16
 def determined(record: Record) -> Record:
     """Return the fields of a record that its config determines; a field that the record lacks is None."""
     return {name: record.get(name) for name in DETERMINED}
+
+
+def apart(record: Record) -> Record:
+    """Return a record without what was measured of the teacher beside its run."""
+    references = {name: score for name, score in record.get("references", {}).items() if not name.startswith("teacher")}
+    return {**record, "references": references, "teacher_facts": {}}
 
 
 class DamagedRecord(InputError):
@@ -150,6 +156,8 @@ def _contradiction(record: Record) -> str | None:
     for setting, value, of_config in _named_settings(record):
         if value != of_config:
             return f"its preset names {setting}={value}, its config has {reprlib.repr(of_config)}"
+    if ("teacher" in config) == ("beside" in record):
+        return "its config and what it was measured beside do not go together"
     precision = config["training"].get("precision", "auto")
     if precision not in ("auto", record["environment"]["precision"]):
         return f"its precision is {record['environment']['precision']!r}, that of its config {precision!r}"
@@ -161,7 +169,7 @@ def _labels(record: Record) -> Iterator[tuple[str, Any]]:
     config = record["config"]
     yield from ((name, config[name]["name"]) for name in ("protocol", "method"))
     yield "backbone", config["student"]["backbone"]
-    yield "teacher", config["teacher"]["backbone"]
+    yield "teacher", config["teacher"]["backbone"] if "teacher" in config else NO_TEACHER
     yield "seed", config["seed"]
 
 
@@ -174,7 +182,7 @@ def _named_settings(record: Record) -> Iterator[tuple[str, str, str]]:
     for item in parse_label(record["preset"])[1]:
         setting, _, value = item.partition("=")
         section, _, name = setting.partition(".")
-        if name in config[section]:
+        if name in config.get(section, {}):
             is_seed = setting == "teacher.seed" and value == "run"
             yield setting, str(config["seed"]) if is_seed else value, str(config[section][name])
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.experiment.labels import label_of, reads_teacher
-from benchmark.records.run_label import format_label, parse_label
-from benchmark.records.schema import Record
+from benchmark.experiment.labels import label_of
+from benchmark.records.run_label import NO_TEACHER, format_label, networks, parse_label
+from benchmark.records.schema import Record, apart
 from benchmark.spec import Teacher
 from benchmark.statistics import Interval, seed_interval
 
@@ -26,10 +26,15 @@ class Conditions:
     preset: str
     """The preset with the settings that differ from it, without settings of the method."""
     teacher: str
-    """The teacher's backbone."""
+    """The teacher's backbone; ``none`` if no run reads a teacher."""
     backbone: str
     """The student's backbone."""
     provenance: str
+
+    @property
+    def networks(self) -> str:
+        """Student and teacher in words."""
+        return networks(self.backbone, self.teacher)
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,8 @@ def group_by_method(records: Iterable[Record]) -> list[MethodResult]:
 
     A record whose teacher seed equals both the default and the run seed belongs to two results: that of the default
     and that of ``teacher.seed=run``. It is stored once, under the label that was requested first, and counts in both.
+
+    Runs that read no teacher, as those of ``ce``, count under every teacher that other runs read.
     """
     runs_by_key: dict[tuple[Conditions, str, str], dict[int, Record]] = defaultdict(dict)
     ordered = sorted(records, key=lambda r: (r["status"] == "done", r.get("started", ""), r["key"]))
@@ -173,30 +180,36 @@ def group_by_method(records: Iterable[Record]) -> list[MethodResult]:
             key = _group_key(record, label)
             if key in runs_by_key:
                 runs_by_key[key].setdefault(record["seed"], record)
-    return [MethodResult(*key, runs) for key, runs in sorted(runs_by_key.items(), key=lambda item: item[0])]
+    return _under_every_teacher([MethodResult(*key, runs) for key, runs in runs_by_key.items()])
 
 
-def counted_under_every_teacher(results: Iterable[MethodResult]) -> list[MethodResult]:
-    """Add the finished runs that read no teacher to the results under every other teacher, where these lack the seed.
+def _under_every_teacher(results: Sequence[MethodResult]) -> list[MethodResult]:
+    """Count the runs that read no teacher under every teacher; they stay alone where no other run reads one.
 
-    Only their own values hold there: references, facts and projections are of the teacher that they were run with.
+    What was measured of the teacher beside such a run does not hold under others.
     """
-    by_key = {(result.conditions, result.label): result for result in results}
-    free = [
-        replace(result, runs={seed: run for seed, run in result.done.items() if not reads_teacher(run)})
-        for result in by_key.values()
-    ]
-    guided = {result.conditions for result in free if not result.runs}
-    for result in free if guided else ():
-        own = [setting for setting in parse_label(result.preset)[1] if setting.startswith("method.")]
-        for conditions in guided - {result.conditions}:
-            if result.runs and _without_teacher(conditions) == _without_teacher(result.conditions):
-                name, changed = parse_label(conditions.preset)
-                there = by_key.get((conditions, result.label))
-                runs = {**result.runs, **(there.done if there else {})}
-                joined = MethodResult(conditions, format_label(name, [*changed, *own]), result.method, runs)
-                by_key[conditions, result.label] = joined
-    return [by_key[key] for key in sorted(by_key)]
+    guided = {result.conditions for result in results if result.conditions.teacher != NO_TEACHER}
+    joined: dict[tuple[Conditions, str, str], MethodResult] = {}
+    for result in sorted(results, key=lambda result: result.conditions in guided):
+        of_method = [setting for setting in parse_label(result.preset)[1] if setting.startswith("method.")]
+        alike = [] if result.conditions in guided else [
+            conditions for conditions in guided if _without_teacher(conditions) == _without_teacher(result.conditions)
+        ]  # fmt: skip
+        runs = dict(result.runs)
+        if result.conditions.teacher == NO_TEACHER:
+            own = next(iter(runs.values())).get("beside")
+            runs = {s: apart(run) if alike or run.get("beside") != own else run for s, run in runs.items()}
+        for conditions in alike or [result.conditions]:
+            name, changed = parse_label(conditions.preset)
+            key = conditions, format_label(name, [*changed, *of_method]), result.method
+            earlier = joined[key].runs if key in joined else {}
+            joined[key] = MethodResult(*key, {**earlier, **runs})
+    return [joined[key] for key in sorted(joined)]
+
+
+def shows_teacher(record: Record) -> bool:
+    """Return whether the arrays of a record that are of its teacher hold where the record is counted."""
+    return record.get("teacher_facts") != {}
 
 
 def _without_teacher(conditions: Conditions) -> Conditions:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from benchmark.errors import InputError
 from benchmark.records.schema import Record
 from benchmark.records.store import DamagedArrays, Store
-from benchmark.report.aggregation import Conditions, Heading, MethodResult, counted_under_every_teacher
+from benchmark.report.aggregation import Conditions, Heading, MethodResult
 from benchmark.statistics import (
     Interval,
     Paired,
@@ -145,8 +145,7 @@ def compare(
 ) -> tuple[list[Comparison], list[str]]:
     """Compare every pair of methods within each set of conditions and over all of them.
 
-    Only measured values are compared, on the seeds that both methods have finished. A run that reads no teacher, such
-    as one of ``ce``, counts under every teacher, so it need not be repeated for each.
+    Only measured values are compared, on the seeds that both methods have finished.
 
     Args:
         results: Results of records in ``store``.
@@ -163,7 +162,6 @@ def compare(
             seed were not evaluated on the same episodes or images.
     """
     measured = [result for result in results if result.conditions.provenance == "measured"]
-    measured = counted_under_every_teacher(measured)
     named = [_find(name, measured) for name in names]
     if len(set(names)) != len(names) or len(names) < 2:
         raise InputError(f"compare takes two different methods or more, got {', '.join(names)}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from benchmark.records.run_label import parse_label
+from benchmark.records.run_label import NO_TEACHER, parse_label
 from benchmark.records.schema import Record
 from benchmark.report.aggregation import group_by_method
 from benchmark.report.leaderboard import reported
@@ -57,7 +57,7 @@ def beside_measured(recipe: str, records: Iterable[Record]) -> list[PublishedCom
         conditions = result.conditions
         if result.preset == recipe and conditions.provenance == "measured" and result.done:
             key = conditions.protocol, conditions.teacher, conditions.backbone, result.method
-            measured[key] = result.interval()
+            measured.update(dict.fromkeys(_published_as(key, numbers) or [key], result.interval()))
     keys = dict.fromkeys([*numbers, *measured])
     return [PublishedComparison(key, numbers.get(key, ()), measured.get(key)) for key in keys]
 
@@ -66,4 +66,15 @@ def published_for(record: Record) -> tuple[tuple[PublishedNumber, ...], list[str
     """Return the published numbers for a record of a recipe, and the settings in which the record differs from it."""
     recipe, changed = parse_label(str(record["preset"]))
     key = record["protocol"], record["teacher"], record["backbone"], record["method"]
-    return published_numbers(recipe).get(key, ()), changed
+    known = published_numbers(recipe)
+    numbers = dict.fromkeys(number for each in _published_as(key, known) for number in known[each])
+    return tuple(numbers), changed
+
+
+def _published_as(key: NumberKey, numbers: Mapping[NumberKey, object]) -> list[NumberKey]:
+    """Return the published numbers that a measurement is compared with: of every teacher if it has none."""
+    protocol, teacher, student, method = key
+    return [
+        each for each in numbers if each[::2] == (protocol, student) and each[3] == method
+        and teacher in (NO_TEACHER, each[1])
+    ]  # fmt: skip

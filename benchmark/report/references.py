@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmark.errors import InputError
 from benchmark.records.schema import Record
 from benchmark.report.aggregation import MethodResult
 from benchmark.statistics import Interval, seed_interval
@@ -44,7 +45,8 @@ def reference_intervals(results: Iterable[MethodResult]) -> dict[str, Interval]:
 
 def setting_facts(results: Iterable[MethodResult]) -> list[str]:
     """Return the facts that the heading of a group's table states, see ``record_facts``."""
-    return next((record_facts(record) for _, record in _records(results)), [])
+    facts = [record_facts(record) for _, record in _records(results)]
+    return max(facts, key=len, default=[])  # the first of the longest: a run without a teacher states fewer
 
 
 def record_facts(record: Record) -> list[str]:
@@ -71,6 +73,32 @@ def reference_values(record: Record) -> dict[str, float]:
     values = {name: float(score["value"]) for name, score in record.get("references", {}).items()}
     classes = _classes(record.get("facts", {})) or _ways(record)
     return {**values, "chance": values.get("chance", 1 / classes)} if classes else values
+
+
+def judged_by(records: Iterable[Record], metric: str | None) -> list[Record]:
+    """Return records whose value is another measure of their runs, without the arrays, which belong to the accuracy.
+
+    Args:
+        records: Records; those that lack the measure are left out, failed ones are kept.
+        metric: Name of the measure; None keeps the records as they are.
+
+    Raises:
+        InputError: No finished run has it; the message names those that there are.
+    """
+    found = list(records)
+    done = [record for record in found if record["status"] == "done"]
+    known = dict.fromkeys(name for record in done for name in (record["metric"], *record["references"]))
+    if metric is not None and done and metric not in known:
+        raise InputError(f"no run here has the measure {metric!r}; there are {', '.join(known)}")
+    if metric is None:
+        return found
+    chosen = [record for record in found if record["status"] != "done" or record["metric"] == metric]
+    return chosen + [
+        {name: value for name, value in record.items() if not name.startswith("arrays")}
+        | {"metric": metric, **record["references"][metric]}
+        for record in done
+        if record["metric"] != metric and metric in record["references"]
+    ]
 
 
 def _records(results: Iterable[MethodResult]) -> list[tuple[int, Record]]:

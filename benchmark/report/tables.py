@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.records.run_label import networks
 from benchmark.records.schema import Record
 from benchmark.report.aggregation import ComparisonGroup, format_seeds, group_by_conditions, group_by_method
 from benchmark.report.references import reference_intervals, setting_facts
@@ -261,7 +262,7 @@ def _table(key: Sequence[str], groups: Sequence[ComparisonGroup]) -> Table:
         rows = np.array([[of_group[label] for label in ranked] for of_group in means])
         ranks = dict(zip(ranked, average_ranks(rows).tolist(), strict=True))
     order = sorted(ranked, key=lambda label: (ranks[label], label)) + sorted({*labels} - {*ranked})
-    title = f"{family} on {dataset}, {preset}, {backbone} from {teacher}"
+    title = f"{family} on {dataset}, {preset}, {networks(backbone, teacher)}"
     shared = {group.conditions.protocol: group.shared_seeds for group in groups if group.note}
     references: dict[str, dict[str, Interval]] = {}
     for group in groups:

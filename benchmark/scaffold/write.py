@@ -31,7 +31,9 @@ def write_method(name: str, folder: Path) -> Path:
         InputError: The name is invalid or taken, or the folder is not empty or cannot be written to.
     """
     module = name.replace("-", "_")
-    if not re.fullmatch("[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(module):
+    if keyword.iskeyword(module):
+        raise InputError(f"{name!r} is a word of Python, not a name for a method; choose another, as {name}-method")
+    if not re.fullmatch("[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise InputError(f"{name!r} is not a name for a method: use small letters, digits and hyphens, as my-method")
     if name in METHODS:
         raise InputError(f"there is a method {name!r} already; choose another name")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmark.backbones import BACKBONES
 from benchmark.data import ImageSet
@@ -16,6 +15,7 @@ from benchmark.experiment.planning import Plan, make_plan
 from benchmark.experiment.request import Request
 from benchmark.hashing import content_key
 from benchmark.methods import METHODS
+from benchmark.spec import RunSpec
 from benchmark.sweep.grid import GridBlock, Resources
 from benchmark.system.progress import Progress
 from protocols import PROTOCOLS
@@ -35,6 +35,8 @@ class Job:
     """The run label, as the record has it."""
     teacher: str
     """Identifies the teacher: jobs with equal values share one trained teacher."""
+    reads_teacher: bool
+    """Whether the teacher is part of the run's key."""
     resources: Resources
     plug_ins: frozenset[str] = frozenset()
     """The installed packages whose plug-ins the job uses."""
@@ -86,11 +88,15 @@ def plan_jobs(blocks: Iterable[GridBlock], data_root: Path, progress: Progress) 
             except DoesNotApply as error:
                 skipped.append(SkippedJob(request, len(block.seeds), str(error)))
                 continue
+            except InputError as error:
+                raise InputError(f"{request.protocol} {request.dataset} {request.method}: {error}") from None
             plug_ins = _plug_ins(plan)
             for seed in block.seeds:
                 spec = plan.spec(seed)
-                teacher = _teacher_key(plan, spec.config(), first_tasks)
-                job = Job(request, seed, spec.key, spec.dataset, spec.preset, teacher, block.slurm, plug_ins)
+                job = Job(
+                    request, seed, spec.key, spec.dataset, spec.preset, _teacher_key(plan, spec, first_tasks),
+                    spec.reads_teacher, block.slurm, plug_ins,
+                )  # fmt: skip
                 jobs.setdefault(spec.key, job)
     if not jobs:
         raise InputError(f"nothing of it applies: {skipped[0].reason}")
@@ -107,18 +113,19 @@ def _plug_ins(plan: Plan) -> frozenset[str]:
     return frozenset(package for package in packages if package is not None)
 
 
-def _teacher_key(plan: Plan, config: Mapping[str, Any], first_tasks: dict[str, str]) -> str:
+def _teacher_key(plan: Plan, spec: RunSpec, first_tasks: dict[str, str]) -> str:
     """Identify the teacher of a run by its settings and the task that it is trained on.
 
     Args:
         plan: the plan of the run.
-        config: the run's config.
+        spec: the run.
         first_tasks: a cache, shared by all calls: the key of the first task by protocol and data set.
     """
+    config = spec.config()
     task = content_key([config["protocol"], config["dataset"]])
     if task not in first_tasks:
         first_tasks[task] = plan.protocol.tasks(plan.data)[0].key
-    return content_key([config["teacher"], first_tasks[task]])
+    return content_key([spec.teacher_config()["teacher"], first_tasks[task]])
 
 
 def _teachers_first(jobs: Sequence[Job]) -> list[Job]:

@@ -73,7 +73,9 @@ class Factory:
             name, settings, labels, student, teacher, seed, channels=data.images.shape[3], size=self.input_size(data)
         )
 
-    def run_method(self, labels: LabelSpaces, student: Network, teacher: Network, data: ImageSet, seed: int) -> Method:
+    def run_method(
+        self, labels: LabelSpaces, student: Network, teacher: Network | None, data: ImageSet, seed: int
+    ) -> Method:
         """Build the method of the run."""
         return self.method(self.spec.method, self.spec.method_settings, labels, student, teacher, data, seed)
 

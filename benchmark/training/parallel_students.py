@@ -22,14 +22,14 @@ from benchmark.training.initialisation import start_from
 from benchmark.training.parallel_loop import fit_parallel, predict_parallel
 from benchmark.training.teacher import get_teacher
 from benchmark.training.term_log import TrainingResult
-from benchmark.training.trained_network import TrainedNetwork
+from benchmark.training.trained_network import TrainedNetwork, required
 
 
 def train_students(
     factory: Factory,
     episodes: Episodes,
     base: Task,
-    teacher: TrainedNetwork,
+    teacher: TrainedNetwork | None,
     crops: int,
     max_pixels: int = 1 << 26,
 ) -> tuple[TrainedNetwork, Tensor]:
@@ -41,7 +41,7 @@ def train_students(
         factory: Settings of the run.
         episodes: T tasks of novel classes.
         base: Task of the teacher.
-        teacher: Teacher of all students.
+        teacher: Teacher of all students; None if the run does not read it.
         crops: Crops of each support image, the same for all tasks; the first one is the image itself.
         max_pixels: Numbers of pixels of a group of students.
 
@@ -53,11 +53,14 @@ def train_students(
     needs, start = entry.needs, entry.starts(spec.student.start)
     start_network = None
     if start == "teacher":
-        start_network = teacher if needs.trains == "nothing" else get_teacher(factory, base, spec.student.backbone)
+        is_frozen = needs.trains == "nothing"
+        start_network = required(teacher) if is_frozen else get_teacher(factory, base, spec.student.backbone)
     clock = factory.teachers.output_cache.clock
     started = clock.now()
-    is_teacher = start_network is teacher
-    normalisation = teacher.normalisation if is_teacher else factory.normalisation(data, base.train)
+    if start_network is not None and start_network is teacher:
+        normalisation = start_network.normalisation
+    else:
+        normalisation = factory.normalisation(data, base.train)
     support = SupportSet.build(
         factory, episodes, data, teacher, normalisation, needs, crops if needs.trains != "nothing" else 1
     )
@@ -105,7 +108,7 @@ class SupportSet:
 
     @classmethod
     def build(
-        cls, factory: Factory, episodes: Episodes, data: ImageSet, teacher: TrainedNetwork,
+        cls, factory: Factory, episodes: Episodes, data: ImageSet, teacher: TrainedNetwork | None,
         normalisation: Normalisation, needs: Needs, crops: int,
     ) -> SupportSet:  # fmt: skip
         """Cut the crops and compute the teacher's outputs, once for all tasks."""
@@ -120,11 +123,12 @@ class SupportSet:
         sampled = [Crops.plain(len(pool)), *(loader.sample_padded_crops(len(pool), generator) for _ in range(1, crops))]
         every = torch.arange(len(pool), device=device)
         pixels = torch.stack([loader.crop(every, crop) for crop in sampled], 1)
-        outputs = None
+        outputs = embeddings = None
         if needs.teacher:
-            frozen = factory.frozen_teacher(teacher, data, normalisation)
+            frozen = factory.frozen_teacher(required(teacher), data, normalisation)
             outputs = frozen.outputs_of_crops(pool, sampled, pixels)
-        embeddings = factory.embed(teacher, data, pool).clone() if needs.train_embeddings else None
+        if needs.train_embeddings:
+            embeddings = factory.embed(required(teacher), data, pool).clone()
         labels = torch.arange(ways, device=device).repeat_interleave(shots)
         return cls(indices, positions.reshape(indices.shape), crops, labels, pixels, outputs, embeddings)
 
@@ -149,7 +153,7 @@ class SupportSet:
 
 
 def _build_students(
-    factory: Factory, group: Sequence[int], episodes: Episodes, base: Task, teacher: TrainedNetwork,
+    factory: Factory, group: Sequence[int], episodes: Episodes, base: Task, teacher: TrainedNetwork | None,
     start_network: TrainedNetwork | None, support: SupportSet,
 ) -> tuple[list[Network], list[Method]]:  # fmt: skip
     """Build students and methods of the tasks of a group."""
@@ -158,9 +162,9 @@ def _build_students(
     for t in group:
         task = Task(base.data, tuple(episodes.classes[t].tolist()), support.indices[t], episodes.query[t].ravel())
         network = factory.network(spec.student.backbone, task, derive_seed(spec.seed, "student", t))
-        labels = LabelSpaces(task.classes, base.classes)
+        labels = LabelSpaces(task.classes, base.classes if teacher else ())
         seed = derive_seed(spec.seed, "task", t)
-        method = factory.run_method(labels, network, teacher.network, base.data, seed)
+        method = factory.run_method(labels, network, teacher.network if teacher else None, base.data, seed)
         if start_network is not None:
             start_from(start_network.network, network, labels)
         method.prepare(network, *support.prepared(t, augmented=method.augments_train_embeddings))

@@ -20,13 +20,13 @@ from benchmark.training.external_loop import fit_experiences
 from benchmark.training.factory import Factory
 from benchmark.training.initialisation import align_head, start_from, with_balance
 from benchmark.training.term_log import TrainingResult
-from benchmark.training.trained_network import TrainedNetwork
+from benchmark.training.trained_network import TrainedNetwork, required
 
 
 def train_student(
     factory: Factory,
     task: Task,
-    teacher: TrainedNetwork,
+    teacher: TrainedNetwork | None,
     rebalance: Rebalance = "none",
     episode: tuple[int, int] | None = None,
 ) -> TrainedNetwork:
@@ -37,33 +37,33 @@ def train_student(
     Args:
         factory: Settings of the run.
         task: Task of the student.
-        teacher: Teacher; its classes are the old ones.
+        teacher: Teacher, whose classes are the old ones; None if the run does not read it.
         rebalance: How old and new classes are balanced.
         episode: Ways and shots of the episodes of the evaluation, for methods that learn from episodes.
     """
     spec = factory.spec
     network = factory.network(spec.student.backbone, task, derive_seed(spec.seed, "student"))
-    labels = LabelSpaces(task.classes, teacher.classes)
-    method = factory.run_method(labels, network, teacher.network, task.data, spec.seed)
+    labels = LabelSpaces(task.classes, teacher.classes if teacher else ())
+    method = factory.run_method(labels, network, teacher.network if teacher else None, task.data, spec.seed)
     if isinstance(method, EpisodicMethod) and episode is not None:
         return _train_episodic(factory, network, method, task, *episode)
     needs = method.needs
     normalisation = factory.normalisation(task.data, task.train)
     start = method.starts(spec.student.start)
     if start == "teacher":
-        normalisation = teacher.normalisation
-        start_from(teacher.network, network, labels)
+        normalisation = required(teacher).normalisation
+        start_from(required(teacher).network, network, labels)
     network.backbone.requires_grad_(needs.trains == "all")
     clock = factory.teachers.output_cache.clock
     started = clock.now()
     embeddings = None
     if method.reads_train_embeddings:
-        embeddings = factory.train_embeddings(teacher, task, augmented=method.augments_train_embeddings)
+        embeddings = factory.train_embeddings(required(teacher), task, augmented=method.augments_train_embeddings)
     method.prepare(network, torch.from_numpy(task.labels(task.train)).to(factory.device.torch), embeddings)
     title, result = f"{spec.method} seed {spec.seed}", TrainingResult()
     if isinstance(method, ExperienceMethod):
         result = fit_experiences(
-            network, method, task, teacher.task, spec.training, normalisation, rebalance,
+            network, method, task, required(teacher).task, spec.training, normalisation, rebalance,
             seed=spec.seed, device=factory.device, progress=factory.progress, title=title,
         )  # fmt: skip
     elif needs.trains != "nothing":
@@ -74,7 +74,7 @@ def train_student(
             reset_heads=start == "fresh" or needs.trains != "all",
         )  # fmt: skip
     if rebalance == "align":
-        align_head(network, [c in teacher.task.classes for c in task.classes])
+        align_head(network, [c in required(teacher).task.classes for c in task.classes])
     network.eval()
     seconds = clock.now() - started
     network.requires_grad_(False)

@@ -36,3 +36,9 @@ class TrainedNetwork:
     def classes(self) -> tuple[int, ...]:
         """Classes of the data set that the outputs stand for; none if the teacher is pretrained."""
         return () if self.embedding_cache is not None else self.task.classes
+
+
+def required(teacher: TrainedNetwork | None) -> TrainedNetwork:
+    """Return the teacher of a run that reads one."""
+    assert teacher is not None, "the run reads a teacher and has none"
+    return teacher

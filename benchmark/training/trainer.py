@@ -52,14 +52,17 @@ class Trainer:
     def train_student(
         self, task: Task, teacher: TrainedNetwork, rebalance: Rebalance = "none", episode: tuple[int, int] | None = None
     ) -> TrainedNetwork:
-        """Train a student of ``task`` with a teacher; see ``student.train_student``."""
-        return train_student(self._factory, task, teacher, rebalance, episode)
+        """Train a student of ``task`` with a teacher, if the run reads it; see ``student.train_student``."""
+        return train_student(self._factory, task, self._read(teacher), rebalance, episode)
 
     def train_students(
         self, episodes: Episodes, base: Task, teacher: TrainedNetwork, crops: int
     ) -> tuple[TrainedNetwork, torch.Tensor]:
-        """Train a student for each episode with a teacher; see ``parallel_students.train_students``."""
-        return train_students(self._factory, episodes, base, teacher, crops)
+        """Train a student for each episode with a teacher, if the run reads it; see ``parallel_students``."""
+        return train_students(self._factory, episodes, base, self._read(teacher), crops)
+
+    def _read(self, teacher: TrainedNetwork) -> TrainedNetwork | None:
+        return teacher if self._factory.spec.reads_teacher else None
 
     def evaluate_episodes(self, trained: TrainedNetwork, episodes: Episodes) -> IntArray:
         """Count the correct queries of each of E episodes, for a student whose method has its own head."""

@@ -269,7 +269,7 @@ def test_method_learns_and_is_evaluated_on_the_episodes_of_every_method(
     assert found.score.value > 0.4
     episodes = plan.protocol.episodes(plan.data, 0)  # type: ignore[attr-defined]
     assert found.facts["episodes_hash"] == episodes.hash
-    assert found.arrays["disjoint_correct_student"].shape == found.arrays["disjoint_correct_teacher"].shape
+    assert found.arrays["disjoint_correct_student"].shape == found.arrays["disjoint_correct_pixels"].shape
     assert found.student.episodic_method is not None
     assert found.references["common_head"].value > 0.3
     assert found.arrays["correct_common_head"].shape == found.arrays["correct_student"].shape

@@ -25,7 +25,7 @@ from tests.data import layouts
 
 
 def test_taskset_holds_the_protocols_episodes(tmp_path: Path) -> None:
-    tasks = as_taskset("fewshot-5way2shot", "tiny", seed=3, root=tmp_path, episodes=20, queries=4)
+    tasks = as_taskset("fewshot-5way2shot", "tiny", seed=3, data=tmp_path, episodes=20, queries=4)
     assert isinstance(tasks, load_learn2learn().data.Taskset)
     overrides = ("protocol.episodes=20", "protocol.queries=4")
     plan = make_plan(Request("fewshot-5way2shot", "ce", "tiny", overrides=overrides), tmp_path)
@@ -56,7 +56,7 @@ def test_taskset_images_are_in_learn2learns_order(tmp_path: Path, tiny: ImageSet
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_taskset_classes_are_those_of_the_split(tmp_path: Path, split: Any) -> None:
-    tasks = as_taskset("fewshot-5way1shot", "tiny", split=split, root=tmp_path, episodes=60, queries=3)
+    tasks = as_taskset("fewshot-5way1shot", "tiny", split=split, data=tmp_path, episodes=60, queries=3)
     data = data_set("tiny")(tmp_path)
     seen = {index for number in range(60) for index in (d.index for d in tasks.description(number))}
     assert set(data.labels[list(seen)]) == set(data.splits[split])
@@ -96,9 +96,9 @@ def test_taskset_statistics_agree_with_learn2learns_sampler(tiny: ImageSet) -> N
 
 def test_taskset_refuses_protocols_without_episodes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="distill-same has no episodes"):
-        as_taskset("distill-same", "tiny", root=tmp_path)
+        as_taskset("distill-same", "tiny", data=tmp_path)
     with pytest.raises(InputError, match=r"no setting protocol\.episode"):
-        as_taskset("fewshot-5way1shot", "tiny", root=tmp_path, episode=3)
+        as_taskset("fewshot-5way1shot", "tiny", data=tmp_path, episode=3)
 
 
 class Pictures:

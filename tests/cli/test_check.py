@@ -81,7 +81,7 @@ def test_check_of_ambiguous_name_needs_kind(call: Call) -> None:
         ("My-Method", "is not a name for a method"),
         ("my_method", "is not a name for a method"),
         ("../x", "is not a name for a method"),
-        ("class", "is not a name for a method"),
+        ("class", "is a word of Python"),
         ("refilled", "there is a method 'refilled' already"),
         ("json", "there is a Python module json already"),
     ],

@@ -78,7 +78,15 @@ def test_cub_is_imported_and_run(call: Call, cub: Path) -> None:
 def test_official_test_images_are_evaluated(call: Call, cub: Path, protocol: str, facts: dict[str, int]) -> None:
     """Without validation images, 2 images of each of the 200 classes train and 1 is evaluated."""
     assert call("data", "import", "cub", "--from", str(cub.parent), "--set", "size=16").returncode == 0
-    words = ["run", "--protocol", protocol, "--method", "ce" if "distill" in protocol else "replay", "--dataset", "cub"]
+    words = [
+        "run",
+        "--protocol",
+        protocol,
+        "--method",
+        "rkd" if "distill" in protocol else "replay",
+        "--dataset",
+        "cub",
+    ]
     alike = ["--set", "teacher.backbone=conv4-16", "--set", "student.backbone=conv4-16"]
     ran = call(*words, *SMOKE, *alike, "--set", "protocol.val=0", "--json")
     assert ran.returncode == 0, ran.stderr
@@ -115,11 +123,7 @@ def test_name_that_is_listed_and_printed_serves_from_anywhere(call: Call, tmp_pa
     layouts.write_folder(tmp_path / "some where/photos")
     (tmp_path / "elsewhere").mkdir()
     assert call("data", "show", "folder:some where/photos").returncode == 0
-    refused = call("data", "import", "folder:some where/photos", "--set", "size=32")
-    printed = re.search(r"first: python -m benchmark (data remove .*)", refused.stderr)
-    assert printed is not None
-    address = f"folder:{tmp_path / 'some where/photos'}"
-    assert shlex.split(printed[1]) == ["data", "remove", address]
+    assert str(tmp_path / "some where/photos") in call("data", "list").stdout
     (tmp_path / "some where").rename(tmp_path / "there")
     moved = f"folder:{tmp_path / 'there/photos'}"
     assert [call("data", word, moved).returncode for word in ("show", "verify")] == [0, 0]
@@ -282,17 +286,26 @@ def test_own_images_are_found_by_their_fingerprint(call: Call, tmp_path: Path, m
     assert "is not the data set that" in other.stderr
 
 
-def test_remedy_of_another_size_works_as_printed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_images_are_imported_again_at_another_size(call: Call, tmp_path: Path) -> None:
     layouts.write_folder(tmp_path / "my photos")
     assert call("data", "show", "folder:my photos").returncode == 0
-    refused = call("data", "import", "folder:my photos", "--set", "size=32")
+    again = call("data", "import", "folder:my photos", "--set", "size=32")
+    assert again.returncode == 0, again.stderr
+    assert "its import with size=84, resize=squash is replaced" in again.stderr
+    assert "folder:my photos+" in call("data", "list").stdout
+    assert "+size=32" in call("data", "list").stdout
+    assert len(list((tmp_path / "data/sets").glob("[!.]*"))) == 1
+
+
+def test_remedy_of_another_size_works_as_printed(call: Call, cub: Path) -> None:
+    words = ["data", "import", "cub", "--from", str(cub.parent), "--set"]
+    assert call(*words, "size=16").returncode == 0
+    refused = call(*words, "size=20")
     assert refused.returncode == 2
     remedy = re.search(r"first: python -m benchmark (data remove .*)", refused.stderr)
     assert remedy is not None
-    monkeypatch.chdir("/")
-    removed = call(*shlex.split(remedy[1]))
-    assert removed.returncode == 0, removed.stderr
-    assert call("data", "import", f"folder:{tmp_path / 'my photos'}", "--set", "size=32").returncode == 0
+    assert call(*shlex.split(remedy[1])).returncode == 0
+    assert call(*words, "size=20").returncode == 0
 
 
 def test_damaged_pixels_are_not_trained_on(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

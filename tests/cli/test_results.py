@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmark.hashing import content_key
@@ -188,3 +189,32 @@ def test_verify_repeats_a_run(call: Call, tmp_path: Path) -> None:
     done = call("verify", path.stem.rpartition(".")[2])
     assert done.returncode == 1
     assert "value" in done.stdout
+
+
+def test_another_measure_of_the_runs_can_be_ranked_and_compared(call: Call, tmp_path: Path) -> None:
+    """wa keeps more of the old classes, replay is ahead in accuracy; kd under another protocol has no such measure."""
+    store = Store(tmp_path / "results/runs")
+    store.check_writable()
+    for method, value, old in (("replay", 0.6, 0.3), ("wa", 0.5, 0.4)):
+        for seed in range(3):
+            references = {"old": {"value": old + seed / 100 * (method == "wa"), "intervals": {}}}
+            record = make_record("incremental-1step-5exemplars", method, seed, value, references=references)
+            store.save(record, {"predicted_student": np.zeros(3, np.int32), "labels": np.zeros(3, np.int32)})
+    store.save(make_record("distill-same", "kd", 0, 0.9), {})
+    lines = call("leaderboard", "--metric", "old").stdout.splitlines()
+    assert [line.split()[:3] for line in lines if line.split()[:1] in (["1"], ["2"])] == [
+        ["1", "wa", "41.00"], ["2", "replay", "30.00"]
+    ]  # fmt: skip
+    assert "old %" in lines[1]
+    assert not any("distill-same" in line for line in lines)
+    verdict = call("compare", "wa", "replay", "--metric", "old", "--details").stdout
+    assert "wa is better than replay by 11.0 points" in verdict
+    assert "replay is better than wa" not in verdict
+    wrong = call("leaderboard", "--metric", "older")
+    assert (wrong.returncode, "there are accuracy, chance, old" in wrong.stderr) == (2, True)
+
+
+def test_show_method_prints_the_tuned_settings(call: Call) -> None:
+    text = call("show", "method", "refilled").stdout
+    assert any(line.startswith("distill-cross") and "method.tuple_weight=120.0" in line for line in text.splitlines())
+    assert "tuned" not in call("show", "method", "ncm").stdout

@@ -199,8 +199,15 @@ def test_two_sweeps_at_once_never_run_a_job_twice(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "results/runs/.claims").iterdir() if path.stat().st_size]
 
 
+def test_a_wrong_setting_names_the_runs_that_it_is_unknown_to(call: Call) -> None:
+    words = ["sweep", "--protocols", "fewshot-5way1shot,distill-same", "--methods", "kd", "--datasets", "tiny"]
+    done = call(*words, "--set", "protocol.episodes=9", "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: distill-same tiny kd: no setting protocol.episodes; known:")
+
+
 def test_sweep_takes_teacher_and_student(call: Call, tmp_path: Path) -> None:
-    words = ["sweep", "--protocols", "distill-cross", "--methods", "ce", "--datasets", "tiny", *SMOKE, *HERE]
+    words = ["sweep", "--protocols", "distill-cross", "--methods", "rkd", "--datasets", "tiny", *SMOKE, *HERE]
     assert call(*words, "--teacher", "conv4-32", "--student", "conv4-8").returncode == 0
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "results/runs").glob("*.json"))
     assert (record["teacher"], record["backbone"]) == ("conv4-32", "conv4-8")
@@ -225,7 +232,7 @@ def test_dry_run_writes_nothing(call: Call, tmp_path: Path, words: list[str]) ->
 def test_dry_run_on_slurm_prints_the_scripts(call: Call, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     grid.write_text(
-        "- {protocols: distill-same, methods: ce, datasets: tiny, seeds: 0-2, slurm: {time: 90, account: me}}\n"
+        "- {protocols: distill-same, methods: kd, datasets: tiny, seeds: 0-2, slurm: {time: 90, account: me}}\n"
         "- {protocols: distill-same, methods: rkd, datasets: tiny}\n"
     )
     words = ["--slurm-partition", "gpu", "--slurm-memory", "8", "--slurm-cpus", "4", "-j", "2"]

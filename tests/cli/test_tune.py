@@ -71,3 +71,9 @@ def test_tune_prints_the_command_that_uses_its_choice_and_leaves_the_package_alo
         again = call(*words, *steps, "--json", "--mode", "only-cache")
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)[0]["key"] == record["key"]
+
+
+def test_tune_takes_one_folder_of_results(call: Call) -> None:
+    words = ["tune", "--protocol", "distill-same", "--method", "ce", "--datasets", "tiny", "--dry-run"]
+    done = call(*words, "--results", "a", "--results", "b")
+    assert (done.returncode, "--results is given 2 times" in done.stderr) == (2, True)

@@ -25,7 +25,7 @@ PAGE = Path(__file__).parents[2] / "docs/arrays.md"
 def test_page_names_the_arrays(protocol: str, settings: dict[str, int], tmp_path: Path) -> None:
     places = {"results": tmp_path / "runs", "data": tmp_path / "data", "progress": False}
     settings = {**settings, "training.batch_size": 8}
-    (record,) = run(protocol, "ce", dataset="tiny", limit_steps=2, settings=settings, **places)
+    (record,) = run(protocol, "rkd", dataset="tiny", limit_steps=2, settings=settings, **places)
     stored = set(Store(tmp_path / "runs").arrays(record))
     family = protocol.partition("-")[0]
     (section,) = (part for part in PAGE.read_text().split("\n## ") if family in part.split("\n")[0].split(", "))

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.data import ImageSet
 from benchmark.experiment import planning
-from benchmark.experiment.labels import label_of, reads_teacher
+from benchmark.experiment.labels import label_of
 from benchmark.experiment.planning import make_plan
 from benchmark.experiment.request import Request
 
@@ -55,14 +55,14 @@ def test_label_of_an_unknown_method_is_kept(tiny: ImageSet, monkeypatch: pytest.
     assert label_of({"preset": "quick"}) == "quick"
 
 
-def test_teacher_is_read_by_method_start_or_protocol() -> None:
-    def reads(protocol: str, method: str, start: str = "fresh") -> bool:
-        return reads_teacher({"protocol": protocol, "method": method, "config": {"student": {"start": start}}})
-
-    assert not reads("distill-same", "ce")
-    assert not reads("fewshot-5way1shot", "maml")
-    assert not reads("middleshot-5way1shot", "ce")
-    for method in ("kd", "rkd", "crd", "refilled", "finetune", "ncm", "linear-probe", "of-a-plug-in"):
-        assert reads("distill-same", method)
-    assert reads("incremental-1step-5exemplars", "ce")  # the teacher chooses the exemplars
-    assert reads_teacher({"protocol": "distill-same", "method": "ce"})
+def test_label_of_a_run_without_a_teacher_names_no_setting_of_one(
+    tiny: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "data_set", lambda name: lambda root: tiny)
+    settings = "teacher.steps=7", "training.steps=5"
+    plan = make_plan(Request("distill-same", "ce", "tiny", overrides=settings), None)  # type: ignore[arg-type]
+    record = {
+        "config": json.loads(json.dumps(plan.spec(3).config())), "protocol": "distill-same", "method": "ce",
+        "dataset": "tiny", "preset": plan.label, "seed": 3, "environment": {"precision": "float32"},
+    }  # fmt: skip
+    assert plan.label == label_of(record) == "quick+training.steps=5"

@@ -59,9 +59,9 @@ def test_make_plan_refuses_wrong_requests(tmp_path: Path, request_: Request, mes
 
 
 def test_teacher_seed_run_follows_the_seed_of_the_run(tmp_path: Path) -> None:
-    by_run = make_plan(Request("fewshot-5way1shot", "ce", "tiny", overrides=("teacher.seed=run",)), tmp_path)
-    named = make_plan(Request("fewshot-5way1shot", "ce", "tiny", overrides=("teacher.seed=3",)), tmp_path)
-    plain = make_plan(Request("fewshot-5way1shot", "ce", "tiny"), tmp_path)
+    by_run = make_plan(Request("fewshot-5way1shot", "kd", "tiny", overrides=("teacher.seed=run",)), tmp_path)
+    named = make_plan(Request("fewshot-5way1shot", "kd", "tiny", overrides=("teacher.seed=3",)), tmp_path)
+    plain = make_plan(Request("fewshot-5way1shot", "kd", "tiny"), tmp_path)
     assert {by_run.spec(seed).preset for seed in range(3)} == {"quick+teacher.seed=run"}
     assert [by_run.spec(seed).teacher.seed for seed in range(3)] == [0, 1, 2]
     assert by_run.spec(3).key == named.spec(3).key, "it is the same run under two labels"
@@ -125,3 +125,26 @@ def test_preset_is_a_file_of_tuned_settings_or_the_folder_of_such_files(tmp_path
     file.write_text('["rkd"]\nmethod.angel = 7.0\n')
     with pytest.raises(InputError, match="angle"):
         spec("distill-overlap40", file)
+
+
+@pytest.mark.parametrize("protocol", ["distill-same", "distill-overlap50", "fewshot-5way1shot", "middleshot-5way1shot"])
+def test_a_run_that_reads_no_teacher_is_the_same_whatever_teacher_is_named(tmp_path: Path, protocol: str) -> None:
+    def keys(method: str, *more: str) -> set[str]:
+        teachers = [(), ("teacher.backbone=conv4-32",), ("teacher.seed=run",), ("teacher.steps=7", "teacher.loss=bce")]
+        requests = [Request(protocol, method, "tiny", overrides=(*teacher, *more)) for teacher in teachers]
+        plans = [make_plan(request, tmp_path) for request in requests]
+        assert {plan.reads_teacher for plan in plans} == {"teacher" in plan.spec(1).config() for plan in plans}
+        return {plan.spec(1).key for plan in plans}
+
+    assert len(keys("ce")) == 1
+    assert len(keys("refilled")) == 4
+    same = ("student.backbone=conv4-32", "teacher.backbone=conv4-32")
+    if protocol == "fewshot-5way1shot":
+        assert len(keys("maml")) == 1
+        request = Request(protocol, "finetune", "tiny", overrides=same)
+        assert make_plan(request, tmp_path).reads_teacher, "the student starts from it"
+
+
+def test_every_method_has_a_teacher_where_the_protocol_reads_one(tmp_path: Path) -> None:
+    plan = make_plan(Request("incremental-1step-5exemplars", "ce", "tiny"), tmp_path)
+    assert plan.spec(0).config()["teacher"]["backbone"] == "conv4-32", "it chooses the exemplars"

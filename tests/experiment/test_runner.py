@@ -20,7 +20,8 @@ from benchmark.experiment.runner import RunContext, run, run_seed
 from benchmark.experiment.verification import determined
 from benchmark.methods import METHODS, Method
 from benchmark.methods.source import source_sha256
-from benchmark.records.schema import Record
+from benchmark.records.folders import merge
+from benchmark.records.schema import Record, apart
 from benchmark.records.store import Store
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
@@ -55,6 +56,9 @@ def test_run_leaves_a_record_of_each_kind_of_method(tmp_path: Path, method: str)
     if needs.trains != "all":
         assert record["backbone"] == record["teacher"]
         assert record["value"] == record["references"]["teacher"]["value"]
+    is_alone = method in ("ce", "maml")
+    assert (record["teacher"] == "none") == is_alone == ("teacher" not in record["config"])
+    assert record.get("beside", {}).get("teacher", {}).get("backbone") == ("conv4-64" if is_alone else None)
     assert record["teacher_facts"]["accuracy"] is not None
     own_head = {"common_head"} if needs.learns == "episodes" else set()
     assert set(record["references"]) == {"teacher", "pixels"} | own_head
@@ -121,11 +125,11 @@ def test_runs_of_methods_share_teacher_and_budget(tmp_path: Path) -> None:
 
 def test_run_takes_the_teacher_of_its_own_seed_setting(tmp_path: Path) -> None:
     keys = {
-        seed: go(tmp_path, make(tmp_path, "ce", f"teacher.seed={seed}"), [5])[0]["teacher_facts"]["key"]
+        seed: go(tmp_path, make(tmp_path, "kd", f"teacher.seed={seed}"), [5])[0]["teacher_facts"]["key"]
         for seed in (0, 1)
     }
     assert keys[0] != keys[1]
-    assert go(tmp_path, make(tmp_path), [6])[0]["teacher_facts"]["key"] == keys[0]
+    assert go(tmp_path, make(tmp_path, "kd"), [6])[0]["teacher_facts"]["key"] == keys[0]
 
 
 def test_run_refuses_published_statistics_on_grey_images(tmp_path: Path) -> None:
@@ -239,3 +243,17 @@ def test_run_that_ends_the_process_is_a_failure(tmp_path: Path) -> None:
     with METHODS.override("ends", Ends):
         (record,) = go(tmp_path, make(tmp_path, "ends"), [0])
     assert (record["status"], record["error"]) == ("failed", "SystemExit: 3")
+
+
+def test_a_teacher_beside_a_run_is_no_part_of_its_result(tmp_path: Path) -> None:
+    """The record under one teacher stands for the other, whose references alone would differ."""
+    first, other = (make(tmp_path, "ce", f"teacher.backbone={name}") for name in ("conv4-16", "conv4-32"))
+    assert first.spec(0).key == other.spec(0).key
+    (record,) = go(tmp_path, first, [0])
+    assert go(tmp_path, other, [0])[0] == record
+    (again,) = go(tmp_path, other, [0], results="other")
+    assert determined(apart(again)) == determined(apart(record))
+    assert again["references"]["teacher"] != record["references"]["teacher"]
+    assert again["beside"]["teacher"]["backbone"] == "conv4-32"
+    merged = merge([tmp_path / "other"], tmp_path / "runs")
+    assert (merged.copied, merged.present, merged.problems) == (0, 1, [])

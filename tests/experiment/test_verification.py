@@ -137,5 +137,6 @@ def test_plan_from_record_keeps_the_key_of_every_method(
     record = {
         "key": spec.key, "config": json.loads(json.dumps(spec.config())), "protocol": protocol, "method": method,
         "dataset": "tiny", "preset": spec.preset, "seed": 3,
+        **({} if spec.reads_teacher else {"beside": json.loads(json.dumps(spec.teacher_config()))}),
     }  # fmt: skip
     assert plan_from_record(record, tmp_path).spec(3).key == spec.key

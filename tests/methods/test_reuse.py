@@ -73,7 +73,7 @@ def test_finetuned_student_starts_from_the_teacher_by_class_identity(
 
 
 def test_finetune_changes_the_student_only(tmp_path: Path, tasks: tuple[Task, Task]) -> None:
-    teacher, _ = make(tmp_path, "ce", *tasks)
+    teacher, _ = make(tmp_path, "rkd", *tasks)
     before = {key: value.clone() for key, value in teacher.network.state_dict().items()}
     again, student = make(tmp_path, "finetune", *tasks)
     assert not same(student.network, again.network)

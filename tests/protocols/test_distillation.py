@@ -151,7 +151,7 @@ def test_seeds_draw_the_students_images_and_nothing_else(tmp_path: Path) -> None
 
 def test_run_evaluates_student_teacher_and_chance(tmp_path: Path) -> None:
     learns = ("training.steps=60", "teacher.steps=60", "protocol.images_per_class=5")
-    made = smoke_plan(tmp_path, "distill-cross", "ce", *learns)
+    made = smoke_plan(tmp_path, "distill-cross", "rkd", *learns)
     found = run_plan(tmp_path, made)
     labels = found.arrays["labels"]
     assert found.n == len(labels) == len(found.arrays["images"]) == 150
@@ -308,7 +308,7 @@ def test_a_near_perfect_teacher_lets_refilled_beat_cross_entropy_by_far(tmp_path
 
 def test_arrays_hold_projections_of_some_evaluated_images(teachers: Path) -> None:
     """Embeddings of 10 of the 15 classes by both networks, on 16 axes."""
-    made = smoke_plan(teachers, "distill-same", limit_steps=2)
+    made = smoke_plan(teachers, "distill-same", "kd", limit_steps=2)
     found = run_plan(teachers, made)
     rows = found.arrays["projected"]
     kept = found.arrays["labels"][rows]
@@ -322,7 +322,7 @@ def test_arrays_hold_projections_of_some_evaluated_images(teachers: Path) -> Non
 
 
 def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) -> None:
-    made = smoke_plan(teachers, "distill-overlap50", limit_steps=2)
+    made = smoke_plan(teachers, "distill-overlap50", "kd", limit_steps=2)
     found = run_plan(teachers, made)
     weights, known = found.arrays["train_weights"], found.arrays["train_known"]
     assert len(weights) == len(known) == found.facts["training_images"]
@@ -330,7 +330,7 @@ def test_arrays_hold_teacher_weights_if_some_classes_are_shared(teachers: Path) 
     assert weights.max() == 1
     assert weights.min() == pytest.approx(2 / (1 + np.e))
     for name in ("distill-same", "distill-cross"):
-        assert "train_weights" not in run_plan(teachers, smoke_plan(teachers, name, limit_steps=2)).arrays
+        assert "train_weights" not in run_plan(teachers, smoke_plan(teachers, name, "rkd", limit_steps=2)).arrays
 
 
 def test_strongly_unequal_classes_are_told_beside_the_accuracy() -> None:

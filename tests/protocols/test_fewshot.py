@@ -25,7 +25,7 @@ def plan(
 
 
 def test_run_evaluates_student_teacher_and_pixels(tmp_path: Path) -> None:
-    made = plan(tmp_path, overrides=(*LEARNT, "teacher.steps=200"))
+    made = plan(tmp_path, "kd", overrides=(*LEARNT, "teacher.steps=200"))
     found = run_plan(tmp_path, made)
     scores = {"student": found.score, **found.references}
     assert set(scores) == {"student", "teacher", "pixels"}
@@ -52,7 +52,7 @@ def test_shuffled_training_labels_fall_to_the_accuracy_of_pixels(tmp_path: Path)
 
 
 def test_novel_classes_are_never_trained_on(tmp_path: Path) -> None:
-    made = plan(tmp_path, limit_steps=2)
+    made = plan(tmp_path, "kd", limit_steps=2)
     found = run_plan(tmp_path, made)
     for trained in (found.student, found.teacher):
         assert set(trained.task.classes) == set(made.data.splits["train"])

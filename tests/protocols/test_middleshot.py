@@ -15,7 +15,8 @@ from benchmark.experiment.estimation import estimate
 from benchmark.experiment.planning import Plan, transfer_context
 from benchmark.methods import METHODS
 from benchmark.records.store import Store
-from benchmark.training import Trainer
+from benchmark.system.progress import Silent
+from benchmark.training import TeacherStore, Trainer
 from benchmark.training.parallel_students import train_students
 from protocols import PROTOCOLS
 from protocols.base import Result
@@ -94,7 +95,9 @@ def test_group_size_changes_results_by_rounding_only(teachers: Path, monkeypatch
 def test_students_start_from_a_network_of_their_own_backbone(teachers: Path) -> None:
     made = plan(teachers, "finetune", "training.lr=1e-9", "teacher.backbone=conv4-32")
     found = run_plan(teachers, made)
-    origin = make_trainer(teachers, made).get_teacher(found.teacher.task, "conv4-16")
+    spec = made.spec(0)
+    same = dataclasses.replace(spec, teacher=dataclasses.replace(spec.teacher, backbone="conv4-16"))
+    origin = Trainer(same, TeacherStore(teachers / "teachers"), DEVICE, Silent()).get_teacher(found.teacher.task)
     for own, start in zip(
         found.student.network.backbone.parameters(), origin.network.backbone.parameters(), strict=True
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark.hashing import content_key
-from benchmark.records.run_label import parse_label
+from benchmark.records.run_label import NO_TEACHER, parse_label
 from benchmark.records.schema import SCHEMA
 
 
@@ -35,6 +35,8 @@ def make_config(
         setting, _, value = item.partition("=")
         section, _, name = setting.partition(".")
         config[section][name] = seed if (setting, value) == ("teacher.seed", "run") else value
+    if teacher == NO_TEACHER:
+        del config["teacher"]
     return config
 
 
@@ -53,6 +55,8 @@ def make_record(
     names = ("dataset", "preset", "backbone", "teacher", "teacher_seed")
     labels = {name: changes.pop(name) for name in names if name in changes}
     config = changes.pop("config", None) or make_config(protocol, method, seed, **labels)
+    teacher = config.get("teacher", {"backbone": NO_TEACHER})["backbone"]
+    beside = {} if "teacher" in config else {"beside": {"teacher": {"backbone": "conv4-64"}}}
     return {
         "schema": SCHEMA,
         "key": content_key(config),
@@ -63,10 +67,11 @@ def make_record(
         "preset": labels.get("preset", "quick"),
         "method": config["method"]["name"],
         "backbone": config["student"]["backbone"],
-        "teacher": config["teacher"]["backbone"],
+        "teacher": teacher,
         "seed": config["seed"],
         "data": {"name": config["dataset"]["name"]},
         "config": config,
+        **beside,
         "environment": {"cpu": "one", "gpu": None, "device": "cpu", "threads": 1, "precision": "float32"},
         "started": "2026-01-01",
         "metric": "accuracy",
@@ -77,7 +82,7 @@ def make_record(
         "student_facts": {
             "backbone": config["student"]["backbone"], "start": "fresh", "steps": 300, "seconds": 9.0,
         },
-        "teacher_facts": {"backbone": config["teacher"]["backbone"], "seconds": 5.0},
+        "teacher_facts": {"backbone": "conv4-64" if beside else teacher, "seconds": 5.0},
         "facts": {"queries_per_episode": 25},
         "history": [{"stage": "train", "step": 10.0, "ce": 2.5}],
         "seconds": 10.0,

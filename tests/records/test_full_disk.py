@@ -69,7 +69,7 @@ def test_run_resumes_after_a_full_disk_without_training_again(call: Call, small:
 
 def test_run_names_a_full_data_folder(call: Call, small: Path) -> None:
     fill(small)
-    done = call(*RUN, "--method", "ce", "--data", str(small))
+    done = call(*RUN, "--method", "rkd", "--data", str(small))
     assert done.returncode == 2
     assert "No space left on device" in done.stderr.splitlines()[-1]
     assert "--data" in done.stderr.splitlines()[-1]

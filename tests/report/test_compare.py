@@ -157,11 +157,11 @@ def test_compare_takes_one_method_with_two_teachers(tmp_path: Path) -> None:
 
 
 def test_run_that_reads_no_teacher_counts_under_every_teacher(tmp_path: Path) -> None:
-    """ce was run with one teacher alone, kd and refilled with two, whose settings differ too; ncm is its teacher."""
+    """ce has no teacher, refilled was run with two, whose settings differ too; ncm is its teacher."""
     store = Store(tmp_path)
     other = {"teacher": "conv4-32", "preset": "quick+teacher.steps=50"}
     for seed in range(2):
-        save(store, "ce", seed, 0.5 + seed / 50)
+        save(store, "ce", seed, 0.5 + seed / 50, teacher="none")
         save(store, "ncm", seed, 0.7)
         for more in ({}, other):
             save(store, "refilled", seed, 0.6 + seed / (70 if more else 60), **more)

@@ -41,3 +41,11 @@ def test_published_for_returns_number_and_changed_settings() -> None:
     assert number.value == pytest.approx(0.7401)
     assert changed == ["training.lr=0.3"]
     assert published_for(record("refilled-cvpr20", 0, 0.5, preset="gkd-cifar100", **PAIR)) == ((), [])
+
+
+def test_a_run_without_a_teacher_is_beside_the_numbers_under_every_teacher() -> None:
+    student = {**PAIR, "teacher": "none", "backbone": "wrn-16-1"}
+    alone = record("ce", 0, 0.5, preset=RECIPE, **student)
+    measured = {row.key: row.measured for row in beside_measured(RECIPE, [alone]) if row.measured}
+    assert list(measured) == [("distill-same", "wrn-40-2", "wrn-16-1", "ce")]
+    assert [number.value for number in published_for(alone)[0]] == [pytest.approx(0.6544), pytest.approx(0.663)]

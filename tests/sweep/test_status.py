@@ -76,6 +76,6 @@ def test_read_status_expects_the_median_seconds_of_similar_records(tmp_path: Pat
     assert times["distill-same", "rkd", 0] == 12.0, "by another method if there is no record of this one"
     assert times["distill-cross", "ce", 0] is None, "a record with other settings is not similar"
     assert times["distill-same", "ce", 0] is None, "a finished job takes no time"
-    own = plan(block("distill-same", "ce", 4, set=("teacher.seed=run",)))
+    own = plan(block("distill-same", "rkd", 4, set=("teacher.seed=run",)))
     status = read_status(own.jobs, store)
     assert {status.seconds.get(c.key) for c in own.jobs if c.seed} == {12.0}

@@ -110,17 +110,21 @@ def test_interrupted_run_repeats_no_step(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_signal_stops_between_two_steps_after_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "_signals", [])
-    entry = METHODS.get("ce").entry
-    real, calls = entry.loss, [0]
+    calls = [0]
 
-    def loss(self: Any, *args: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 10:  # the third step of the student, after seven of the teacher
-            signal.raise_signal(signal.SIGTERM)
-        return real(self, *args)
+    def counted(real: Any) -> Any:
+        def loss(self: Any, *args: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == 10:  # the third step of the student, after seven of the teacher
+                signal.raise_signal(signal.SIGTERM)
+            return real(self, *args)
 
-    monkeypatch.setattr(entry, "loss", loss)
-    words = "distill-overlap50", "ce"
+        return loss
+
+    patched = pytest.MonkeyPatch()
+    for entry in (METHODS.get(name).entry for name in ("ce", "rkd")):
+        patched.setattr(entry, "loss", counted(entry.loss))
+    words = "distill-overlap50", "rkd"
     before = signal.signal(signal.SIGTERM, interrupts.handle_stop_signal)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -131,7 +135,7 @@ def test_signal_stops_between_two_steps_after_a_checkpoint(tmp_path: Path, monke
     monkeypatch.setattr(interrupts, "_signals", [])
     found = determined_results(tmp_path, *words, checkpoints=folder(tmp_path))
     assert calls[0] == 14
-    monkeypatch.setattr(entry, "loss", real)
+    patched.undo()
     assert found == determined_results(tmp_path, *words, checkpoints=None)
 
 

@@ -101,21 +101,20 @@ def test_record_describes_the_pretrained_teacher(tmp_path: Path, teacher: Path) 
 
 
 def test_key_depends_on_the_weights_and_not_on_their_path(tmp_path: Path, teacher: Path) -> None:
-    key = make(tmp_path, teacher, CROSS, "ce").spec(0).key
+    key = make(tmp_path, teacher, CROSS, "rkd").spec(0).key
     moved = shutil.copy(teacher, tmp_path / "moved.safetensors")
-    assert make(tmp_path, moved, CROSS, "ce").spec(0).key == key
-    other = make(tmp_path, save_teacher(tmp_path, seed=1), CROSS, "ce")
-    larger = make(tmp_path, teacher, CROSS, "ce", "teacher.size=25")
+    assert make(tmp_path, moved, CROSS, "rkd").spec(0).key == key
+    other = make(tmp_path, save_teacher(tmp_path, seed=1), CROSS, "rkd")
+    larger = make(tmp_path, teacher, CROSS, "rkd", "teacher.size=25")
     assert len({key, other.spec(0).key, larger.spec(0).key}) == 3
-    assert make(tmp_path, teacher, CROSS, "ce", "teacher.size=24").spec(0) == make(tmp_path, teacher, CROSS, "ce").spec(
-        0
-    )
+    own = make(tmp_path, teacher, CROSS, "rkd", "teacher.size=24")
+    assert own.spec(0) == make(tmp_path, teacher, CROSS, "rkd").spec(0)
     assert larger.spec(0).preset.endswith("+teacher.size=25+training.batch_size=16+training.steps=3")
     assert go(tmp_path, larger)["teacher_facts"]["size"] == 25
 
 
 def test_config_of_a_trained_teacher_has_no_pretrained_fields(tmp_path: Path) -> None:
-    plan = make_plan(Request(CROSS, "ce", "tiny"), tmp_path)
+    plan = make_plan(Request(CROSS, "rkd", "tiny"), tmp_path)
     assert plan.spec(0).config()["teacher"] == {
         "backbone": "conv4-64", "seed": 0, "steps": 500, "batch_size": 64, "lr": 0.1, "weight_decay": 5e-4
     }  # fmt: skip
@@ -150,6 +149,7 @@ def test_one_method_of_each_kind_runs(tmp_path: Path, teacher: Path, protocol: s
     assert (record["backbone"] == record["teacher"]) == (needs.start == "teacher")
     references = {CROSS: {"teacher_ncm", "chance"}, ADDED: {"old", "new", "old_within_old", "harmonic"}}
     assert set(record["references"]) == references[protocol]
+    assert "pretrained" in (record["beside"] if record["teacher"] == "none" else record["config"])
 
 
 def test_pretrained_teacher_shares_no_class_with_the_student(tmp_path: Path, teacher: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_teacher_of_the_same_data_set_is_refused(tmp_path: Path, tiny: ImageSe
 
 def test_a_teacher_trained_here_can_be_taken_elsewhere(tmp_path: Path) -> None:
     """The stored file names its data set, its input and its classes."""
-    go(tmp_path, make_plan(Request(CROSS, "ce", "tiny", overrides=SMOKE, limit_steps=2), tmp_path))
+    go(tmp_path, make_plan(Request(CROSS, "rkd", "tiny", overrides=SMOKE, limit_steps=2), tmp_path))
     (weights,) = (tmp_path / "teachers").glob("*/weights.safetensors")
     plan = make_plan(
         Request(CROSS, "rkd", "emoji", overrides=(f"teacher.backbone={weights}",), limit_steps=2), tmp_path

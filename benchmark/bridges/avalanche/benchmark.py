@@ -72,7 +72,7 @@ class TaskImages(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return pixels.permute(2, 0, 1).float() / 255, self.targets[number]
 
 
-def as_avalanche_benchmark(protocol: str, dataset: str = "glyphs", *, root: Path | None = None, **settings: Any) -> Any:
+def as_avalanche_benchmark(protocol: str, dataset: str = "glyphs", *, data: Path | None = None, **settings: Any) -> Any:
     """Return an incremental protocol as an Avalanche benchmark of two experiences.
 
     ``train_stream[0]`` holds the teacher's training images, ``train_stream[1]`` all training images of the new classes,
@@ -83,7 +83,7 @@ def as_avalanche_benchmark(protocol: str, dataset: str = "glyphs", *, root: Path
     Args:
         protocol: Name of an incremental protocol.
         dataset: Name of the data set.
-        root: Data root; None for the default.
+        data: Folder of data sets; None for the default.
         **settings: Settings of the protocol, such as ``split="val"``.
 
     Raises:
@@ -98,9 +98,9 @@ def as_avalanche_benchmark(protocol: str, dataset: str = "glyphs", *, root: Path
         raise InputError(f"{protocol} has no old and new classes; an incremental protocol has")
     values = {**resolved.entry.presets["quick"].get("protocol", {}), **settings}
     instance = resolved.entry(protocol, build_settings(resolved.entry.Settings, values, "protocol"), resolved.fields)
-    data = open_data_set(data_set(dataset), root or default_data_root(), Silent())
-    instance.check(data)
-    first, both = instance.tasks(data)
+    images = open_data_set(data_set(dataset), data or default_data_root(), Silent())
+    instance.check(images)
+    first, both = instance.tasks(images)
     new = both.train[both.labels(both.train) >= len(first.classes)]
     train = np.concatenate([first.train, new])
     return two_experiences(

@@ -24,7 +24,7 @@ def as_taskset(
     *,
     split: Literal["train", "val", "test"] = "test",
     seed: int = 0,
-    root: Path | None = None,
+    data: Path | None = None,
     **settings: Any,
 ) -> Any:
     """Return the episodes of a protocol as a ``learn2learn.data.Taskset`` of (images, labels).
@@ -38,7 +38,7 @@ def as_taskset(
         split: ``test`` and ``val`` are the episodes on which methods are evaluated with this seed, in the same order;
             ``train`` are as many episodes of the students' training images.
         seed: Seed of the run.
-        root: Data root; None for the default.
+        data: Folder of data sets; None for the default.
         **settings: Settings of the protocol, such as ``episodes=600, queries=15``.
 
     Raises:
@@ -58,15 +58,15 @@ def as_taskset(
         **({} if split == "train" else {"split": split}),
     }
     instance = resolved.entry(protocol, build_settings(resolved.entry.Settings, values, "protocol"), resolved.fields)
-    data = open_data_set(data_set(dataset), root or default_data_root(), Silent())
-    instance.check(data)
+    images = open_data_set(data_set(dataset), data or default_data_root(), Silent())
+    instance.check(images)
     if split != "train":
-        return taskset(data, instance.episodes(data, seed))
-    base = instance.tasks(data, seed)[0]
+        return taskset(images, instance.episodes(images, seed))
+    base = instance.tasks(images, seed)[0]
     return taskset(
-        data,
+        images,
         sample_episodes(
-            data, base.classes, way=instance.fields["way"], shot=instance.fields["shot"],
+            images, base.classes, way=instance.fields["way"], shot=instance.fields["shot"],
             query=instance.settings.queries, episodes=instance.count,
             seed=derive_seed(seed, "training episodes"), among=base.train,
         ),

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.records.store import Store
-from benchmark.report.aggregation import MethodResult
+from benchmark.report.aggregation import MethodResult, shows_teacher
 from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.figure import identity
 
@@ -73,6 +73,8 @@ def _panels(store: Store, group: FigureGroup) -> list[Panel]:
         arrays = [store.arrays(run) for run in result.done.values()]
         for name, title in (("predicted_student", group.label(result)), ("predicted_teacher_ncm", "teacher")):
             if not arrays or not all({"labels", name} <= set(stored) for stored in arrays):
+                continue
+            if title == "teacher" and not all(map(shows_teacher, result.done.values())):
                 continue
             classes = 1 + max(int(stored[part].max()) for stored in arrays for part in ("labels", name))
             shares = np.mean([confusion_shares(stored["labels"], stored[name], classes) for stored in arrays], axis=0)

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.records.store import Store
-from benchmark.report.aggregation import MethodResult
+from benchmark.report.aggregation import MethodResult, shows_teacher
 from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.figure import identity
 from benchmark.report.figures.overlap import share
@@ -75,16 +75,18 @@ def _panels(store: Store, group: FigureGroup) -> list[Panel]:
     A method's panel shows its first seed.
     """
     panels: list[Panel] = []
+    teacher: Panel | None = None
     for result in group.ranked():
         if result.conditions.backbone != group.conditions.backbone:
             continue  # the student is the teacher itself, which has a panel already
-        arrays = store.arrays(next(iter(result.done.values())))
+        first = next(iter(result.done.values()))
+        arrays = store.arrays(first)
         if "projected" not in arrays:
             continue
-        if not panels:
-            panels.append(_panel("teacher", None, result, arrays, "projected_teacher"))
+        if teacher is None and "projected_teacher" in arrays and shows_teacher(first):
+            teacher = _panel("teacher", None, result, arrays, "projected_teacher")
         panels.append(_panel(group.label(result), result.method, result, arrays, "projected_student"))
-    return panels
+    return [*([teacher] if teacher else []), *panels]
 
 
 def _panel(

@@ -55,9 +55,7 @@ class FigureGroup:
         shared = self.conditions
         protocols = {result.conditions.protocol for result in self.results}
         words = [*protocols] if len(protocols) == 1 else []
-        return style.drawable(
-            ", ".join([*words, shared.dataset, f"{shared.backbone} from {shared.teacher}", shared.preset])
-        )
+        return style.drawable(", ".join([*words, shared.dataset, shared.networks, shared.preset]))
 
     @property
     def footnote(self) -> str:
@@ -73,7 +71,7 @@ class FigureGroup:
         if shared.preset != "quick":
             parts.append(shared.preset)
         if (shared.backbone, shared.teacher) != self._preset_networks():
-            parts.append(f"{shared.backbone}-from-{shared.teacher}")
+            parts.append(shared.networks.replace(" ", "-"))
         return file_name("-".join(part for part in parts if part))
 
     def _preset_networks(self) -> tuple[str, str] | None:

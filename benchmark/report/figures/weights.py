@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmark.records.store import Store
-from benchmark.report.aggregation import MethodResult
+from benchmark.report.aggregation import MethodResult, shows_teacher
 from benchmark.report.figures import FIGURES, FigureGroup, NothingToDraw, RenderedFigure, ResultSet, style
 from benchmark.report.figures.overlap import share
 from benchmark.statistics import Interval, seed_interval
@@ -60,7 +60,11 @@ def auc(weights: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> float
 def _read(store: Store, results: Sequence[MethodResult], protocol: str) -> Weights | None:
     """Read the weights of one run per seed: they depend on the teacher only. Return None if no run stored them."""
     runs = {
-        seed: run for result in results if result.conditions.protocol == protocol for seed, run in result.done.items()
+        seed: run
+        for result in results
+        if result.conditions.protocol == protocol
+        for seed, run in result.done.items()
+        if shows_teacher(run)
     }
     stored = [store.arrays(run) for _, run in sorted(runs.items())]
     pairs = [

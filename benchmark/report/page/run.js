@@ -54,19 +54,26 @@ function facts(heading, values, show = fact) {
   return make("div", { class: "facts" }, make("h3", {}, heading), list);
 }
 
+// An interval ends where shares end: at 0 and at 100 % it has one side.
+function plusMinus(value, half, kind) {
+  const sign = value <= 0 ? "+" : value >= 1 ? "−" : "±";
+  return `${sign} ${percent(half)} (${kind})`;
+}
+
 function measured(run, row) {
   const covers = (kind) => document.getElementById(`covers-${kind}`)?.textContent ?? "";
-  const halves = ({ intervals }) =>
+  const halves = ({ value, intervals }) =>
     Object.entries(intervals)
       .filter(([, { half_width: half }]) => half !== null)
-      .map(([kind, { half_width: half }]) => `± ${percent(half)} (${kind})`)
+      .map(([kind, { half_width: half }]) => plusMinus(value, half, kind))
       .join(", ");
   const parts = [make("p", { class: "value" }, make("strong", {}, `${percent(run.value)} %`), ` ${run.metric}`)];
   const list = make("dl", { class: "intervals" });
   for (const [kind, { half_width: half, n }] of Object.entries(run.intervals)) {
-    const range = half === null ? "no interval" : `${percent(run.value - half)} to ${percent(run.value + half)}`;
+    const range = half === null ? "no interval" :
+      `${percent(Math.max(0, run.value - half))} to ${percent(Math.min(1, run.value + half))}`;
     list.append(
-      make("dt", {}, half === null ? kind : `± ${percent(half)} (${kind})`),
+      make("dt", {}, half === null ? kind : plusMinus(run.value, half, kind)),
       make("dd", {}, make("p", {}, `${range}, n = ${fact(n)}`), make("p", {}, covers(kind))),
     );
   }

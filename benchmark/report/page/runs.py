@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmark.errors import InputError
 from benchmark.methods import METHODS, Method
-from benchmark.records.run_label import is_file_label, parse_label
+from benchmark.records.run_label import NO_TEACHER, is_file_label, parse_label
 from benchmark.records.schema import Record
 from benchmark.registry import Registry
 from benchmark.system.escaping import visible
@@ -36,7 +36,7 @@ def rerun_command(record: Record) -> str:
         preset, changed = "quick", [*changed, *(f"{n}={v}" for n, v in values.items() if n not in named)]
     from_file = re.fullmatch(r"(.*@)[0-9a-f]{8}", record["teacher"])  # a record holds the hash of a file of weights
     changed.append(f"student.backbone={record['backbone']}")
-    if not from_file:
+    if not from_file and record["teacher"] != NO_TEACHER:
         changed.append(f"teacher.backbone={record['teacher']}")
     words = ["python", "-m", "benchmark", "run", "--protocol", record["protocol"], "--method", record["method"]]
     words += ["--dataset", record["dataset"], "--preset", preset, "--seed", str(record["seed"])]

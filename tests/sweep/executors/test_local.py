@@ -129,7 +129,7 @@ def listening_sockets(pid: int) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_until_retries_are_used_up(tmp_path: Path) -> None:
     """The job that killed one worker runs in the next; a job that kills every worker fails, and the other one ends."""
-    unlucky, deadly = make_jobs("ce kd", 1)
+    unlucky, deadly = make_jobs("kd rkd", 1)
     sockets = []
 
     class Killer(Recorder):
@@ -148,7 +148,7 @@ def test_a_killed_worker_is_replaced_until_retries_are_used_up(tmp_path: Path) -
     finally:
         os.umask(before)
     again = "its worker was killed by SIGKILL; once more"
-    assert recorder.messages == [f"distill-same tiny ce s0: {again}", f"distill-same tiny kd s0: {again}"]
+    assert recorder.messages == [f"distill-same tiny kd s0: {again}", f"distill-same tiny rkd s0: {again}"]
     assert outcomes[str(unlucky)].status == "done"
     assert outcomes[str(deadly)].status == "failed"
     assert outcomes[str(deadly)].error == "its worker was killed by SIGKILL, 2 times in all; is memory short?"
