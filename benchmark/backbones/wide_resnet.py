@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.backbones.dropout import Dropout
 from benchmark.backbones.network import Backbone, initialise_he, run_stages
 from benchmark.errors import InputError
 
@@ -24,7 +25,7 @@ class _Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1)
         self.norm2 = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = Dropout(DROPOUT)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1)
         self.shortcut = nn.Sequential()
         if stride > 1 or channels != width:

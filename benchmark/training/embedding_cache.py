@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from benchmark.errors import InputError, os_reason
 from benchmark.hashing import content_key
 from benchmark.system.files import write_atomically
 from benchmark.system.progress import Progress
+from benchmark.training.cost_clock import CostClock
 from benchmark.training.device import Device
 
-VERSION = 1
+VERSION = 2
 """Rises when the same crop and teacher give another embedding than before."""
 
 _BATCH_SIZE = 16
@@ -45,7 +47,7 @@ class EmbeddingCache:
 
     def __init__(
         self, network: Network, key: Any, normalisation: Normalisation, data: ImageSet, device: Device, root: Path,
-        progress: Progress, size: int = 0,
+        progress: Progress, size: int = 0, clock: CostClock | None = None,
     ) -> None:  # fmt: skip
         """Open the files of a network; they are read on first use.
 
@@ -58,6 +60,7 @@ class EmbeddingCache:
             root: Folder of all caches.
             progress: Receives the number of computed crops.
             size: Side length of a crop in pixels (0: the whole image).
+            clock: Clock that gets the seconds that a remembered crop took when it was computed.
         """
         self.data = data
         self.misses = self.hits = 0
@@ -71,6 +74,8 @@ class EmbeddingCache:
         identity = [key, data.fingerprint, data.background, conditions, VERSION, *crop_size]
         self._folder = root / content_key(identity)[:16]
         self._cache: dict[int, Tensor] | None = None
+        self._clock = CostClock() if clock is None else clock
+        self._seconds, self._timed = 0.0, 0
         self._unsaved: list[int] = []
         self._batch_size = 0
 
@@ -102,7 +107,11 @@ class EmbeddingCache:
         keys = _keys(images, crops)
         missing = {key: position for position, key in enumerate(keys) if key not in cache}
         if missing:
+            started = time.perf_counter()
             self._compute(images, crops, missing, cache)
+            self._seconds += time.perf_counter() - started
+            self._timed += len(missing)
+        self._clock.seconds_saved += (len(keys) - len(missing)) * self._seconds / max(1, self._timed)
         self.misses += len(missing)
         self.hits += len(keys) - len(missing)
         return torch.stack([cache[key] for key in keys]).to(self._device.torch)
@@ -121,7 +130,8 @@ class EmbeddingCache:
             return
         keys = sorted(self._unsaved)
         content = safetensors.torch.save({
-            "views": torch.tensor(keys), "embeddings": torch.stack([self._cache[key] for key in keys])
+            "views": torch.tensor(keys), "embeddings": torch.stack([self._cache[key] for key in keys]),
+            "seconds": torch.tensor(len(keys) * self._seconds / max(1, self._timed)),
         })  # fmt: skip
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +152,8 @@ class EmbeddingCache:
                     raise ValueError("its checksum is not its name")
                 tensors = safetensors.torch.load(content)
                 cache |= zip(tensors["views"].tolist(), tensors["embeddings"].unbind(), strict=True)
+                self._seconds += float(tensors["seconds"])
+                self._timed += len(tensors["views"])
             except (OSError, ValueError, KeyError, SafetensorError) as error:
                 raise InputError(f"cached views {path} are damaged ({error}); remove that file") from None
         self._cache = cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmark.spec import RunSpec
 from benchmark.system.progress import Progress
 from benchmark.training.checkpoints import Checkpoint, Checkpoints
 from benchmark.training.device import Device
+from benchmark.training.embedding_cache import EmbeddingCache
 from benchmark.training.external_loop import check_external
 from benchmark.training.finite import check_outputs
 from benchmark.training.frozen_teacher import FrozenTeacher
@@ -30,6 +32,9 @@ from benchmark.training.initialisation import build_method
 from benchmark.training.teacher_store import TeacherStore
 from benchmark.training.term_log import TrainingResult
 from benchmark.training.trained_network import TrainedNetwork
+
+_MAX_CACHE_BYTES = 1 << 29
+"""The most memory that the embeddings of all views of a training may take."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,39 @@ class Factory:
         """Build the method of the run."""
         return self.method(self.spec.method, self.spec.method_settings, labels, student, teacher, data, seed)
 
-    def frozen_teacher(self, teacher: TrainedNetwork, data: ImageSet, student_norm: Normalisation) -> FrozenTeacher:
-        """Prepare a teacher for the training of students on ``data``."""
+    def frozen_teacher(
+        self, teacher: TrainedNetwork, data: ImageSet, student_norm: Normalisation, cache: EmbeddingCache | None = None
+    ) -> FrozenTeacher:
+        """Prepare a teacher for the training of students on ``data``; ``cache`` holds its embeddings by view."""
         return FrozenTeacher(
             teacher.network, teacher.normalisation, student_norm, self.device,
-            embedding_cache=teacher.embedding_cache, output_cache=self.teachers.output_cache,
+            embedding_cache=cache or teacher.embedding_cache, output_cache=self.teachers.output_cache,
             identity=self._cache_identity(teacher, data),
+        )  # fmt: skip
+
+    def view_cache(self, teacher: TrainedNetwork, task: Task, passes: float) -> EmbeddingCache | None:
+        """Return the cache of a teacher's embeddings by view, if a training shows it more images than there are views.
+
+        A view is a crop of an image, mirrored or not. Each is computed once; its files serve later runs. On a GPU,
+        only the embeddings of pretrained teachers are kept.
+
+        Args:
+            teacher: Teacher.
+            task: Task of the student.
+            passes: Images that the training shows to the teacher.
+        """
+        if teacher.embedding_cache is not None or self.device.torch.type != "cpu":
+            return teacher.embedding_cache
+        training, data = self.spec.training, task.data
+        side = training.input_size or 0
+        room = [length + 2 * training.crop_padding - (side or length) + 1 for length in data.images.shape[1:3]]
+        views = len(task.train) * math.prod(room) * (2 if data.flip_invariant else 1)
+        size = 4 * views * teacher.network.head.in_features
+        if training.crop != "padded" or views > passes or size > _MAX_CACHE_BYTES:
+            return None
+        return EmbeddingCache(
+            teacher.network, ["trained", teacher.metadata["key"]], teacher.normalisation, data, self.device,
+            self.teachers.root / "views", self.progress, side, self.teachers.output_cache.clock,
         )  # fmt: skip
 
     def normalisation(self, data: ImageSet, indices: IntArray) -> Normalisation:

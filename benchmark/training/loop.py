@@ -27,7 +27,7 @@ from benchmark.training.initialisation import draw_head
 from benchmark.training.optimisation import build_optimiser, share_steps
 from benchmark.training.term_log import TermLog, TrainingResult
 
-VERSION = 2
+VERSION = 3
 """Rises when the same settings train other weights than before; part of every key."""
 
 

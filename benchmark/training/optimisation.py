@@ -39,7 +39,7 @@ def build_optimiser(
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if method.connector is not None:
         parameters += list(method.connector.parameters())
-    optimiser = torch.optim.SGD(
+    optimiser = _SGD(
         parameters,
         lr=training.lr * stage.lr,
         momentum=training.momentum,
@@ -47,6 +47,19 @@ def build_optimiser(
         nesterov=training.nesterov and training.momentum > 0,
     )
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(stage, steps, training))
+
+
+class _SGD(torch.optim.SGD):
+    """PyTorch's SGD without its decorators for the compiler, which import all of it: a second or more of each process.
+
+    The optimiser is never compiled here; ``--compile`` is for networks.
+    """
+
+    add_param_group, zero_grad, state_dict, load_state_dict = (
+        getattr(torch.optim.SGD, name).__wrapped__
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    )
+    step = torch.no_grad()(torch.optim.SGD.step.__wrapped__)  # type: ignore[attr-defined]
 
 
 def _schedule(stage: Stage, steps: int, training: Training) -> Callable[[int], float]:

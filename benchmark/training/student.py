@@ -91,16 +91,20 @@ def fit_batches(
     """Call ``loop.fit``, and save the teacher's embedding cache."""
     if method.connector is not None:
         method.connector.to(factory.device.torch).train()
+    cache = None
+    if teacher is not None and not method.needs.taps:
+        guided = sum(stage.share for stage in (method.stages() if stages is None else stages) if stage.teacher)
+        cache = factory.view_cache(teacher, task, guided * training.steps * training.batch_size)
     try:
         return loop.fit(
             network, method, task, training, normalisation,
-            teacher=factory.frozen_teacher(teacher, task.data, normalisation) if teacher else None,
+            teacher=factory.frozen_teacher(teacher, task.data, normalisation, cache) if teacher else None,
             seed=seed, device=factory.device, progress=factory.progress, title=title,
             stages=stages, reset_heads=reset_heads, checkpoint=checkpoint, rate=rate,
         )  # fmt: skip
     finally:
-        if teacher is not None and teacher.embedding_cache is not None:
-            teacher.embedding_cache.save()
+        if cache is not None:
+            cache.save()
 
 
 def _train_episodic(

@@ -115,7 +115,7 @@ def _pretrained_teacher(factory: Factory, pretrained: Pretrained, task: Task) ->
     identity = {"backbone": pretrained.name, "size": pretrained.size, **pretrained.config()}
     cache = EmbeddingCache(
         network, identity, normalisation, task.data, factory.device, factory.teachers.root / "views",
-        factory.progress, factory.spec.training.input_size,
+        factory.progress, factory.spec.training.input_size, factory.teachers.output_cache.clock,
     )  # fmt: skip
     classes = network.head.out_features
     factory.progress.say(

@@ -12,6 +12,7 @@ from benchmark.data.augmentation import ImageLoader
 from benchmark.hashing import derive_seed
 from benchmark.losses import class_centers
 from benchmark.methods import METHODS
+from benchmark.training.embedding_cache import EmbeddingCache
 from benchmark.training.factory import Factory
 from benchmark.training.trained_network import TrainedNetwork
 
@@ -82,3 +83,65 @@ def test_small_students_have_centres_of_all_crops(tmp_path: Path, monkeypatch: p
         made = smoke_plan(tmp_path, "middleshot-5way1shot", "refilled", f"method.center_images={images}", limit_steps=2)
         run_plan(tmp_path, made)
     assert counts == [10] * 6 + [5] * 6, "two crops of each of five images, then the images alone"
+
+
+def test_views_are_kept_where_a_training_shows_more_images_than_there_are(tmp_path: Path) -> None:
+    """30 images without padding are 30 views; 4 pixels of padding make 81 of each."""
+    root = tmp_path
+    made = smoke_plan(root, "distill-same", "rkd", "training.crop_padding=0", "training.steps=3", "teacher.steps=3")
+    trainer = make_trainer(root, made)
+    task = made.protocol.tasks(made.data, 0)[1]
+    teacher = trainer.get_teacher(made.protocol.tasks(made.data, 0)[0])
+    factory = trainer._factory
+    assert len(task.train) == 30
+    assert factory.view_cache(teacher, task, 30) is not None
+    assert factory.view_cache(teacher, task, 29) is None
+    padded = make_trainer(root, smoke_plan(root, "distill-same", "rkd", limit_steps=3))._factory
+    assert padded.view_cache(teacher, task, 30 * 81 - 1) is None
+    assert padded.view_cache(teacher, task, 30 * 81) is not None
+
+
+def test_kept_views_are_what_the_teacher_says_of_the_crops(tmp_path: Path) -> None:
+    made = smoke_plan(tmp_path, "distill-same", "rkd", limit_steps=3)
+    trainer = make_trainer(tmp_path, made)
+    teacher, task = trainer.get_teacher(made.protocol.tasks(made.data, 0)[0]), made.protocol.tasks(made.data, 0)[1]
+    factory = trainer._factory
+    own = factory.normalisation(task.data, task.train)
+    assert own != teacher.normalisation
+    images = ImageLoader(task.data, task.train, own, padding=4, device=torch.device("cpu"))
+    crops = images.sample_crops(30, torch.Generator().manual_seed(0))
+    pixels = images.crop(torch.arange(30), crops)
+    cache = factory.view_cache(teacher, task, 1e9)
+    assert cache is not None
+    plain, kept = (
+        factory.frozen_teacher(teacher, task.data, own, c)(task.train, crops, pixels, stages=False)
+        for c in (None, cache)
+    )
+    assert cache.misses == 30
+    assert torch.allclose(kept.embedding, plain.embedding, atol=1e-5)
+    assert torch.allclose(kept.logits, plain.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["rkd", "refilled"])
+def test_students_learn_the_same_from_kept_views(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run computes each view once, the second one none; both are equal bit for bit."""
+    settings = ("training.crop_padding=0", "training.steps=12", "teacher.steps=4")
+    made = smoke_plan(tmp_path, "distill-same", method, *settings)
+    misses: list[int] = []
+    save = EmbeddingCache.save
+
+    def counted(self: EmbeddingCache) -> None:
+        misses.append(self.misses)
+        save(self)
+
+    monkeypatch.setattr(EmbeddingCache, "save", counted)
+    first, second = (run_plan(tmp_path, made).student.network.state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert 0 < misses[0] <= 30
+    assert misses[1:] == [0]
+
+
+def test_methods_that_read_stages_keep_no_views(tmp_path: Path) -> None:
+    made = smoke_plan(tmp_path, "distill-same", "at", "training.crop_padding=0", "training.steps=12", "teacher.steps=4")
+    run_plan(tmp_path, made)
+    assert not list((tmp_path / "teachers").glob("views/*"))
