@@ -169,9 +169,12 @@ class Network(nn.Module):
             self.head = self._new_head(classes)
 
     def reset_head(self) -> None:
-        """Draw new weights for the head."""
+        """Draw new weights for the head from the CPU's global generator, so that every device gets the same."""
+        device = self.head.weight.device
+        self.head.cpu()
         self.head.reset_parameters()
         self.backbone.initialise_head(self.head)
+        self.head.to(device)
 
     @property
     def parameter_count(self) -> int:

@@ -67,6 +67,12 @@ PUBLISHED = {
 """Statistics that papers use: those of CIFAR-100's training images, and ImageNet's for photographs of other sets."""
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device. A GPU copies from pinned memory, for which the host does not wait."""
+    is_cuda = device.type == "cuda"
+    return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=is_cuda)
+
+
 class Crops(NamedTuple):
     """One crop of the input's size for each of B images. All tensors are on the CPU.
 
@@ -211,7 +217,7 @@ class ImageLoader:
         if isinstance(crops, ResizedCrops):
             return self._resized(positions, crops)
         device = self._device
-        top, left, mirrored = (part.to(device)[:, None] for part in (crops.rows, crops.columns, crops.mirrored))
+        top, left, mirrored = (to_device(part, device)[:, None] for part in crops)
         rows = top + self._centre[0] + torch.arange(self._size[0], device=device)
         columns = left + self._centre[1] + torch.arange(self._size[1], device=device)
         columns = torch.where(mirrored, columns.flip(1), columns)
@@ -240,7 +246,7 @@ class ImageLoader:
     def _resized(self, positions: Tensor, crops: ResizedCrops) -> Tensor:
         """Resize the rectangles to the input's size: bilinear interpolation of the pixels inside each rectangle."""
         device, (height, width) = self._device, self._size
-        tops, lefts, heights, widths, mirrored = (part.to(device)[:, None] for part in crops)
+        tops, lefts, heights, widths, mirrored = (to_device(part, device)[:, None] for part in crops)
         pixels, images = self._padded(positions)
         values = pixels[images].permute(0, 3, 1, 2).float()
         rows = _pixel_centres(tops, heights, height)
@@ -264,9 +270,7 @@ class ImageLoader:
         if self._pixels is not None:
             return self._pixels, positions
         pixels = self._read(self._indices[positions.cpu().numpy()])
-        if self._device.type == "cuda":  # a copy from pinned memory does not make the host wait
-            pixels = pixels.pin_memory()
-        pixels = pixels.to(self._device, non_blocking=True)
+        pixels = to_device(pixels, self._device)
         return pixels, torch.arange(len(pixels), device=self._device)
 
     def _normalised(self, pixels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.backbones.network import Network
-from benchmark.data.augmentation import ImageLoader, Normalisation
+from benchmark.data.augmentation import ImageLoader, Normalisation, to_device
 from benchmark.data.episodes import Episodes, sample_episodes
 from benchmark.data.image_set import ImageSet, IntArray
 from benchmark.data.task import Task
@@ -112,7 +112,7 @@ def fit_episodes(
             optimiser.zero_grad(set_to_none=True)
             for number in range(step * method.tasks, (step + 1) * method.tasks):
                 support, query = (position[part[number].ravel()] for part in (episodes.support, episodes.query))
-                index = torch.from_numpy(np.concatenate([support, query])).to(device.torch)
+                index = to_device(torch.from_numpy(np.concatenate([support, query])), device.torch)
                 pixels = images.augmented(index, crop_generator)
                 with device.autocast():
                     terms = method.episode_loss(student, _episode(pixels, way, shot))

@@ -35,7 +35,7 @@ def start_from(teacher: Network, student: Network, labels: LabelSpaces) -> None:
 def draw_head(student: Network, seed: int, stage: Stage) -> None:
     """Draw the head of a student again; the global generator stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "head", stage.name))
+        torch.default_generator.manual_seed(derive_seed(seed, "head", stage.name))
         student.reset_head()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from benchmark.backbones.network import Network, Outputs
-from benchmark.data.augmentation import ImageLoader, Normalisation
+from benchmark.data.augmentation import ImageLoader, Normalisation, to_device
 from benchmark.data.image_set import IntArray
 from benchmark.data.sampling import balanced_batches, batches
 from benchmark.data.task import Task
@@ -113,7 +113,7 @@ def fit(
                 student.backbone.eval()  # a frozen backbone keeps its statistics
             for step in range(first, steps):
                 positions = next(order)
-                index = torch.from_numpy(positions).to(device.torch)
+                index = to_device(torch.from_numpy(positions), device.torch)
                 crops = images.sample_crops(len(positions), crop_generator)
                 pixels = images.crop(index, crops)
                 with device.autocast():

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmark.backbones.grouped import GroupedNetwork
 from benchmark.backbones.network import Network, Outputs
+from benchmark.data.augmentation import to_device
 from benchmark.data.sampling import balanced_batches, batches
 from benchmark.errors import InputError
 from benchmark.hashing import derive_seed
@@ -243,7 +244,7 @@ def _train_group(tasks: _Tasks, training: Training, device: Device, reset_heads:
         optimiser, scheduler = build_optimiser(grouped.network, tasks.methods[0], stage, steps, training)
         scaler = device.scaler()
         for step in range(steps):
-            index = torch.from_numpy(np.stack([next(order) for order in orders])).to(device.torch)
+            index = to_device(torch.from_numpy(np.stack([next(order) for order in orders])), device.torch)
             with device.autocast():
                 outputs = grouped(images[task, index])
             teacher_outputs: Iterable[Outputs | None] = itertools.repeat(None, len(orders))
