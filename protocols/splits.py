@@ -41,10 +41,14 @@ def split_images(data: ImageSet, settings: Any) -> Mapping[Split, IntArray]:
 
 
 def images_by_class(data: ImageSet, settings: Any, split: Split, classes: Sequence[int]) -> dict[int, IntArray]:
-    """Return the indices of the images of a split, by class."""
+    """Return the indices of the images of a split, by class, ascending within one."""
+    import numpy as np
+
     images = split_images(data, settings)[split]
+    images = images[np.argsort(data.labels[images], kind="stable")]
     labels = data.labels[images]
-    return {c: images[labels == c] for c in classes}
+    starts, stops = (np.searchsorted(labels, classes, side) for side in ("left", "right"))
+    return {c: images[start:stop] for c, start, stop in zip(classes, starts, stops, strict=True)}
 
 
 def smallest_class(data: ImageSet, settings: Any, classes: Sequence[int]) -> tuple[str, int]:

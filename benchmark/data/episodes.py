@@ -188,17 +188,21 @@ def sample_disjoint_episodes(
     check_episodes(data, classes, way, shot, query)
     rng = np.random.default_rng(seed)
     unused = {c: rng.permutation(data.indices_of([c])) for c in classes}
+    fitting = {c: _fitting_queries(data, images, shot, query) for c, images in unused.items()}
     drawn: list[tuple[list[int], list[IntArray], list[IntArray]]] = []
     while True:
-        query_positions = {}
-        for c, images in unused.items():
-            fitting = np.flatnonzero(~np.isin(data.groups[images], data.groups[images[:shot]]))[:query]
-            if len(images) >= shot and len(fitting) == query:
-                query_positions[c] = fitting
-        if len(query_positions) < way:
+        rich = [c for c, positions in fitting.items() if len(positions) == query and len(unused[c]) >= shot]
+        if len(rich) < way:
             break
-        chosen = [int(c) for c in rng.choice(list(query_positions), way, replace=False)]
-        drawn.append((chosen, [unused[c][:shot] for c in chosen], [unused[c][query_positions[c]] for c in chosen]))
-        for c in chosen:
-            unused[c] = np.delete(unused[c], [*range(shot), *query_positions[c]])
+        chosen = [int(c) for c in rng.choice(rich, way, replace=False)]
+        drawn.append((chosen, [unused[c][:shot] for c in chosen], [unused[c][fitting[c]] for c in chosen]))
+        for c in chosen:  # all other classes stay as they are
+            unused[c] = np.delete(unused[c], [*range(shot), *fitting[c]])
+            fitting[c] = _fitting_queries(data, unused[c], shot, query)
     return Episodes(*(np.asarray(part, np.int64) for part in zip(*drawn, strict=True)))
+
+
+def _fitting_queries(data: ImageSet, images: IntArray, shot: int, query: int) -> IntArray:
+    """Return the positions of the first Q images, or of all if they are fewer, that share no group with the first K."""
+    groups = data.groups[images]
+    return np.flatnonzero(~np.isin(groups, groups[:shot]))[:query]

@@ -141,7 +141,14 @@ class ImageSet:
 
     def indices_of(self, classes: Iterable[int]) -> IntArray:
         """Return the indices of all images of ``classes``, ascending."""
-        return np.flatnonzero(np.isin(self.labels, np.fromiter(classes, np.int64)))
+        parts = [self._by_class[c] for c in dict.fromkeys(classes) if 0 <= c < len(self.classes)]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+
+    @cached_property
+    def _by_class(self) -> list[IntArray]:
+        """The indices of the images of each class, ascending."""
+        order = np.argsort(self.labels, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(self.labels, minlength=len(self.classes)))[:-1])
 
     def split(self, name: str) -> tuple[int, ...]:
         """Return the class indices of a split.

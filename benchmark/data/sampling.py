@@ -41,7 +41,7 @@ def balanced_batches(labels: IntArray, batch_size: int, seed: int) -> Iterator[I
         seed: seed of the subset and of the order.
     """
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    members = _by_class(labels)
     fewest = min(map(len, members), default=0)
     subset = np.concatenate([np.sort(rng.permutation(positions)[:fewest]) for positions in members])
     return (subset[batch] for batch in _uniform(len(subset), batch_size, rng))
@@ -58,13 +58,19 @@ def _uniform(count: int, size: int, rng: np.random.Generator) -> Iterator[IntArr
         queue = queue[size:]
 
 
+def _by_class(labels: IntArray) -> list[IntArray]:
+    """Return the positions of the images of each class that has some, ascending."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1]) if len(labels) else []
+
+
 def _balanced(labels: IntArray, size: int, classes: int, rng: np.random.Generator) -> Iterator[IntArray]:
     each, remainder = divmod(size, classes)
     if remainder or each < 1:
         raise InputError(
             f"training.batch_size = {size} cannot be shared by training.classes_per_batch = {classes} classes"
         )
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    members = _by_class(labels)
     if len(members) < classes or min(map(len, members)) < each:
         raise InputError(
             f"balanced batches of {classes} classes x {each} images need as many: there are {len(members)} classes, "

@@ -103,7 +103,7 @@ def split_by_group(data: ImageSet, *, test: float, val: float) -> Mapping[Split,
     if official is not None:
         split_of[group[official]] = names.index("test")
     for c in range(len(data.classes)):
-        class_groups = np.unique(group[data.labels == c])
+        class_groups = np.unique(group[data.indices_of([c])])
         rng = np.random.default_rng(derive_seed(0, "three sides", data.seed_name, c))
         free = rng.permutation(class_groups[split_of[class_groups] < 0])
         tested = round(test * len(free)) if official is None else 0

@@ -74,7 +74,8 @@ def similarity_preserving_loss(student_map: Tensor, teacher_map: Tensor) -> Tens
     """||N(F_s F_s^T) - N(F_t F_t^T)||_F^2 / B^2, F flattened to (B, CHW), N = L2 normalisation of the rows.
 
     Tung and Mori, ICCV 2019, arXiv 1907.09682. RepDistiller's weight is 3000, on the last map. L2 means p = 2; a public
-    implementation passes 1 for the axis and obtains p = 1. A batch of one gives 0, with gradient 0.
+    implementation passes 1 for the axis and obtains p = 1. A batch of one gives 0, with gradient 0. Time and memory are
+    O(B^2), beside the products of B^2 CHW.
 
     Args:
         student_map: Student maps (B, C_s, H_s, W_s).
@@ -100,7 +101,8 @@ def nst_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Neuron selectivity transfer: mean k(t, t') + mean k(s, s') - 2 mean k(s, t), with k(x, y) = <x, y>^2.
 
     s and t are the channels of one sample: maps flattened over space and L2-normalised. The means are over samples and
-    pairs of channels. The loss is the squared maximum mean discrepancy of a polynomial kernel.
+    pairs of channels. The loss is the squared maximum mean discrepancy of a polynomial kernel. Time and memory are O(B)
+    in the batch, and square in the channels.
 
     Huang and Wang, 2017, arXiv 1707.01219. The value equals RepDistiller's, whose weight is 50. The larger map is
     adaptively average-pooled to the smaller.

@@ -25,7 +25,8 @@ def rkd_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """smooth_l1(d_s / mu_s, d_t / mu_t), mean over B^2 entries with the zero diagonal; mu = mean positive distance.
 
     The gradient flows through mu_s. The loss is invariant to translation, rotation and scaling of either side. If all
-    rows coincide, as in a batch of one, the distances and the gradient are 0.
+    rows coincide, as in a batch of one, the distances and the gradient are 0. Time and memory are O(B^2), beside the
+    products of B^2 C.
 
     Args:
         student: Student embeddings (B, C_s), not normalised.
@@ -54,8 +55,8 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     The loss is invariant to translation, rotation and scaling of either side. Coinciding rows have cosine 0, with
     gradient 0. The cosines are (G_ik - G_ij - G_jk + G_jj) / (d_ij d_jk) with G = X X^T, in blocks of vertices j; the
-    gradient is computed with the value. This takes O(B^2) memory; the naive form takes O(B^3 + B^2 C). It can be
-    differentiated once.
+    gradient is computed with the value. This takes O(B^3) time and O(B^2) memory; the naive form takes O(B^3 + B^2 C)
+    memory. It can be differentiated once.
 
     Args:
         student: Student embeddings (B, C_s), not normalised.

@@ -47,14 +47,15 @@ def tuple_matching_loss(
       of its anchor's negatives sorted by distance, so that differences of prefix sums give the softmax.
     * "truncate": every tuple has its first K negatives by index, K the smallest number of negatives of any tuple (the
       released code of arXiv 2205.01915, whose order of negatives is arbitrary). The host waits for the device.
+      O(M B^2), M the size of the largest class in the batch.
     * "triplet": every pair (a, p) has the closest negative farther than p, else the farthest, without margin. The value
       is weight / 2 * mean KL of the Bernoulli(sigmoid((d(a, n) - d(a, p)) / temperature)) (the released code of CVPR
-      2020, whose mean divides by 2N).
+      2020, whose mean divides by 2N). O(B^2 log B).
 
     The defaults are those of the released code of arXiv 2205.01915. A batch without a tuple gives exactly 0, with
     gradient 0. Exponentials and their sums are in float64, because a KL of 1e-3 is a difference of numbers near 1.
-    Below temperature 0.2, or on a device without float64, "mask" computes the softmax of every tuple. The loss can be
-    differentiated once.
+    Below temperature 0.2, or on a device without float64, "mask" computes the softmax of every tuple, in O(M B^2). The
+    loss can be differentiated once. Memory of "mask" and "triplet" is O(B^2).
 
     Args:
         student: Student embeddings (B, C_s).
