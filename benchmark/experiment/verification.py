@@ -54,7 +54,7 @@ def plan_from_record(record: Record, data_root: Path, teacher: str | None = None
     overrides = [
         f"{section}.{name}={files.get(value, value) if name == 'backbone' else value}"
         for section in SECTIONS
-        for name, value in named[section].items()
+        for name, value in named.get(section, {}).items()
         if not (name == "name" and section in ("protocol", "method"))
     ]
     preset, _ = parse_label(str(record["preset"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -36,9 +37,11 @@ def determined(record: Record) -> Record:
 
 
 def apart(record: Record) -> Record:
-    """Return a record without what was measured of the teacher beside its run."""
-    references = {name: score for name, score in record.get("references", {}).items() if not name.startswith("teacher")}
-    return {**record, "references": references, "teacher_facts": {}}
+    """Return a record without what was measured of the teacher beside its run; it keeps the record's class."""
+    left = copy.copy(record)
+    references = record.get("references", {}).items()
+    left |= {"references": {n: score for n, score in references if not n.startswith("teacher")}, "teacher_facts": {}}
+    return left
 
 
 class DamagedRecord(InputError):

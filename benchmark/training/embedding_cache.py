@@ -28,6 +28,7 @@ VERSION = 2
 
 _BATCH_SIZE = 16
 _MAX_PADDING = 64
+_KEYS_PER_IMAGE = (2 * _MAX_PADDING + 1) ** 2 * 2
 _SHOWN_FROM = 256
 
 
@@ -47,7 +48,7 @@ class EmbeddingCache:
 
     def __init__(
         self, network: Network, key: Any, normalisation: Normalisation, data: ImageSet, device: Device, root: Path,
-        progress: Progress, size: int = 0, clock: CostClock | None = None,
+        progress: Progress, size: int = 0, clock: CostClock | None = None, images: IntArray | None = None,
     ) -> None:  # fmt: skip
         """Open the files of a network; they are read on first use.
 
@@ -61,6 +62,7 @@ class EmbeddingCache:
             progress: Receives the number of computed crops.
             size: Side length of a crop in pixels (0: the whole image).
             clock: Clock that gets the seconds that a remembered crop took when it was computed.
+            images: Indices of the only images that will be asked for; None reads the crops of all from the files.
         """
         self.data = data
         self.misses = self.hits = 0
@@ -74,6 +76,7 @@ class EmbeddingCache:
         identity = [key, data.fingerprint, data.background, conditions, VERSION, *crop_size]
         self._folder = root / content_key(identity)[:16]
         self._cache: dict[int, Tensor] | None = None
+        self._images = images
         self._clock = CostClock() if clock is None else clock
         self._seconds, self._timed = 0.0, 0
         self._unsaved: list[int] = []
@@ -151,7 +154,11 @@ class EmbeddingCache:
                 if hashlib.sha256(content).hexdigest() != path.stem:
                     raise ValueError("its checksum is not its name")
                 tensors = safetensors.torch.load(content)
-                cache |= zip(tensors["views"].tolist(), tensors["embeddings"].unbind(), strict=True)
+                views, embeddings = tensors["views"], tensors["embeddings"]
+                if self._images is not None:
+                    chosen = torch.from_numpy(np.isin(views.numpy() // _KEYS_PER_IMAGE, self._images))
+                    views, embeddings = views[chosen], embeddings[chosen]
+                cache |= zip(views.tolist(), embeddings.unbind(), strict=True)
                 self._seconds += float(tensors["seconds"])
                 self._timed += len(tensors["views"])
             except (OSError, ValueError, KeyError, SafetensorError) as error:

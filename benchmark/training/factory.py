@@ -116,7 +116,7 @@ class Factory:
             return None
         return EmbeddingCache(
             teacher.network, ["trained", teacher.metadata["key"]], teacher.normalisation, data, self.device,
-            self.teachers.root / "views", self.progress, side, self.teachers.output_cache.clock,
+            self.teachers.root / "views", self.progress, side, self.teachers.output_cache.clock, task.train,
         )  # fmt: skip
 
     def normalisation(self, data: ImageSet, indices: IntArray) -> Normalisation:

@@ -15,6 +15,7 @@ from benchmark.data.augmentation import Crops, ImageLoader, Normalisation
 from benchmark.errors import InputError
 from benchmark.system.progress import Silent
 from benchmark.training import select_device
+from benchmark.training.cost_clock import CostClock
 from benchmark.training.embedding_cache import EmbeddingCache
 
 DEVICE = select_device("cpu", "float32")
@@ -196,3 +197,30 @@ def test_cache_keeps_centre_crops_apart(tmp_path: Path, data: ImageSet) -> None:
     whole = open_cache(tmp_path, data, net)
     whole.embed(images)
     assert whole.facts() == {"views_computed": 2, "views_remembered": 0}
+
+
+def test_cache_reads_the_crops_of_the_images_that_it_is_for(tmp_path: Path, data: ImageSet) -> None:
+    images, views = drawn(data, 64, 4)
+    first = open_cache(tmp_path, data, network())
+    expected = first.embed(images, views)
+    first.save()
+    later = network()
+    only = EmbeddingCache(later, "net", PLAIN, data, DEVICE, tmp_path, Silent(), images=np.array([4]))
+    of_four = torch.from_numpy(images == 4)
+    found = only.embed(images[images == 4], Crops(*(part[of_four] for part in views)))
+    assert torch.equal(found, expected[of_four])
+    assert later.backbone.shown == 0
+    only.embed(images[images == 5][:1], Crops(*(part[images == 5][:1] for part in views)))
+    assert later.backbone.shown > 0
+
+
+def test_clock_counts_a_remembered_crop_as_it_was_computed(tmp_path: Path, data: ImageSet) -> None:
+    images, views = drawn(data, 64, 4)
+    first = open_cache(tmp_path, data, network())
+    first.embed(images, views)
+    first.save()
+    clock = CostClock()
+    later = EmbeddingCache(network(), "net", PLAIN, data, DEVICE, tmp_path, Silent(), clock=clock)
+    later.embed(images, views)
+    assert later.misses == 0
+    assert clock.seconds_saved > 0
